@@ -1,0 +1,270 @@
+"""What the startup hook runs, in processes that take part in a build.
+
+Must never raise, print, or import anything but ``os`` and ``sys``.
+
+Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS`; ``PYTHONPATH``;
+``sys.orig_argv``; the ``pyvenv.cfg`` of this environment.
+
+Sets, in the process that runs a build backend's hook, if it is in an environment:
+  ``PYO3_BASE_PYTHON``       this environment's base interpreter, if unset or ours
+  ``PYO3_ENVSHIM_BASE``      the same value: how we know later that it is ours
+  ``CARGO``                  the wrapper
+  ``PYO3_ENVSHIM_CARGO``     the ``CARGO`` that was there before, if there was one
+and in a build front end's own process only the last two.
+
+Leaves alone: a ``PYO3_BASE_PYTHON`` that is not ours, a ``CARGO`` that is a
+wrapper of ours already, and every other process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+    from typing import Optional
+
+    Changes = dict[str, Optional[str]]
+
+# Set around a build backend's hook: by pyproject-hooks 1.x (pip, build, pdm,
+# poetry, hatch), by its older releases and pep517, and by uv 0.13.
+MARKERS = ("_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "UV_INTERNAL__BUILD_DIR")
+
+# The programs and modules that front ends are started as. The startup line in
+# hooks/ holds the same names, and frontends.py the rest of what is known of them.
+PROGRAMS = frozenset(
+    (
+        *("pip", "__pip-runner__", "build", "pyproject-build", "uv", "pdm", "poetry"),
+        *("hatch", "tox", "nox", "cibuildwheel"),
+    )
+)
+
+WRAPPER = "pyo3-envshim-cargo"
+
+
+def mode(environ: Mapping[str, str]) -> str:
+    """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
+
+    A value that is not known means ``"on"``; the wrapper warns of it.
+    """
+    value = environ.get("PYO3_ENVSHIM", "").strip().lower()
+    if value in ("off", "0", "no", "false"):
+        return "off"
+    return "base" if value == "base" else "on"
+
+
+def run() -> None:
+    """Set this process's environment variables as this module's docstring says."""
+    try:
+        apply(changes(os.environ, _argv()), os.environ)
+    except Exception:  # a Python that does not start is worse than a build that is not served
+        pass
+
+
+def apply(changes: Changes, environ: MutableMapping[str, str]) -> None:
+    """Carry out *changes* (a value, or None to remove) on *environ*."""
+    for name, value in changes.items():
+        if value is not None:
+            environ[name] = value
+        elif name in environ:
+            del environ[name]
+
+
+def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
+    """Return the variables to set (or, where None, to remove) in a process.
+
+    *argv* is the command line of this interpreter, its options included.
+    """
+    wanted = mode(environ)
+    if wanted == "off":
+        return {}
+    program = program_of(argv)
+    if program == WRAPPER:  # has its own reasons; it only had to find this package
+        return {}
+    if program in PROGRAMS:
+        # It may build for any interpreter: name none, and take back what a parent named.
+        found: Changes = {}
+        if base_is_ours(environ):
+            found = {"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None}
+        return {**found, **(with_wrapper(environ, wrapper()) if wanted == "on" else {})}
+    if not any(marker in environ for marker in MARKERS) or "OUT_DIR" in environ:
+        return {}  # not a build, or a Python that a cargo build script started
+    found = {}
+    if wanted == "on" and _overlaid(environ):
+        found.update(_without_wrapper(environ))
+    elif wanted == "on" and sys.prefix != sys.base_prefix:
+        found.update(with_wrapper(environ, wrapper()))
+    if sys.prefix != sys.base_prefix and (base_is_ours(environ) or not environ.get("PYO3_BASE_PYTHON")):
+        base = base_interpreter(sys.prefix, getattr(sys, "_base_executable", None))
+        found.update({"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base})
+    return found
+
+
+def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
+    """Return the changes that put *wrapper* (a path; None: not found) in front of cargo."""
+    present = environ.get("CARGO")
+    if not wrapper or (present and is_wrapper(present) and os.path.exists(present)):
+        return {}
+    if not present or is_wrapper(present):
+        return {"CARGO": wrapper}
+    return {"CARGO": wrapper, "PYO3_ENVSHIM_CARGO": present}
+
+
+def wrapper() -> str | None:
+    """Return the path of the installed wrapper of this package, or None.
+
+    Installers put scripts beside the interpreter, or, for ``--user`` and overlays,
+    at a fixed place relative to site-packages (``sysconfig``'s schemes).
+    """
+    windows = os.name == "nt"
+    site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
+        path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def script_folders(site: str, beside: str, windows: bool) -> list[str]:
+    """Return the folders, likeliest first, that hold the scripts of what is in *site*."""
+    up = os.path.dirname
+    if windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
+        relative = [os.path.join(up(up(site)), "Scripts"), os.path.join(up(site), "Scripts")]
+    else:
+        relative = [os.path.join(up(up(up(site))), "bin")]
+    return [*relative, beside]
+
+
+def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
+    """Return the path of the base interpreter of the environment at *prefix*, or None.
+
+    *announced* is ``sys._base_executable`` where the environment itself runs: right on
+    CPython 3.11 and later; before that, and on PyPy, it is the environment's own python,
+    and ``pyvenv.cfg`` decides (PEP 405; ``base-executable`` is virtualenv's,
+    ``executable`` is venv's since 3.11). Never a path inside an environment, nor one
+    that does not exist.
+    """
+    for _ in range(8):  # an environment made from an environment names that one (3.9, 3.10)
+        config = read_config(prefix)
+        candidates = [announced, config.get("base-executable"), config.get("executable")]
+        home = config.get("home")
+        if home:
+            names = [_name_of_interpreter(prefix), "python3", "python", "pypy3", "python.exe"]
+            candidates += [os.path.join(home, name) for name in names if name]
+        outside = [c for c in candidates if c and os.path.isfile(c) and not _inside(c, prefix)]
+        if not outside:
+            return None
+        base = os.path.normpath(outside[0])
+        above = os.path.dirname(os.path.dirname(base))
+        if not os.path.exists(os.path.join(above, "pyvenv.cfg")):
+            return base
+        prefix, announced = above, None
+    return None
+
+
+def read_config(prefix: str) -> dict[str, str]:
+    """Return the keys (in lower case) and values of *prefix*'s ``pyvenv.cfg``; {} if unreadable."""
+    try:
+        with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as file:
+            pairs = [line.partition("=") for line in file]
+    except (OSError, ValueError):
+        return {}
+    return {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}
+
+
+def program_of(argv: Sequence[str]) -> str:
+    """Return the program or module an interpreter runs, without version or ending.
+
+    ``["python", "-Im", "pip"]`` and ``["python", "/usr/bin/pip3.11"]`` give ``"pip"``;
+    ``-c`` and an interactive interpreter give ``""``. The options that take a value
+    are those of CPython 3.15's ``python --help``.
+    """
+    rest = iter(argv[1:])
+    for argument in rest:
+        if not argument.startswith("-") or argument == "-":
+            return _plain_name(argument)
+        if argument.startswith("--"):
+            if argument == "--check-hash-based-pycs":
+                next(rest, None)
+            continue
+        for position, letter in enumerate(argument[1:], 2):
+            value = argument[position:]
+            if letter == "c":
+                return ""
+            if letter == "m":
+                return (value or next(rest, "")).partition(".")[0]
+            if letter in "WX":
+                if not value:
+                    next(rest, None)
+                break
+    return ""
+
+
+def _plain_name(script: str) -> str:
+    folder, name = os.path.split(script.rstrip("/" + os.sep))
+    if name == "__main__.py":
+        name = os.path.basename(folder)
+    for ending in (".exe", ".py", ".pyz", ".pyw", "-script"):
+        if name.endswith(ending):
+            name = name[: -len(ending)]
+    return name.rstrip("0123456789.") if name.startswith("pip") else name
+
+
+def _argv() -> Sequence[str]:
+    argv = getattr(sys, "orig_argv", None)
+    if argv is None:  # CPython 3.9, where sys.argv holds no interpreter and no module yet
+        try:
+            with open("/proc/self/cmdline", "rb") as file:
+                argv = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
+        except OSError:
+            argv = [sys.executable, *getattr(sys, "argv", [])]
+    return argv
+
+
+def base_is_ours(environ: Mapping[str, str]) -> bool:
+    """Tell whether ``PYO3_BASE_PYTHON`` was set by this package, here or in a parent process."""
+    base = environ.get("PYO3_BASE_PYTHON")
+    return bool(base) and base == environ.get("PYO3_ENVSHIM_BASE")
+
+
+def is_wrapper(path: str) -> bool:
+    """Tell whether *path* is the wrapper's, by its name."""
+    return os.path.basename(path).startswith(WRAPPER)
+
+
+def _without_wrapper(environ: Mapping[str, str]) -> Changes:
+    """Return the changes that take a wrapper of ours away again."""
+    if not is_wrapper(environ.get("CARGO", "")):
+        return {}
+    return {"CARGO": environ.get("PYO3_ENVSHIM_CARGO"), "PYO3_ENVSHIM_CARGO": None}
+
+
+def _overlaid(environ: Mapping[str, str]) -> bool:
+    """Tell whether a front end overlays this interpreter instead of making an environment.
+
+    pip's default isolation and pdm put a folder with a ``sitecustomize.py`` on
+    ``PYTHONPATH``. The interpreter's path is stable there, so there is nothing to serve,
+    and the overlay hides the site-packages that the wrapper would have to start from.
+    """
+    folders = environ.get("PYTHONPATH", "").split(os.pathsep)
+    return any(f and os.path.exists(os.path.join(f, "sitecustomize.py")) for f in folders)
+
+
+def _name_of_interpreter(prefix: str) -> str:
+    """Return the name under which the environment's python links to its base; "" if it does not."""
+    path = os.path.join(prefix, "bin", "python")
+    for _ in range(8):
+        if not os.path.islink(path):
+            break
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    return "" if _inside(path, prefix) else os.path.basename(path)
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Tell whether *path* lies in *folder*, by name; its last part is not resolved."""
+    parent, name = os.path.split(path)
+    path = os.path.normcase(os.path.join(os.path.realpath(parent), name))
+    folder = os.path.normcase(os.path.realpath(folder))
+    return path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -1,0 +1,415 @@
+"""What is in an environment, in a normal form, and the digest of that.
+
+The normal form is what the store writes, so that the address of an environment
+decides everything an interpreter started there can see. In it are:
+
+- the base interpreter: its path, and the content of the files in `interpreters.parts_of`;
+- every file below the environment's folders, by path, content and executable bit, and
+  every relative link that stays inside;
+- ``RECORD``, sorted, without the lines for what is not in the normal form;
+- ``PYTHONPATH``, if it is not empty, as text.
+
+Not in it, and so never noticed nor stored: time stamps, owners and other mode bits;
+byte code in ``__pycache__``; what an installer notes about itself (`INSTALLER_NOTES`);
+activation scripts; files beside ``pyvenv.cfg``, which front ends keep there; empty
+folders; whether a wrapper script of an entry point was written by pip or by uv (it is
+written anew); which of its names the interpreter links to; and all of ``pyvenv.cfg``
+but ``home`` and the version.
+
+Contents are read, not taken from ``RECORD``: a file that was changed after it was
+installed would go unnoticed otherwise. This costs about 15 ms for maturin's 27 MB, and
+runs while cargo is asked where it works.
+
+An environment that cannot be brought into this form without doubt raises `NotStorable`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyo3_envshim import _startup, interpreters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+# Written beside a distribution by pip, uv and poetry about the installation, not its content.
+INSTALLER_NOTES = frozenset(
+    ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json", "provenance_url.json")
+)
+# Written by venv, virtualenv 21 and uv 0.13 for shells; they hold the environment's path.
+ACTIVATION = ("activate", "Activate", "deactivate", "pydoc.bat")
+
+PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
+FORMAT = b"pyo3-envshim 1"  # changes when the normal form does
+
+
+class NotStorable(Exception):
+    """An environment that is left alone; the message says why, in a few words."""
+
+
+class Item:
+    """One file or link of the normal form.
+
+    *path* is relative to the environment, with ``/``. A file is either to be taken from
+    *source* (an absolute path) or has *text*, in which `PLACEHOLDER` stands for the
+    environment's path; a link has *target*. *content* is its SHA-256, in hex.
+    """
+
+    __slots__ = ("content", "executable", "path", "source", "target", "text")
+
+    def __init__(
+        self,
+        path: str,
+        content: str,
+        executable: bool = False,
+        source: str | None = None,
+        text: bytes | None = None,
+        target: str | None = None,
+    ) -> None:
+        self.path = path
+        self.content = content
+        self.executable = executable
+        self.source = source
+        self.text = text
+        self.target = target
+
+
+class Environment:
+    """A build environment: its root, its base interpreter, its items, its digest."""
+
+    __slots__ = ("base", "digest", "items", "root")
+
+    def __init__(self, root: str, base: str, items: list[Item], digest: str) -> None:
+        self.root = root
+        self.base = base
+        self.items = items
+        self.digest = digest
+
+
+def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str]) -> Environment:
+    """Read the environment at *root* (an absolute path) into its normal form.
+
+    *hash_file* gives the SHA-256, in hex, of a file of the base interpreter (the store
+    remembers these). Raises `NotStorable`, and OSError where something cannot be read.
+    """
+    import hashlib
+
+    config = _configuration(root)
+    library = _library(root)
+    base = interpreters.base_of(root)
+    if base is None:
+        raise NotStorable("its base interpreter was not found")
+    parts = interpreters.parts_of(base, library)
+    if parts is None:
+        raise NotStorable(f"the base interpreter {base} has no sysconfig data")
+
+    walk = _Walk(root, hashlib.sha256)
+    walk.folder("")
+    items = [*walk.items, *_distributions(walk, library)]
+    items += _interpreter_links(base, library)
+    items.append(_text_item("pyvenv.cfg", _normal_configuration(base, config)))
+    items.sort(key=lambda item: item.path)
+
+    total = hashlib.sha256()
+
+    def add(*fields: str) -> None:
+        total.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\n")
+
+    total.update(FORMAT + b"\n")
+    for part in parts:
+        add("interpreter", part, hash_file(part))
+    add("PYTHONPATH", environ.get("PYTHONPATH", ""))
+    for item in items:
+        add(item.path, item.content, "x" if item.executable else "")
+    return Environment(root, base, items, total.hexdigest()[:32])
+
+
+class _Walk:
+    """The files below an environment, each read once."""
+
+    def __init__(self, root: str, sha256: Callable[[bytes], Any]) -> None:
+        self.root = root
+        self.root_bytes = os.fsencode(root)
+        self.sha256 = sha256
+        self.items: list[Item] = []
+        self.kept: dict[str, bytes] = {}  # contents that the normal form is made from
+
+    def folder(self, relative: str) -> None:
+        with os.scandir(os.path.join(self.root, relative)) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_symlink():
+                self._link(path, entry.path)
+            elif entry.is_dir():
+                if entry.name != "__pycache__":
+                    self.folder(path)
+            elif not entry.is_file():
+                raise NotStorable(f"{path} is neither file nor folder")
+            elif relative and not self._unseen(relative, entry.name):
+                self._file(path, entry.path, bool(entry.stat().st_mode & 0o100))
+
+    def _unseen(self, folder: str, name: str) -> bool:
+        if folder in ("bin", "Scripts"):
+            return name.startswith(ACTIVATION)
+        return folder.endswith(".dist-info") and name in INSTALLER_NOTES
+
+    def _link(self, path: str, full: str) -> None:
+        if path == "lib64":  # venv and uv make it on some systems; the normal form, by the same rule
+            return
+        if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
+            return
+        target = os.readlink(full)
+        real = os.path.realpath(full)
+        inside = real.startswith(os.path.realpath(self.root) + os.sep) and os.path.exists(real)
+        if os.path.isabs(target) or not inside:
+            raise NotStorable(f"{path} is a link to {target}")
+        content = self.sha256(os.fsencode("link " + target)).hexdigest()
+        self.items.append(Item(path, content, target=target))
+
+    def _file(self, path: str, full: str, executable: bool) -> None:
+        if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
+            raise NotStorable(f"{path} is not a link to the base interpreter")
+        with open(full, "rb", buffering=0) as file:
+            data = file.read()
+        folder, name = os.path.split(path)
+        if folder.endswith(".dist-info") and name in ("RECORD", "entry_points.txt"):
+            self.kept[path] = data
+            if name == "RECORD":
+                return
+        if folder in ("bin", "Scripts") and self.root_bytes in data:
+            self.kept[path] = data  # a script with the environment's path: see _distributions
+            return
+        if self.root_bytes in data:
+            raise NotStorable(f"{path} holds the environment's own path")
+        self.items.append(Item(path, self.sha256(data).hexdigest(), executable, source=full))
+
+
+def _distributions(walk: _Walk, library: str) -> list[Item]:
+    """Return the items for each distribution's ``RECORD`` and for the scripts with a path in them."""
+    site = _site_packages(library)
+    entry_points: dict[str, str] = {}
+    records = []
+    for name in sorted(os.listdir(os.path.join(walk.root, site))):
+        if name.endswith(".dist-info"):
+            path = f"{site}/{name}"
+            record = walk.kept.get(f"{path}/RECORD")
+            if record is None:
+                raise NotStorable(f"{name} has no RECORD")
+            records.append((path, record))
+            entry_points.update(parse_entry_points(walk.kept.get(f"{path}/entry_points.txt", b"")))
+        elif name.endswith((".egg-info", ".egg", ".egg-link")) or name.startswith("__editable__"):
+            raise NotStorable(f"{name} may change unseen")
+        elif name.endswith(".pth"):
+            _check_path_file(walk, site, name)
+
+    items = []
+    scripts = set()
+    for path, data in walk.kept.items():
+        if path.startswith(("bin/", "Scripts/")):
+            scripts.add(path)
+            text = normal_script(data, walk.root_bytes, entry_points.get(path.partition("/")[2]))
+            if text is None:
+                raise NotStorable(f"{path} holds the environment's own path")
+            items.append(_text_item(path, text, executable=True))
+    for path, record in records:
+        note = os.path.join(walk.root, path, "direct_url.json")
+        if os.path.exists(note):
+            with open(note, "rb") as file:
+                if b'"editable": true' in file.read().replace(b'":true', b'": true'):
+                    raise NotStorable(f"{os.path.basename(path)} is installed as editable")
+        items.append(_text_item(f"{path}/RECORD", normal_record(record, site, scripts)))
+    return items
+
+
+def normal_record(record: bytes, site: str, scripts: set[str]) -> bytes:
+    """Return the normal form of a distribution's ``RECORD``.
+
+    Its lines are sorted; what is not in the normal form of an environment is left out;
+    those of *scripts* (paths relative to the environment) lose hash and size. *site* is
+    the relative path of site-packages. The format is that of the specification "Recording
+    installed projects": CSV. Raises `NotStorable` for a line that is not of that format
+    or names a file outside the environment.
+    """
+    lines = set()
+    for number, line in enumerate(record.decode("utf-8", "surrogateescape").splitlines(), 1):
+        if not line.strip():
+            continue
+        path, rest = _first_field(line)
+        if path is None or rest.count(",") != 1:
+            raise NotStorable(f"line {number} of a RECORD is malformed: {line[:80]!r}")
+        path = path.replace("\\", "/")
+        full = os.path.normpath(f"{site}/{path}").replace(os.sep, "/")
+        if path.startswith("/") or full.startswith("..") or ":" in path.partition("/")[0]:
+            raise NotStorable(f"line {number} of a RECORD leaves the environment: {line[:80]!r}")
+        folder, _, name = full.rpartition("/")
+        if "/__pycache__/" in full or (folder.endswith(".dist-info") and name in INSTALLER_NOTES):
+            continue
+        if full in scripts:
+            rest = ","
+        quoted = '"' + path.replace('"', '""') + '"' if set(path) & set('",') else path
+        lines.add(f"{quoted},{rest}\n")
+    return "".join(sorted(lines)).encode("utf-8", "surrogateescape")
+
+
+def _first_field(line: str) -> tuple[str | None, str]:
+    """Split a line of CSV after its first field; None where it is not ended well."""
+    if not line.startswith('"'):
+        path, comma, rest = line.partition(",")
+        return (path if comma and path else None), rest
+    end = 1
+    while True:
+        end = line.find('"', end)
+        if end < 0:
+            return None, ""
+        if line[end : end + 2] != '""':
+            break
+        end += 2
+    path = line[1:end].replace('""', '"')
+    return (path if path and line[end + 1 : end + 2] == "," else None), line[end + 2 :]
+
+
+def parse_entry_points(text: bytes) -> dict[str, str]:
+    """Return the scripts (name to ``module:object``) that an ``entry_points.txt`` declares."""
+    found = {}
+    section = ""
+    for raw in text.decode("utf-8", "replace").splitlines():
+        line = raw.strip()
+        if line.startswith("["):
+            section = line
+        elif section in ("[console_scripts]", "[gui_scripts]") and line[:1] not in ("", "#", ";"):
+            name, _, reference = line.partition("=")
+            found[name.strip()] = reference.partition("[")[0].replace(" ", "")
+    return found
+
+
+def normal_script(data: bytes, root: bytes, reference: str | None) -> bytes | None:
+    """Return the normal form of a script that holds the environment's path *root*, or None.
+
+    A wrapper that an installer wrote for the entry point *reference* is written anew; in
+    another script the path is replaced, if it stands in the first two lines only, where
+    the interpreter is named (the second, when the path is too long for the first).
+    """
+    lines = data.split(b"\n")
+    head, body = b"\n".join(lines[:3]), b"\n".join(lines[3:])
+    if not data.startswith(b"#!") or root in body or b"\0" in data:
+        return None
+    if reference and _is_generated(data, reference):
+        module, _, name = reference.partition(":")
+        return (
+            b"#!" + PLACEHOLDER + b"/bin/python\n"
+            b"import sys\n"
+            + f"from {module} import {name.partition('.')[0]}\n".encode()
+            + b'if __name__ == "__main__":\n'
+            + f"    sys.exit({name}())\n".encode()
+        )
+    return head.replace(root, PLACEHOLDER) + (b"\n" + body if len(lines) > 3 else b"")
+
+
+# The lines of the wrappers that pip (distlib's and its own template, 20 to 26), uv 0.13,
+# installer 0.7 and setuptools write, but for those that name the entry point.
+_TEMPLATE_LINES = frozenset(
+    line.encode()
+    for line in (
+        "",
+        "# -*- coding: utf-8 -*-",
+        "import re",
+        "import sys",
+        "if __name__ == '__main__':",
+        'if __name__ == "__main__":',
+        r"sys.argv[0] = re.sub(r'(-script\.pyw|\.exe)?$', '', sys.argv[0])",
+        r"sys.argv[0] = re.sub(r'(-script\.pyw?|\.exe)?$', '', sys.argv[0])",
+        r'sys.argv[0] = re.sub(r"(-script\.pyw|\.exe)?$", "", sys.argv[0])',
+        "sys.argv[0] = sys.argv[0].removesuffix('.exe')",
+        'if sys.argv[0].endswith("-script.pyw"):',
+        "sys.argv[0] = sys.argv[0][:-11]",
+        'elif sys.argv[0].endswith(".exe"):',
+        "sys.argv[0] = sys.argv[0][:-4]",
+    )
+)
+
+
+def _is_generated(data: bytes, reference: str) -> bool:
+    module, _, name = reference.partition(":")
+    named = {
+        f"from {module} import {name.partition('.')[0]}".encode(),
+        f"sys.exit({name}())".encode(),
+    }
+    lines = [line.strip() for line in data.split(b"\n")]
+    if lines[0] == b"#!/bin/sh" and lines[1].startswith(b"'''exec' ") and lines[2] == b"' '''":
+        lines = lines[2:]  # the form for a path that is too long for a first line
+    return named.issubset(lines) and _TEMPLATE_LINES.issuperset(set(lines[1:]) - named)
+
+
+def _check_path_file(walk: _Walk, site: str, name: str) -> None:
+    """Raise `NotStorable` if a ``.pth`` adds a folder: what is in it could change unseen."""
+    with open(os.path.join(walk.root, site, name), "rb") as file:
+        lines = [line.strip() for line in file.read().splitlines()]
+    for line in lines:
+        if line and not line.startswith((b"#", b"import ", b"import\t")):
+            raise NotStorable(f"{name} adds a folder to the path")
+
+
+def _configuration(root: str) -> dict[str, str]:
+    config = _startup.read_config(root)
+    if not config.get("home"):
+        raise NotStorable("its pyvenv.cfg names no home")
+    if config.get("include-system-site-packages", "false").lower() != "false":
+        raise NotStorable("it includes the system's site-packages")
+    return config
+
+
+def _normal_configuration(base: str, config: Mapping[str, str]) -> bytes:
+    version = config.get("version") or config.get("version_info") or ""
+    lines = [
+        f"home = {os.path.dirname(base)}",
+        "include-system-site-packages = false",
+        f"version = {'.'.join(version.split('.')[:3])}",
+        f"executable = {os.path.realpath(base)}",
+    ]
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def _library(root: str) -> str:
+    """Return the name of the interpreter's folder under ``lib``: ``python3.11``, ``pypy3.11``."""
+    if os.name == "nt":
+        return "site-packages"
+    folder = os.path.join(root, "lib")
+    names = [n for n in os.listdir(folder) if os.path.isdir(os.path.join(folder, n, "site-packages"))]
+    if len(names) != 1:
+        raise NotStorable("it has no lib/python3.x/site-packages, or several")
+    return names[0]
+
+
+def _site_packages(library: str) -> str:
+    return "Lib/site-packages" if os.name == "nt" else f"lib/{library}/site-packages"
+
+
+def _is_interpreter_name(name: str) -> bool:
+    """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…"""
+    return name.rstrip("0123456789.t") in ("python", "pypy")
+
+
+def _interpreter_links(base: str, library: str) -> list[Item]:
+    """Return the links to the interpreter; a copied interpreter is not in the normal form."""
+    if os.name == "nt":
+        raise NotStorable("environments are not stored on Windows yet")
+    names = {"python3", library, os.path.basename(base)} - {"python"}
+    links = [_link_item("bin/python", os.path.realpath(base))]
+    links += [_link_item(f"bin/{name}", "python") for name in sorted(names)]
+    if sys.maxsize > 2**32 and sys.platform != "darwin":  # as venv does
+        links.append(_link_item("lib64", "lib"))
+    return links
+
+
+def _link_item(path: str, target: str) -> Item:
+    return Item(path, "link " + target, target=target)
+
+
+def _text_item(path: str, text: bytes, executable: bool = False) -> Item:
+    import hashlib
+
+    return Item(path, hashlib.sha256(text).hexdigest(), executable, text=text)

@@ -1,0 +1,110 @@
+"""How each build front end is recognised, and where it makes its throw-away environments.
+
+One table. Nothing here imports the rest of the package or touches the file system
+except to resolve the temporary folder. A user's own environment must never match.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_RANDOM = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")  # of tempfile.mkdtemp
+
+
+class FrontEnd:
+    """One front end: the facts that tell its processes and environments from others.
+
+    *name*: as on PyPI. *programs*: what its own Python process is started as.
+    *environment*: a function that tells, from the parts of a path and the temporary
+    folders, whether an environment is one of its throw-away ones; None if it makes none
+    (*why* then says what it does instead). *seen*: the release in which it was seen.
+    """
+
+    __slots__ = ("environment", "name", "programs", "seen", "why")
+
+    def __init__(
+        self,
+        name: str,
+        programs: Sequence[str],
+        seen: str,
+        environment: Callable[[str, Sequence[str]], bool] | None = None,
+        why: str = "",
+    ) -> None:
+        self.name = name
+        self.programs = tuple(programs)
+        self.seen = seen
+        self.environment = environment
+        self.why = why
+
+
+def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
+    """Match ``<temporary folder>/<prefix><eight random characters>`` (tempfile.mkdtemp)."""
+
+    def matches(root: str, temporary: Sequence[str]) -> bool:
+        parent, name = os.path.split(root)
+        suffix = name[len(prefix) :]
+        return (
+            name.startswith(prefix)
+            and len(suffix) == 8
+            and _RANDOM.issuperset(suffix)
+            and os.path.realpath(parent) in temporary
+        )
+
+    return matches
+
+
+def _of_uv(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<uv's cache>/builds-v0/.tmpXXXXXX`` (uv-build-frontend, uv-cache's buckets)."""
+    parent, name = os.path.split(root)
+    suffix = name[len(".tmp") :]
+    return (
+        os.path.basename(parent).startswith("builds-v")
+        and name.startswith(".tmp")
+        and len(suffix) == 6
+        and suffix.isalnum()
+    )
+
+
+PERMANENT = "uses an environment with a permanent path"
+OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overlay on PYTHONPATH"
+
+FRONT_ENDS = (
+    # pip's default isolation is an overlay; --use-feature=venv-isolation makes environments
+    FrontEnd("pip", ("pip", "__pip-runner__"), "26.3", _temporary("pip-build-env-")),
+    FrontEnd("build", ("build", "pyproject-build"), "1.6.1", _temporary("build-env-")),
+    FrontEnd("uv", ("uv",), "0.13.9", _of_uv),
+    FrontEnd("pdm", ("pdm",), "", why=OVERLAY),
+    FrontEnd("poetry", ("poetry",), ""),
+    FrontEnd("hatch", ("hatch",), "", why=PERMANENT),
+    FrontEnd("tox", ("tox",), "", why=PERMANENT),
+    FrontEnd("nox", ("nox",), "", why="starts pip or uv"),
+    FrontEnd("cibuildwheel", ("cibuildwheel",), "", why="starts pip, build or uv"),
+)
+
+
+def throw_away(root: str, environ: Mapping[str, str]) -> FrontEnd | None:
+    """Return the front end that made the environment at *root* to throw it away, or None.
+
+    *root* is an absolute path, *environ* the variables of a process that builds in it.
+    Only its place is looked at: the caller knows that it is an environment, and that
+    a build backend's hook runs (`_startup.MARKERS`).
+    """
+    temporary = temporary_folders(environ)
+    for front_end in FRONT_ENDS:
+        if front_end.environment and front_end.environment(root, temporary):
+            return front_end
+    return None
+
+
+def temporary_folders(environ: Mapping[str, str]) -> list[str]:
+    """Return the folders, resolved, in which ``tempfile`` puts what it makes.
+
+    The order and the names are ``tempfile._candidate_tempdir_list``'s.
+    """
+    named = [environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    usual = ["/tmp", "/var/tmp", "/usr/tmp"] if os.name == "posix" else []
+    return [os.path.realpath(folder) for folder in [*named, *usual] if folder]

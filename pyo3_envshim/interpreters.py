@@ -1,0 +1,76 @@
+"""From an environment to its base interpreter, and what that interpreter is.
+
+Never runs an interpreter: everything is read from the file system.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyo3_envshim import _startup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def environment_of(python: str) -> str | None:
+    """Return the root of the environment that the interpreter *python* belongs to, or None.
+
+    An environment is a folder with a ``pyvenv.cfg`` one level above the interpreter's
+    (PEP 405). *python* is an absolute path; it is not resolved, only its folder is.
+    """
+    if not os.path.isabs(python) or not os.path.isfile(python):
+        return None
+    root = os.path.dirname(os.path.realpath(os.path.dirname(python)))
+    return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
+
+
+def base_of(root: str) -> str | None:
+    """Return the path of the interpreter the environment at *root* was made from, or None.
+
+    Its folder keeps the name that the environment knows it by, which decides
+    ``sys.base_prefix``; its own name is resolved, because front ends link to
+    ``python``, ``python3`` or ``python3.x`` as they like.
+    """
+    base = _startup.base_interpreter(root)
+    if base is None:
+        return None
+    folder, target = os.path.dirname(base), os.path.realpath(base)
+    beside = os.path.join(folder, os.path.basename(target))
+    return beside if os.path.realpath(beside) == target else base
+
+
+def parts_of(base: str, library: str) -> list[str] | None:
+    """Return the files that make the base interpreter *base* what it is, or None if in doubt.
+
+    *library* is the name of its folder under ``lib`` (``python3.11``, ``pypy3.11``). The
+    executable; the shared library, where the executable is only a stub of it;
+    ``_sysconfigdata``, which tells build scripts how it was built; ``patchlevel.h``,
+    which tells its version. The standard library is not looked at.
+    """
+    found = [os.path.realpath(base)]
+    # getpath looks for the prefix from the executable's folder upwards, as it is
+    # called and as it resolves
+    prefixes = {os.path.dirname(os.path.dirname(path)) for path in (base, found[0])}
+    for prefix in sorted(prefixes):
+        folder = os.path.join(prefix, "lib", library)
+        found += _files(folder, lambda name: name.startswith("_sysconfigdata") and name.endswith(".py"))
+        for place in ("lib", "bin"):
+            found += _files(os.path.join(prefix, place), lambda name: _is_shared_library(name, library))
+        found += _files(os.path.join(prefix, "include", library), lambda name: name == "patchlevel.h")
+    if len(found) == 1 and os.name != "nt":
+        return None
+    return found
+
+
+def _is_shared_library(name: str, library: str) -> bool:
+    return name.startswith("lib" + library) and (".so" in name or name.endswith(".dylib"))
+
+
+def _files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
+    try:
+        names = sorted(filter(wanted, os.listdir(folder)))
+    except OSError:
+        return []
+    return [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
