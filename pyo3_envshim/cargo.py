@@ -84,10 +84,11 @@ def served(cargo: str, arguments: Sequence[str], environ: dict[str, str]) -> dic
     """Return the variables for a call that compiles: *environ*, with the address if it is served."""
     verbose = environ.get("PYO3_ENVSHIM_VERBOSE", "") not in ("", "0")
     value = environ.get("PYO3_ENVSHIM", "")
-    if value.lower() not in ("", "on", "1", "yes", "true"):
-        say(f"PYO3_ENVSHIM={value} is not known and taken as on")
-    plain = with_base(environ)
+    if value.strip().lower() not in ("", "on", "1", "yes", "true"):
+        say(f"warning: PYO3_ENVSHIM={value} is not known and taken as on")
+    plain = environ
     try:
+        plain = with_base(environ)
         root = throw_away_root(environ)
         address, found, note = address_of(root, cargo, arguments, environ)
         if verbose:
@@ -157,15 +158,15 @@ def locations(
 
     ``cargo metadata --no-deps`` lists the members of the workspace only. Where the lock
     file tells of other local packages (path dependencies, patches), cargo is asked again,
-    for all. Raises OSError where it cannot tell.
+    for all. Raises `LeftAlone` where it cannot tell.
     """
     workspace = answer["workspace_root"]
     target = answer["target_directory"]
     build = answer.get("build_directory") or target  # cargo 1.91 and later
     members = {package["name"] for package in answer["packages"]}
     if not local_names(os.path.join(workspace, "Cargo.lock")) <= members:
-        again = [a for a in metadata_arguments(arguments) if a != "--no-deps"]
-        answer = Query(cargo, again, metadata_environ(arguments, environ)).answer()
+        everything = metadata_arguments(arguments, dependencies=True)
+        answer = Query(cargo, everything, metadata_environ(arguments, environ)).answer()
     folders = []
     for package in answer["packages"]:
         if package["source"] is None:
@@ -193,10 +194,18 @@ def local_names(lock: str) -> set[str]:
     return names
 
 
-def metadata_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments of the ``cargo metadata`` call that asks where *arguments* would work."""
+def metadata_arguments(arguments: Sequence[str], dependencies: bool = False) -> list[str]:
+    """Return the arguments of the ``cargo metadata`` call that asks where *arguments* would work.
+
+    With *dependencies* it may download what the build is about to download, but must not
+    resolve anew: that is the build's to do.
+    """
     toolchain = [a for a in arguments[:1] if a.startswith("+")]
-    found = [*toolchain, "metadata", "--no-deps", "--offline", "--format-version", "1"]
+    found = [*toolchain, "metadata", "--format-version", "1"]
+    found += ["--locked"] if dependencies else ["--no-deps", "--offline"]
+    if dependencies:
+        options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        found += [a for a in ("--offline", "--frozen") if a in options]
     for name in ("--manifest-path", "--config", "-Z"):
         for value in values_of(name, arguments):
             found += [name, value]
@@ -343,13 +352,13 @@ class Query:
             os.close(out)
 
     def answer(self) -> dict[str, Any]:
-        """Return the parsed answer. Raises OSError if cargo could not tell."""
+        """Return the parsed answer. Raises `LeftAlone` if cargo could not tell."""
         import json
 
         with open(self._output, "rb") as file:
             output = file.read()
         if os.waitpid(self._process, 0)[1]:
-            raise OSError("cargo metadata failed, so it is not known where cargo works")
+            raise LeftAlone("cargo metadata failed, so it is not known where cargo works")
         found: dict[str, Any] = json.loads(output)
         return found
 

@@ -43,6 +43,9 @@ INSTALLER_NOTES = frozenset(
 ACTIVATION = ("activate", "Activate", "deactivate", "pydoc.bat")
 
 PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
+# Larger files are not searched for the environment's path: installers write it into
+# scripts and small text files only.
+_SEARCHED = 1 << 20
 FORMAT = b"pyo3-envshim 1"  # changes when the normal form does
 
 
@@ -150,7 +153,8 @@ class _Walk:
             elif not entry.is_file():
                 raise NotStorable(f"{path} is neither file nor folder")
             elif relative and not self._unseen(relative, entry.name):
-                self._file(path, entry.path, bool(entry.stat().st_mode & 0o100))
+                at = entry.stat()
+                self._file(path, entry.path, bool(at.st_mode & 0o100), at.st_size)
 
     def _unseen(self, folder: str, name: str) -> bool:
         if folder in ("bin", "Scripts"):
@@ -170,9 +174,12 @@ class _Walk:
         content = self.sha256(os.fsencode("link " + target)).hexdigest()
         self.items.append(Item(path, content, target=target))
 
-    def _file(self, path: str, full: str, executable: bool) -> None:
+    def _file(self, path: str, full: str, executable: bool, size: int) -> None:
         if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
             raise NotStorable(f"{path} is not a link to the base interpreter")
+        if size > _SEARCHED:
+            self.items.append(Item(path, self._hash_in_parts(full), executable, source=full))
+            return
         with open(full, "rb", buffering=0) as file:
             data = file.read()
         folder, name = os.path.split(path)
@@ -186,6 +193,15 @@ class _Walk:
         if self.root_bytes in data:
             raise NotStorable(f"{path} holds the environment's own path")
         self.items.append(Item(path, self.sha256(data).hexdigest(), executable, source=full))
+
+    def _hash_in_parts(self, full: str) -> str:
+        total = self.sha256(b"")
+        part = memoryview(bytearray(1 << 18))
+        with open(full, "rb", buffering=0) as file:
+            while size := file.readinto(part):
+                total.update(part[:size])
+        digest: str = total.hexdigest()
+        return digest
 
 
 def _distributions(walk: _Walk, library: str) -> list[Item]:

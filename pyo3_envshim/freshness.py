@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STAMP = ".pyo3-envshim"
 FORMAT = "pyo3-envshim stamp 1"
+# https://bford.info/cachedir
+CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# made by pyo3-envshim for cargo\n"
 
 
 class Stamp:
@@ -196,7 +198,10 @@ def write_stamp(build: str, root: str, token: str, sources: dict[str, Source]) -
     """Leave a stamp in the folder *build*, at once; its own mtime is the start of the build."""
     lines = [FORMAT, root, token]
     lines += [f"{source.state} {path}" for path, source in sources.items()]
-    os.makedirs(build, exist_ok=True)
+    if not os.path.isdir(build):
+        os.makedirs(build, exist_ok=True)
+        with open(os.path.join(build, "CACHEDIR.TAG"), "w", encoding="ascii") as tag:
+            tag.write(CACHE_TAG)  # cargo tags only a folder that it makes itself
     temporary = os.path.join(build, f"{STAMP}.{os.getpid()}-{os.urandom(4).hex()}")
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.write("\0".join([*lines, "end"]))

@@ -168,7 +168,7 @@ def _write(environment: Environment, new: str, path: str) -> None:
 
 def _link_or_copy(source: str, target: str, executable: bool) -> None:
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target)
         return
     except OSError as error:
         if error.errno not in _CANNOT_LINK:
