@@ -21,17 +21,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        if chosen.command == "env":
-            shell = chosen.shell or activation.shell_of(os.environ, os.name == "nt")
-            print(activation.shell_code(activation.variables(os.environ), shell), end="")
-            return 0
-        command = chosen.COMMAND[1:] if chosen.COMMAND[:1] == ["--"] else chosen.COMMAND
-        if not command:
-            raise activation.ActivationError("no command given", "pyo3-envshim run -- uv build")
-        return activation.run(command)
+        return int(chosen.act(chosen))
     except activation.ActivationError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return 2
+
+
+def _env(chosen: argparse.Namespace) -> int:
+    found = activation.variables(os.environ)
+    if chosen.github:
+        print(activation.append_for_github(found, os.environ))
+    else:
+        shell = chosen.shell or activation.shell_of(os.environ, os.name == "nt")
+        print(activation.shell_code(found, shell), end="")
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    command = chosen.COMMAND[1:] if chosen.COMMAND[:1] == ["--"] else chosen.COMMAND
+    if not command:
+        raise activation.ActivationError("no command given", "pyo3-envshim run -- uv build")
+    return activation.run(command)
+
+
+def _install(chosen: argparse.Namespace) -> int:
+    print(activation.install(chosen.python, chosen.chain, chosen.force, chosen.dry_run))
+    return 0
+
+
+def _uninstall(chosen: argparse.Namespace) -> int:
+    print(activation.uninstall(chosen.python, chosen.dry_run))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog='example: eval "$(pyo3-envshim env)"',
     )
     env.add_argument("--shell", choices=activation.SHELLS, help="default: detected")
+    env.add_argument("--github", action="store_true", help="append to the files of a GitHub Actions job")
+    env.set_defaults(act=_env)
     run = commands.add_parser(
         "run",
         help="run one command with it on",
@@ -56,4 +78,25 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: pyo3-envshim run -- uv sync",
     )
     run.add_argument("COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments, after --")
+    run.set_defaults(act=_run)
+    install = commands.add_parser(
+        "install",
+        help="switch it on for every environment made from an interpreter",
+        description="Write a sitecustomize.py into an interpreter's standard-library folder, so that the "
+        "shim is on in every environment made from it, uv's included.",
+        epilog="example: pyo3-envshim install --python python3.13",
+    )
+    install.add_argument("--chain", action="store_true", help="keep and run another owner's sitecustomize.py")
+    install.add_argument("--force", action="store_true", help="even if externally managed (PEP 668)")
+    install.set_defaults(act=_install)
+    uninstall = commands.add_parser(
+        "uninstall",
+        help="undo install",
+        description="Remove exactly what install wrote, and restore what it kept.",
+        epilog="example: pyo3-envshim uninstall --python python3.13",
+    )
+    uninstall.set_defaults(act=_uninstall)
+    for command in (install, uninstall):
+        command.add_argument("--python", default=sys.executable, help="default: the one that runs this")
+        command.add_argument("--dry-run", action="store_true", help="say what would be done")
     return parser
