@@ -1,7 +1,7 @@
 """How each build front end is recognised, and where it makes its throw-away environments.
 
-One table. Nothing here imports the rest of the package or touches the file system
-except to resolve the temporary folder. A user's own environment must never match.
+One table. Nothing here imports the rest of the package. A user's own environment must
+never match: a place is only trusted where its name cannot have been chosen by hand.
 """
 
 from __future__ import annotations
@@ -52,9 +52,15 @@ def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
             and len(suffix) == 8
             and _RANDOM.issuperset(suffix)
             and os.path.realpath(parent) in temporary
+            and _is_private(root)
         )
 
     return matches
+
+
+def _is_private(folder: str) -> bool:
+    """Tell whether only the owner may look into *folder*, as mkdtemp leaves it on POSIX."""
+    return os.name == "nt" or not os.stat(folder).st_mode & 0o077
 
 
 def _of_uv(root: str, temporary: Sequence[str]) -> bool:
@@ -69,6 +75,12 @@ def _of_uv(root: str, temporary: Sequence[str]) -> bool:
     )
 
 
+def _of_poetry(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<temporary folder>/tmpXXXXXXXX/.venv``, alone in its folder (utils/env/__init__.py)."""
+    parent, name = os.path.split(root)
+    return name == ".venv" and _temporary("tmp")(parent, temporary) and os.listdir(parent) == [name]
+
+
 PERMANENT = "uses an environment with a permanent path"
 OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overlay on PYTHONPATH"
 
@@ -77,11 +89,11 @@ FRONT_ENDS = (
     FrontEnd("pip", ("pip", "__pip-runner__"), "26.3", _temporary("pip-build-env-")),
     FrontEnd("build", ("build", "pyproject-build"), "1.6.1", _temporary("build-env-")),
     FrontEnd("uv", ("uv",), "0.13.9", _of_uv),
-    FrontEnd("pdm", ("pdm",), "", why=OVERLAY),
-    FrontEnd("poetry", ("poetry",), ""),
-    FrontEnd("hatch", ("hatch",), "", why=PERMANENT),
+    FrontEnd("pdm", ("pdm",), "2.29.3", why=OVERLAY),
+    FrontEnd("poetry", ("poetry",), "2.5.1", _of_poetry),
+    FrontEnd("hatch", ("hatch",), "1.18.2", why=PERMANENT),
     FrontEnd("tox", ("tox",), "", why=PERMANENT),
-    FrontEnd("nox", ("nox",), "", why="starts pip or uv"),
+    FrontEnd("nox", ("nox",), "2026.10.20", why="starts pip or uv"),
     FrontEnd("cibuildwheel", ("cibuildwheel",), "", why="starts pip, build or uv"),
 )
 

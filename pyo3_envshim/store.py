@@ -159,11 +159,24 @@ def _write(environment: Environment, new: str, path: str) -> None:
         if item.target is not None:
             os.symlink(item.target, target)
         elif item.text is not None:
-            _create(target, item.text.replace(PLACEHOLDER, os.fsencode(path)), item.executable)
+            _create(target, _placed(item.text, path), item.executable)
         elif item.source is not None:
             _link_or_copy(item.source, target, item.executable)
         manifest.append(f"{_state(os.lstat(target))} {item.path}\n")
     _create(os.path.join(new, MANIFEST), "".join(manifest).encode("utf-8", "surrogateescape"))
+
+
+def _placed(text: bytes, path: str) -> bytes:
+    """Return the *text* of a normal form as it stands in the entry at *path*."""
+    text = text.replace(PLACEHOLDER, os.fsencode(path))
+    first, _, rest = text.partition(b"\n")
+    if first.startswith(b"#!" + os.fsencode(path)) and (len(first) > _LONGEST or b" " in first):
+        # Valid as sh and as Python: sh replaces itself, Python sees a string (distlib's form).
+        return b"#!/bin/sh\n'''exec' \"" + first[2:] + b'" "$0" "$@"\n' + b"' '''\n" + rest
+    return text
+
+
+_LONGEST = 127  # of a first line that names an interpreter: BINPRM_BUF_SIZE before Linux 5.1
 
 
 def _link_or_copy(source: str, target: str, executable: bool) -> None:
@@ -241,7 +254,7 @@ def _is_item(full: str, found: os.stat_result, entry: str, item: Item) -> bool:
     with open(full, "rb") as file:
         data = file.read()
     if item.text is not None:
-        return data == item.text.replace(PLACEHOLDER, os.fsencode(entry))
+        return data == _placed(item.text, entry)
     return hashlib.sha256(data).hexdigest() == item.content
 
 

@@ -1,0 +1,1 @@
+"""Real front ends, real back ends, real PyO3, real cargo."""

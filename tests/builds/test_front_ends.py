@@ -1,0 +1,72 @@
+"""The main claim: a second build recompiles nothing, in every front end."""
+
+from __future__ import annotations
+
+import pytest
+
+from .front_ends import BUILD, FRONT_ENDS, UV_BUILD, FrontEnd
+from .projects import BACK_ENDS, BackEnd
+from .workshop import Bench
+
+_THROW_AWAY = [front_end for front_end in FRONT_ENDS if front_end.throw_away]
+
+
+def _name(parameter: FrontEnd | BackEnd) -> str:
+    return parameter.name
+
+
+# With debug information: it names files and folders, so it would tell a difference.
+_REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "1700000000", "CARGO_PROFILE_DEV_DEBUG": "2"}
+
+_each_back_end = pytest.mark.parametrize("back_end", BACK_ENDS, ids=_name)
+
+
+@_each_back_end
+@pytest.mark.parametrize("front_end", FRONT_ENDS, ids=_name)
+def test_a_second_build_recompiles_nothing(bench: Bench, front_end: FrontEnd, back_end: BackEnd) -> None:
+    project = bench.project(back_end)
+    first = bench.build(front_end, project, bench.shimmed)
+    assert "pyo3" in first.compiled
+    second = bench.build(front_end, project, bench.shimmed)
+    assert second.compiled == []
+    assert bench.answer(second) == "42"
+
+
+@_each_back_end
+@pytest.mark.parametrize("front_end", _THROW_AWAY, ids=_name)
+def test_without_the_shim_a_second_build_recompiles_pyo3(
+    bench: Bench, front_end: FrontEnd, back_end: BackEnd
+) -> None:
+    project = bench.project(back_end)
+    bench.build(front_end, project, bench.plain)
+    second = bench.build(front_end, project, bench.plain)
+    assert len(second.compiled) >= 2
+    assert bench.answer(second) == "42"
+
+
+@_each_back_end
+@pytest.mark.parametrize(("first", "second"), [(BUILD, UV_BUILD), (UV_BUILD, BUILD)], ids=_name)
+def test_the_front_ends_share_what_is_compiled(
+    bench: Bench, first: FrontEnd, second: FrontEnd, back_end: BackEnd
+) -> None:
+    project = bench.project(back_end)
+    one = bench.build(first, project, bench.shimmed)
+    other = bench.build(second, project, bench.shimmed)
+    assert other.compiled == []
+    assert other.pyo3_python == one.pyo3_python
+
+
+@_each_back_end
+@pytest.mark.parametrize("front_end", [BUILD, UV_BUILD], ids=_name)
+def test_the_wheel_is_the_same_byte_for_byte(bench: Bench, front_end: FrontEnd, back_end: BackEnd) -> None:
+    project = bench.project(back_end, warm=False)
+    wheels = []
+    for host in (bench.plain, bench.shimmed):
+        built = bench.build(front_end, project, host, **_REPRODUCIBLE)
+        assert "pyo3" in built.compiled
+        assert built.pyo3_python.startswith(str(bench.store)) == host.shimmed
+        assert built.wheel is not None
+        wheels.append(built.wheel)
+        project.remove_what_builds_left()
+    assert wheels[0].name == wheels[1].name
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()

@@ -1,0 +1,109 @@
+"""What the hook process and cargo see: everything as it was with PYO3_ENVSHIM=off."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from .front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd
+from .projects import MATURIN, Project
+from .recording import normalised
+from .workshop import Bench, Built, Host, base_interpreter
+
+_SPY = """\
+import json, os
+from maturin import *
+from maturin import build_wheel as real_build_wheel
+
+def build_wheel(*arguments, **settings):
+    with open("hook.json", "w") as file:
+        json.dump(dict(os.environ), file)
+    return real_build_wheel(*arguments, **settings)
+"""
+_OFF = ("off", "0", "no", "false")
+
+_each_front_end = pytest.mark.parametrize(
+    "front_end", [PIP, PIP_VENV, BUILD, UV_BUILD], ids=lambda it: it.name
+)
+
+
+def _project_that_spies(bench: Bench, name: str, *, with_shim: bool) -> Project:
+    """Write a project whose back end leaves its variables in hook.json."""
+    project = bench.project(MATURIN, name=name)
+    also = ("pyo3-envshim",) if with_shim else ("platformdirs",)
+    text = MATURIN.pyproject(also)
+    backend = 'build-backend = "maturin"'
+    assert backend in text
+    project.write("pyproject.toml", text.replace(backend, 'build-backend = "spy"\nbackend-path = ["."]'))
+    project.write("spy.py", _SPY)
+    return project
+
+
+def _seen(
+    bench: Bench, front_end: FrontEnd, project: Project, host: Host, mode: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Build and return the variables of the hook process and of the cargo that compiles."""
+    built: Built = bench.build(front_end, project, host, PYO3_ENVSHIM=mode)
+    names = {str(host.folder): "<host>", str(project.folder): "<project>"}
+    hook = json.loads((project.folder / "hook.json").read_text())
+    return normalised(hook, names), normalised(built.compiling_environment, names)
+
+
+@_each_front_end
+@pytest.mark.parametrize("mode", _OFF[:1])
+def test_off_leaves_every_variable_as_it_was(bench: Bench, front_end: FrontEnd, mode: str) -> None:
+    without = _project_that_spies(bench, "without", with_shim=False)
+    with_it = _project_that_spies(bench, "with", with_shim=True)
+    plain_hook, plain_cargo = _seen(bench, front_end, without, bench.plain, mode)
+    hook, cargo = _seen(bench, front_end, with_it, bench.shimmed, mode)
+    if front_end is UV_BUILD:
+        assert hook.pop("CARGO") == "<host>/bin/pyo3-envshim-cargo"
+    assert hook == plain_hook
+    assert cargo == plain_cargo
+
+
+@pytest.mark.parametrize("mode", _OFF)
+def test_every_word_for_off_keeps_the_wrapper_out(bench: Bench, mode: str) -> None:
+    project = _project_that_spies(bench, "project", with_shim=True)
+    hook, cargo = _seen(bench, BUILD, project, bench.shimmed, mode)
+    assert "CARGO" not in hook
+    assert "PYO3_BASE_PYTHON" not in hook
+    assert "/build-env-?/" in cargo["PYO3_PYTHON"]
+
+
+@_each_front_end
+def test_base_sets_the_base_interpreter_only(bench: Bench, front_end: FrontEnd) -> None:
+    project = _project_that_spies(bench, "project", with_shim=True)
+    hook, cargo = _seen(bench, front_end, project, bench.shimmed, "base")
+    _assert_is_base(hook["PYO3_BASE_PYTHON"], hook)
+    if front_end is not UV_BUILD:
+        assert "CARGO" not in hook
+    assert cargo["PYO3_BASE_PYTHON"] == hook["PYO3_BASE_PYTHON"]
+    if front_end.throw_away:
+        assert "?/" in cargo["PYO3_PYTHON"]
+
+
+@_each_front_end
+def test_by_default_the_hook_process_gets_both_variables(bench: Bench, front_end: FrontEnd) -> None:
+    project = _project_that_spies(bench, "project", with_shim=True)
+    hook, cargo = _seen(bench, front_end, project, bench.shimmed, "")
+    _assert_is_base(hook["PYO3_BASE_PYTHON"], hook)
+    # pip's default isolation has a stable path already, and hides the wrapper's package
+    assert (Path(hook.get("CARGO", "")).name == "pyo3-envshim-cargo") == front_end.throw_away
+    assert "CARGO" not in cargo
+    assert cargo["PYO3_PYTHON"].startswith(str(bench.store)) == front_end.throw_away
+
+
+def test_a_base_interpreter_set_by_the_user_is_never_changed(bench: Bench) -> None:
+    project = _project_that_spies(bench, "project", with_shim=True)
+    bench.variables["PYO3_BASE_PYTHON"] = "/of/the/user"
+    hook, cargo = _seen(bench, BUILD, project, bench.shimmed, "")
+    assert hook["PYO3_BASE_PYTHON"] == cargo["PYO3_BASE_PYTHON"] == "/of/the/user"
+
+
+def _assert_is_base(python: str, environment: dict[str, str]) -> None:
+    assert os.path.realpath(python) == base_interpreter()
+    assert not python.startswith(environment.get("VIRTUAL_ENV", "\0"))
