@@ -12,7 +12,7 @@ _variables = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__B
 if _program in _programs.split() or any(map(os.environ.get, _variables.split())):
     try:
         sitedir = "@SITE@"  # for _boot.py
-        with open(sitedir + "/pyo3_envshim/_boot.py") as _file:
+        with open(sitedir + "/pyo3_envshim/_boot.py", "rb") as _file:
             exec(_file.read())
     except Exception:
         pass

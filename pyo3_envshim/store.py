@@ -40,10 +40,12 @@ def folder(environ: Mapping[str, str]) -> str:
     if chosen:
         return os.path.abspath(chosen)
     if sys.platform.startswith("linux"):
-        # platformdirs' own rule (unix.py: XDG base directories), without the 15 ms that
-        # importing it takes; a test holds the two together
-        base = environ.get("XDG_CACHE_HOME", "")
-        return os.path.join(base if base.strip() else os.path.expanduser("~/.cache"), "pyo3-envshim")
+        # platformdirs' own rule (its _xdg.py: a relative path is not one), without the
+        # 15 ms that importing it takes; a test holds the two together
+        home = os.path.join(environ.get("HOME", ""), ".cache")
+        for base in (environ.get("XDG_CACHE_HOME", ""), home):
+            if os.path.isabs(base):
+                return os.path.join(base, "pyo3-envshim")
     import platformdirs
 
     return platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
