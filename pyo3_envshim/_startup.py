@@ -91,13 +91,14 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
         return {**found, **(with_wrapper(environ, wrapper()) if wanted == "on" else {})}
     if not any(marker in environ for marker in MARKERS) or "OUT_DIR" in environ:
         return {}  # not a build, or a Python that a cargo build script started
+    inside = sys.prefix != sys.base_prefix
     found = {}
     if wanted == "on" and _overlaid(environ):
         found.update(_without_wrapper(environ))
-    elif wanted == "on" and sys.prefix != sys.base_prefix:
+    elif wanted == "on" and inside:
         found.update(with_wrapper(environ, wrapper()))
-    if sys.prefix != sys.base_prefix and (base_is_ours(environ) or not environ.get("PYO3_BASE_PYTHON")):
-        base = base_interpreter(sys.prefix, getattr(sys, "_base_executable", None))
+    if base_is_ours(environ) or (inside and not environ.get("PYO3_BASE_PYTHON")):
+        base = base_interpreter(sys.prefix, getattr(sys, "_base_executable", None)) if inside else None
         found.update({"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base})
     return found
 
@@ -142,17 +143,23 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
 
     *announced* is ``sys._base_executable`` where the environment itself runs: right on
     CPython 3.11 and later; before that, and on PyPy, it is the environment's own python,
-    and ``pyvenv.cfg`` decides (PEP 405; ``base-executable`` is virtualenv's,
-    ``executable`` is venv's since 3.11). Never a path inside an environment, nor one
-    that does not exist.
+    and ``pyvenv.cfg`` decides (PEP 405): ``home`` tells the folder, which decides
+    ``sys.base_prefix``; ``base-executable`` (virtualenv) and ``executable`` (venv since
+    3.11) tell the file, resolved. Never a path inside an environment, nor one that does
+    not exist.
     """
     for _ in range(8):  # an environment made from an environment names that one (3.9, 3.10)
         config = read_config(prefix)
-        candidates = [announced, config.get("base-executable"), config.get("executable")]
-        home = config.get("home")
-        if home:
-            names = [_name_of_interpreter(prefix), "python3", "python", "pypy3", "python.exe"]
-            candidates += [os.path.join(home, name) for name in names if name]
+        home = config.get("home", "")
+        told = [config.get("base-executable"), config.get("executable")]
+        name, copied = _name_of_interpreter(prefix)
+        # A folder may hold several interpreters: first the names that tell which. What is
+        # announced in a copy's process is only the copy's own name in the home folder.
+        sure = [name, *map(os.path.basename, filter(None, told))]
+        vague = ["python3", "python", "pypy3", "python.exe"]
+        candidates = [None if copied else announced]
+        candidates += [os.path.join(home, name) for name in sure if home and name]
+        candidates += [*told, announced, *(os.path.join(home, name) for name in vague if home)]
         outside = [c for c in candidates if c and os.path.isfile(c) and not _inside(c, prefix)]
         if not outside:
             return None
@@ -252,14 +259,20 @@ def _overlaid(environ: Mapping[str, str]) -> bool:
     return any(f and os.path.exists(os.path.join(f, "sitecustomize.py")) for f in folders)
 
 
-def _name_of_interpreter(prefix: str) -> str:
-    """Return the name under which the environment's python links to its base; "" if it does not."""
+def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
+    """Return the name that the environment's python has in its base, or "", and whether it is a copy."""
     path = os.path.join(prefix, "bin", "python")
     for _ in range(8):
         if not os.path.islink(path):
             break
         path = os.path.join(os.path.dirname(path), os.readlink(path))
-    return "" if _inside(path, prefix) else os.path.basename(path)
+    if not _inside(path, prefix):
+        return os.path.basename(path), False
+    try:  # the folder of its packages has the name
+        versions = [name for name in os.listdir(os.path.join(prefix, "lib")) if name.startswith("py")]
+    except OSError:
+        versions = []
+    return (versions[0], True) if len(versions) == 1 else ("", False)
 
 
 def _inside(path: str, folder: str) -> bool:

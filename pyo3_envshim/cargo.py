@@ -141,8 +141,10 @@ def address_of(
             place.put(found)
             if not place.get(found):
                 raise OSError(f"{place.address(found.digest)} does not hold what was stored")
-    finally:
-        answer = query.answer()
+    except Exception:
+        query.answered()  # leave no child behind for cargo
+        raise
+    answer = query.answer()
     build, workspace, packages, skip = locations(answer, cargo, arguments, environ)
     token = freshness.token_for(build, workspace, packages, skip)
     if token:
@@ -257,11 +259,12 @@ def readdressed(environ: Mapping[str, str], root: str, address: str, base: str) 
         found["PYTHON_SYS_EXECUTABLE"] = python
     if _same_folder(environ.get("VIRTUAL_ENV", ""), root):
         found["VIRTUAL_ENV"] = address
-    scripts = os.path.join(root, "bin")
-    found["PATH"] = os.pathsep.join(
-        os.path.join(address, "bin") if _same_folder(entry, scripts) else entry
-        for entry in environ.get("PATH", "").split(os.pathsep)
-    )
+    if "PATH" in environ:
+        scripts = os.path.join(root, "bin")
+        found["PATH"] = os.pathsep.join(
+            os.path.join(address, "bin") if _same_folder(entry, scripts) else entry
+            for entry in environ["PATH"].split(os.pathsep)
+        )
     if not environ.get("PYO3_BASE_PYTHON") or _is_ours(environ):
         # A PyO3 that reads it would not see the token otherwise.
         tokened = "-" in os.path.basename(address)
@@ -303,11 +306,11 @@ def restore(environ: Mapping[str, str]) -> dict[str, str]:
 def find_cargo(restored: Mapping[str, str], environ: Mapping[str, str]) -> str | None:
     """Return the real cargo: the user's own ``CARGO``, or the first on the call's ``PATH``."""
     own = environ.get("PYO3_ENVSHIM_CARGO") or restored.get("CARGO")
-    names = ["cargo.exe"] if os.name == "nt" else ["cargo"]
+    if own and _is_this(own):
+        own = None
     if own and os.path.dirname(own):
-        return own if not _is_this(own) else None
-    if own:
-        names = [own]
+        return own
+    names = [own or ("cargo.exe" if os.name == "nt" else "cargo")]
     for folder in restored.get("PATH", os.defpath).split(os.pathsep):
         for name in names:
             path = os.path.join(folder, name)
@@ -355,12 +358,18 @@ class Query:
         """Return the parsed answer. Raises `LeftAlone` if cargo could not tell."""
         import json
 
+        output = self.answered()
+        try:
+            found: dict[str, Any] = json.loads(output)
+        except ValueError:
+            raise LeftAlone("cargo metadata failed, so it is not known where cargo works") from None
+        return found
+
+    def answered(self) -> bytes:
+        """Wait for cargo to end; return what it said, or nothing if it failed."""
         with open(self._output, "rb") as file:
             output = file.read()
-        if os.waitpid(self._process, 0)[1]:
-            raise LeftAlone("cargo metadata failed, so it is not known where cargo works")
-        found: dict[str, Any] = json.loads(output)
-        return found
+        return output if os.waitpid(self._process, 0)[1] == 0 else b""
 
 
 def say(message: str) -> None:

@@ -32,7 +32,7 @@ from pyo3_envshim import _startup, interpreters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 # Written beside a distribution by pip, uv and poetry about the installation, not its content.
@@ -109,9 +109,9 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     if parts is None:
         raise NotStorable(f"the base interpreter {base} has no sysconfig data")
 
-    walk = _Walk(root, hashlib.sha256)
+    walk = _Walk(root, _site_packages(library), hashlib.sha256)
     walk.folder("")
-    items = [*walk.items, *_distributions(walk, library)]
+    items = [*walk.items, *_distributions(walk)]
     items += _interpreter_links(base, library)
     items.append(_text_item("pyvenv.cfg", _normal_configuration(base, config)))
     items.sort(key=lambda item: item.path)
@@ -133,12 +133,16 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
 class _Walk:
     """The files below an environment, each read once."""
 
-    def __init__(self, root: str, sha256: Callable[[bytes], Any]) -> None:
+    def __init__(self, root: str, site: str, sha256: Callable[[bytes], Any]) -> None:
         self.root = root
-        self.root_bytes = os.fsencode(root)
+        self.site = site
+        # As it was called when scripts were written, and as it resolves (macOS' /tmp is a link).
+        self.names = sorted({os.fsencode(root), os.fsencode(os.path.realpath(root))}, key=len, reverse=True)
         self.sha256 = sha256
         self.items: list[Item] = []
-        self.kept: dict[str, bytes] = {}  # contents that the normal form is made from
+        self.records: dict[str, bytes] = {}  # by distribution's folder
+        self.entry_points: dict[str, bytes] = {}
+        self.scripts: dict[str, tuple[bytes, bool]] = {}  # those with the environment's path
 
     def folder(self, relative: str) -> None:
         with os.scandir(os.path.join(self.root, relative)) as entries:
@@ -159,7 +163,14 @@ class _Walk:
     def _unseen(self, folder: str, name: str) -> bool:
         if folder in ("bin", "Scripts"):
             return name.startswith(ACTIVATION)
-        return folder.endswith(".dist-info") and name in INSTALLER_NOTES
+        return self._is_distribution(folder) and name in INSTALLER_NOTES
+
+    def _is_distribution(self, folder: str) -> bool:
+        """Tell whether *folder* is one that an installer made, not one inside of a package."""
+        return folder.endswith(".dist-info") and folder.rpartition("/")[0] == self.site
+
+    def _holds_own_path(self, data: bytes) -> bool:
+        return any(name in data for name in self.names)
 
     def _link(self, path: str, full: str) -> None:
         if path == "lib64":  # venv and uv make it on some systems; the normal form, by the same rule
@@ -169,7 +180,8 @@ class _Walk:
         target = os.readlink(full)
         real = os.path.realpath(full)
         inside = real.startswith(os.path.realpath(self.root) + os.sep) and os.path.exists(real)
-        if os.path.isabs(target) or not inside:
+        named = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        if os.path.isabs(target) or named.startswith("..") or not inside:
             raise NotStorable(f"{path} is a link to {target}")
         content = self.sha256(os.fsencode("link " + target)).hexdigest()
         self.items.append(Item(path, content, target=target))
@@ -183,14 +195,15 @@ class _Walk:
         with open(full, "rb", buffering=0) as file:
             data = file.read()
         folder, name = os.path.split(path)
-        if folder.endswith(".dist-info") and name in ("RECORD", "entry_points.txt"):
-            self.kept[path] = data
-            if name == "RECORD":
-                return
-        if folder in ("bin", "Scripts") and self.root_bytes in data:
-            self.kept[path] = data  # a script with the environment's path: see _distributions
+        if self._is_distribution(folder) and name == "RECORD":
+            self.records[folder] = data
             return
-        if self.root_bytes in data:
+        if self._is_distribution(folder) and name == "entry_points.txt":
+            self.entry_points[folder] = data
+        if self._holds_own_path(data):
+            if folder in ("bin", "Scripts"):
+                self.scripts[path] = data, executable
+                return
             raise NotStorable(f"{path} holds the environment's own path")
         self.items.append(Item(path, self.sha256(data).hexdigest(), executable, source=full))
 
@@ -204,41 +217,41 @@ class _Walk:
         return digest
 
 
-def _distributions(walk: _Walk, library: str) -> list[Item]:
+def _distributions(walk: _Walk) -> list[Item]:
     """Return the items for each distribution's ``RECORD`` and for the scripts with a path in them."""
-    site = _site_packages(library)
-    entry_points: dict[str, str] = {}
-    records = []
-    for name in sorted(os.listdir(os.path.join(walk.root, site))):
+    references: dict[str, str] = {}
+    for name in sorted(os.listdir(os.path.join(walk.root, walk.site))):
+        folder = f"{walk.site}/{name}"
         if name.endswith(".dist-info"):
-            path = f"{site}/{name}"
-            record = walk.kept.get(f"{path}/RECORD")
-            if record is None:
+            if folder not in walk.records:
                 raise NotStorable(f"{name} has no RECORD")
-            records.append((path, record))
-            entry_points.update(parse_entry_points(walk.kept.get(f"{path}/entry_points.txt", b"")))
+            _check_not_editable(os.path.join(walk.root, folder))
+            references.update(parse_entry_points(walk.entry_points.get(folder, b"")))
         elif name.endswith((".egg-info", ".egg", ".egg-link")) or name.startswith("__editable__"):
             raise NotStorable(f"{name} may change unseen")
         elif name.endswith(".pth"):
-            _check_path_file(walk, site, name)
+            _check_path_file(os.path.join(walk.root, folder))
 
     items = []
-    scripts = set()
-    for path, data in walk.kept.items():
-        if path.startswith(("bin/", "Scripts/")):
-            scripts.add(path)
-            text = normal_script(data, walk.root_bytes, entry_points.get(path.partition("/")[2]))
-            if text is None:
-                raise NotStorable(f"{path} holds the environment's own path")
-            items.append(_text_item(path, text, executable=True))
-    for path, record in records:
-        note = os.path.join(walk.root, path, "direct_url.json")
-        if os.path.exists(note):
-            with open(note, "rb") as file:
-                if b'"editable": true' in file.read().replace(b'":true', b'": true'):
-                    raise NotStorable(f"{os.path.basename(path)} is installed as editable")
-        items.append(_text_item(f"{path}/RECORD", normal_record(record, site, scripts)))
+    for path, (data, executable) in walk.scripts.items():
+        text = normal_script(data, walk.names, references.get(path.partition("/")[2]))
+        if text is None:
+            raise NotStorable(f"{path} holds the environment's own path")
+        items.append(_text_item(path, text, executable))
+    for folder, record in walk.records.items():
+        items.append(_text_item(f"{folder}/RECORD", normal_record(record, walk.site, set(walk.scripts))))
     return items
+
+
+def _check_not_editable(distribution: str) -> None:
+    """Raise `NotStorable` if the distribution in a folder is editable (PEP 610's ``direct_url.json``)."""
+    try:
+        with open(os.path.join(distribution, "direct_url.json"), "rb") as file:
+            note = file.read()
+    except FileNotFoundError:
+        return
+    if b'"editable":true' in note.replace(b" ", b"").replace(b"\n", b""):
+        raise NotStorable(f"{os.path.basename(distribution)} is installed as editable")
 
 
 def normal_record(record: bytes, site: str, scripts: set[str]) -> bytes:
@@ -302,27 +315,30 @@ def parse_entry_points(text: bytes) -> dict[str, str]:
     return found
 
 
-def normal_script(data: bytes, root: bytes, reference: str | None) -> bytes | None:
-    """Return the normal form of a script that holds the environment's path *root*, or None.
+def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
+    """Return the normal form of a script that holds the environment's path, or None.
 
-    A wrapper that an installer wrote for the entry point *reference* is written anew; in
-    another script the path is replaced, if it stands in the first two lines only, where
-    the interpreter is named (the second, when the path is too long for the first).
+    *names* are the spellings of that path. A wrapper that an installer wrote for the entry
+    point *reference* is written anew; in another script the path is replaced, if it stands
+    only where the interpreter is named: in the first line, or, where the path is too long
+    for that, in the second of three.
     """
     lines = data.split(b"\n")
     head, body = b"\n".join(lines[:3]), b"\n".join(lines[3:])
-    if not data.startswith(b"#!") or root in body or b"\0" in data:
+    if not data.startswith(b"#!") or b"\0" in data or any(name in body for name in names):
         return None
-    if reference and _is_generated(data, reference):
-        module, _, name = reference.partition(":")
+    for name in names:
+        head = head.replace(name, PLACEHOLDER)
+    if reference and _is_generated(head.split(b"\n") + lines[3:], reference):
+        module, _, name_of = reference.partition(":")
         return (
             b"#!" + PLACEHOLDER + b"/bin/python\n"
             b"import sys\n"
-            + f"from {module} import {name.partition('.')[0]}\n".encode()
+            + f"from {module} import {name_of.partition('.')[0]}\n".encode()
             + b'if __name__ == "__main__":\n'
-            + f"    sys.exit({name}())\n".encode()
+            + f"    sys.exit({name_of}())\n".encode()
         )
-    return head.replace(root, PLACEHOLDER) + (b"\n" + body if len(lines) > 3 else b"")
+    return head + (b"\n" + body if len(lines) > 3 else b"")
 
 
 # The lines of the wrappers that pip (distlib's and its own template, 20 to 26), uv 0.13,
@@ -348,25 +364,34 @@ _TEMPLATE_LINES = frozenset(
 )
 
 
-def _is_generated(data: bytes, reference: str) -> bool:
+def _is_generated(lines: Sequence[bytes], reference: str) -> bool:
+    """Tell whether these lines, with `PLACEHOLDER` for the path, are a wrapper for *reference*."""
     module, _, name = reference.partition(":")
     named = {
         f"from {module} import {name.partition('.')[0]}".encode(),
         f"sys.exit({name}())".encode(),
     }
-    lines = [line.strip() for line in data.split(b"\n")]
-    if lines[0] == b"#!/bin/sh" and lines[1].startswith(b"'''exec' ") and lines[2] == b"' '''":
-        lines = lines[2:]  # the form for a path that is too long for a first line
-    return named.issubset(lines) and _TEMPLATE_LINES.issuperset(set(lines[1:]) - named)
+    body = [line.strip() for line in lines[1:]]
+    interpreter = lines[0][len(b"#!") :]
+    if lines[0] == b"#!/bin/sh" and body[0].startswith(b"'''exec' ") and body[1] == b"' '''":
+        interpreter = body[0][len(b"'''exec' ") :].partition(b' "$0" "$@"')[0].strip(b"\"'")
+        body = body[2:]  # distlib's form for a path that is too long for a first line
+    folder, _, called = interpreter.rpartition(b"/")
+    return (
+        folder == PLACEHOLDER + b"/bin"
+        and _is_interpreter_name(os.fsdecode(called))
+        and named.issubset(body)
+        and _TEMPLATE_LINES.issuperset(set(body) - named)
+    )
 
 
-def _check_path_file(walk: _Walk, site: str, name: str) -> None:
+def _check_path_file(path: str) -> None:
     """Raise `NotStorable` if a ``.pth`` adds a folder: what is in it could change unseen."""
-    with open(os.path.join(walk.root, site, name), "rb") as file:
+    with open(path, "rb") as file:
         lines = [line.strip() for line in file.read().splitlines()]
     for line in lines:
         if line and not line.startswith((b"#", b"import ", b"import\t")):
-            raise NotStorable(f"{name} adds a folder to the path")
+            raise NotStorable(f"{os.path.basename(path)} adds a folder to the path")
 
 
 def _configuration(root: str) -> dict[str, str]:

@@ -113,15 +113,16 @@ def local_sources(folders: Sequence[str], skip: set[str]) -> dict[str, Source]:
     Links are followed: what counts is what cargo would read.
     """
     found: dict[str, Source] = {}
-    # a build folder that is a source folder too is looked through: in doubt, doubt
-    skipped = {os.path.realpath(f) for f in skip} - {os.path.realpath(f) for f in folders}
+    # What cargo builds has sources, whatever else it is: in doubt, doubt.
+    own = {os.path.realpath(folder) for folder in folders}
+    skipped = {os.path.realpath(folder) for folder in skip} - own
     seen: set[str] = set()
     for folder in folders:
-        _collect(folder, skipped, seen, found)
+        _collect(folder, own, skipped, seen, found)
     return found
 
 
-def _collect(folder: str, skipped: set[str], seen: set[str], found: dict[str, Source]) -> None:
+def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], found: dict[str, Source]) -> None:
     real = os.path.realpath(folder)
     if real in seen or real in skipped:
         return
@@ -129,13 +130,12 @@ def _collect(folder: str, skipped: set[str], seen: set[str], found: dict[str, So
     with os.scandir(folder) as entries:
         listing = list(entries)
     names = {entry.name for entry in listing}
-    # a tag on the first folder itself would leave no sources at all; cargo builds it, so it has some
-    if len(seen) > 1 and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
+    if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
         return
     for entry in listing:
         if entry.is_dir():
             if not entry.name.startswith("."):
-                _collect(entry.path, skipped, seen, found)
+                _collect(entry.path, own, skipped, seen, found)
             continue
         try:
             at = entry.stat()
@@ -156,13 +156,12 @@ def end_of_last_build(build: str) -> int | None:
     cargo lays them at ``[<target>/]<profile>/.fingerprint/<unit>/invoked.timestamp`` up to
     1.95, and below ``[<target>/]<profile>/build/<package>/<hash>/`` with its new layout.
     """
-    return max(_invoked(build, _DEEPEST), default=None)
+    return max(_invoked(build, 7), default=None)
 
 
-_DEEPEST = 7
-# Large folders of a profile's in which there is no fingerprint; a profile or a target may
-# have such a name.
-_NO_FINGERPRINTS = frozenset(("deps", "incremental", "out"))
+# Large folders without fingerprints, by a folder that stands beside them: a profile, a
+# target or a package may have such a name too.
+_NO_FINGERPRINTS = {".fingerprint": ("deps", "incremental", "build"), "fingerprint": ("out",)}
 
 
 def _invoked(folder: str, depth: int) -> Iterator[int]:
@@ -171,7 +170,10 @@ def _invoked(folder: str, depth: int) -> Iterator[int]:
             listing = list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return
-    passed_over = _NO_FINGERPRINTS if depth < _DEEPEST else ()
+    names = {entry.name for entry in listing}
+    passed_over = [
+        name for beside, without in _NO_FINGERPRINTS.items() if beside in names for name in without
+    ]
     for entry in listing:
         if entry.name == "invoked.timestamp":
             yield entry.stat().st_mtime_ns

@@ -18,11 +18,12 @@ def environment_of(python: str) -> str | None:
     """Return the root of the environment that the interpreter *python* belongs to, or None.
 
     An environment is a folder with a ``pyvenv.cfg`` one level above the interpreter's
-    (PEP 405). *python* is an absolute path; it is not resolved, only its folder is.
+    (PEP 405). *python* is an absolute path, and is not resolved: an environment's scripts
+    name it as it was called when they were written.
     """
     if not os.path.isabs(python) or not os.path.isfile(python):
         return None
-    root = os.path.dirname(os.path.realpath(os.path.dirname(python)))
+    root = os.path.dirname(os.path.dirname(os.path.normpath(python)))
     return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
 
 

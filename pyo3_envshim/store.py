@@ -88,17 +88,28 @@ class Store:
         new = self._temporary(".new-")
         try:
             _write(environment, new, path)
-            if os.path.lexists(path) and not _is_intact(path, environment):
-                old = self._temporary(".old-")
-                os.rename(path, os.path.join(old, "entry"))
-                _remove(old)
-            try:
-                os.rename(new, path)
-            except OSError as error:  # another process was first: its entry is as good
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            while True:
+                try:
+                    os.rename(new, path)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+                if _is_intact(path, environment):
+                    return  # another process was first: its entry is as good
+                self._set_aside(path)
         finally:
             _remove(new)
+
+    def _set_aside(self, path: str) -> None:
+        """Take what is at *path* away; that another process has just done so is as good."""
+        old = self._temporary(".old-")
+        try:
+            os.rename(path, os.path.join(old, "entry"))
+        except FileNotFoundError:
+            pass
+        finally:
+            _remove(old)
 
     def alias(self, digest: str, token: str) -> None:
         """Give an entry a second name with *token*. Raises OSError."""
@@ -150,7 +161,7 @@ def _check_owner(path: str) -> None:
 
 def _write(environment: Environment, new: str, path: str) -> None:
     """Write *environment* into the folder *new*, to be renamed to *path*."""
-    manifest = []
+    manifest: dict[str, str] = {}
     made = {""}
     for item in environment.items:
         target = os.path.join(new, item.path)
@@ -164,21 +175,24 @@ def _write(environment: Environment, new: str, path: str) -> None:
             _create(target, _placed(item.text, path), item.executable)
         elif item.source is not None:
             _link_or_copy(item.source, target, item.executable)
-        manifest.append(f"{_state(os.lstat(target))} {item.path}\n")
-    _create(os.path.join(new, MANIFEST), "".join(manifest).encode("utf-8", "surrogateescape"))
+        manifest[item.path] = _state(os.lstat(target))
+    _create(os.path.join(new, MANIFEST), _manifest(manifest))
 
 
 def _placed(text: bytes, path: str) -> bytes:
     """Return the *text* of a normal form as it stands in the entry at *path*."""
-    text = text.replace(PLACEHOLDER, os.fsencode(path))
-    first, _, rest = text.partition(b"\n")
-    if first.startswith(b"#!" + os.fsencode(path)) and (len(first) > _LONGEST or b" " in first):
+    place = os.fsencode(path)
+    first, newline, rest = text.partition(b"\n")
+    if first.startswith(b"#!" + PLACEHOLDER) and (len(place) > _LONGEST or b" " in place):
         # Valid as sh and as Python: sh replaces itself, Python sees a string (distlib's form).
-        return b"#!/bin/sh\n'''exec' \"" + first[2:] + b'" "$0" "$@"\n' + b"' '''\n" + rest
-    return text
+        interpreter, _, options = first[len(b"#!" + PLACEHOLDER) :].partition(b" ")
+        command = b'"' + place + interpreter + b'" ' + options + b' "$0" "$@"'
+        first = b"#!/bin/sh\n'''exec' " + command + b"\n' '''"
+    return first.replace(PLACEHOLDER, place) + newline + rest.replace(PLACEHOLDER, place)
 
 
-_LONGEST = 127  # of a first line that names an interpreter: BINPRM_BUF_SIZE before Linux 5.1
+# Linux before 5.1 reads 127 bytes of a first line (BINPRM_BUF_SIZE); less room for the rest of it.
+_LONGEST = 100
 
 
 def _link_or_copy(source: str, target: str, executable: bool) -> None:
@@ -217,9 +231,9 @@ def _is_intact(path: str, environment: Environment) -> bool:
     cannot be set); another is read: a hard link's ctime changes with its other names.
     """
     try:
-        with open(os.path.join(path, MANIFEST), encoding="utf-8", errors="surrogateescape") as file:
-            lines = (line.rstrip("\n").partition(" ") for line in file)
-            known = {name: state for state, _, name in lines}
+        with open(os.path.join(path, MANIFEST), "rb") as file:
+            lines = os.fsdecode(file.read()).split("\0")
+        known = {name: state for state, _, name in (line.partition(" ") for line in lines)}
         present = set(_files(path))
         if present != {item.path for item in environment.items} or present != set(known):
             return False
@@ -235,12 +249,14 @@ def _is_intact(path: str, environment: Environment) -> bool:
         if not os.access(os.path.join(path, "bin", "python"), os.X_OK):
             return False
         if again:
-            known.update(again)
-            text = "".join(f"{state} {name}\n" for name, state in known.items())
-            _replace(os.path.join(path, MANIFEST), text.encode("utf-8", "surrogateescape"))
+            _replace(os.path.join(path, MANIFEST), _manifest({**known, **again}))
     except (OSError, ValueError):
         return False
     return True
+
+
+def _manifest(states: Mapping[str, str]) -> bytes:
+    return os.fsencode("\0".join(f"{state} {path}" for path, state in states.items()))
 
 
 def _is_item(full: str, found: os.stat_result, entry: str, item: Item) -> bool:
@@ -268,7 +284,7 @@ def _files(root: str, relative: str = "") -> Iterator[str]:
             if entry.is_dir(follow_symlinks=False):
                 if entry.name != "__pycache__":
                     yield from _files(root, path)
-            elif path != MANIFEST:
+            elif not path.startswith(MANIFEST):  # itself, or one that is about to replace it
                 yield path
 
 
