@@ -15,6 +15,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+# Python 3.19 will prefer py3 to py318 (packaging's tags.compatible_tags), and then needs
+# its own tag here: "py318.py319-none-any".
 TAG = "py318-none-any"
 START = "pyo3_envshim.start"
 

@@ -318,27 +318,53 @@ def parse_entry_points(text: bytes) -> dict[str, str]:
 def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
     """Return the normal form of a script that holds the environment's path, or None.
 
-    *names* are the spellings of that path. A wrapper that an installer wrote for the entry
-    point *reference* is written anew; in another script the path is replaced, if it stands
-    only where the interpreter is named: in the first line, or, where the path is too long
-    for that, in the second of three.
+    *names* are the spellings of that path, which may only stand where the interpreter is
+    named. A wrapper that an installer wrote for the entry point *reference* is written
+    anew; in another script the path is replaced, and stands in the first line.
     """
-    lines = data.split(b"\n")
-    head, body = b"\n".join(lines[:3]), b"\n".join(lines[3:])
-    if not data.startswith(b"#!") or b"\0" in data or any(name in body for name in names):
+    if b"\0" in data:
         return None
+    interpreter, body = _split_script(data)
     for name in names:
-        head = head.replace(name, PLACEHOLDER)
-    if reference and _is_generated(head.split(b"\n") + lines[3:], reference):
-        module, _, name_of = reference.partition(":")
+        if name in body:
+            return None
+        interpreter = interpreter.replace(name, PLACEHOLDER, 1)
+    folder, _, called = interpreter.rpartition(b"/")
+    if folder != PLACEHOLDER + b"/bin":
+        return None
+    if reference and _is_interpreter_name(os.fsdecode(called)) and _is_generated(body, reference):
+        module, _, function = reference.partition(":")
         return (
             b"#!" + PLACEHOLDER + b"/bin/python\n"
             b"import sys\n"
-            + f"from {module} import {name_of.partition('.')[0]}\n".encode()
+            + f"from {module} import {function.partition('.')[0]}\n".encode()
             + b'if __name__ == "__main__":\n'
-            + f"    sys.exit({name_of}())\n".encode()
+            + f"    sys.exit({function}())\n".encode()
         )
-    return head + (b"\n" + body if len(lines) > 3 else b"")
+    return b"#!" + interpreter + b"\n" + body
+
+
+def _split_script(data: bytes) -> tuple[bytes, bytes]:
+    """Return the interpreter (with its options) that a script names, or b"", and what follows.
+
+    Where the path is too long for a first line, or has a space in it, installers write
+    three lines: sh replaces itself, and Python sees a string. pip quotes the path with
+    double quotes if need be, uv with single ones.
+    """
+    first, _, rest = data.partition(b"\n")
+    if first != b"#!/bin/sh":
+        return (first[2:].strip() if first.startswith(b"#!") else b""), rest
+    second, _, rest = rest.partition(b"\n")
+    third, _, rest = rest.partition(b"\n")
+    before, called, after = second.partition(b"'''exec' ")
+    command, arguments, _ = after.partition(b' "$0" "$@"')
+    if before or not called or not arguments or third != b"' '''":
+        return b"", data
+    for quote in (b"'", b'"'):
+        if command.startswith(quote):
+            path, _, options = command[1:].partition(quote)
+            return path + options, rest
+    return command, rest
 
 
 # The lines of the wrappers that pip (distlib's and its own template, 20 to 26), uv 0.13,
@@ -364,25 +390,15 @@ _TEMPLATE_LINES = frozenset(
 )
 
 
-def _is_generated(lines: Sequence[bytes], reference: str) -> bool:
-    """Tell whether these lines, with `PLACEHOLDER` for the path, are a wrapper for *reference*."""
+def _is_generated(body: bytes, reference: str) -> bool:
+    """Tell whether *body* is what an installer writes for the entry point *reference*."""
     module, _, name = reference.partition(":")
     named = {
         f"from {module} import {name.partition('.')[0]}".encode(),
         f"sys.exit({name}())".encode(),
     }
-    body = [line.strip() for line in lines[1:]]
-    interpreter = lines[0][len(b"#!") :]
-    if lines[0] == b"#!/bin/sh" and body[0].startswith(b"'''exec' ") and body[1] == b"' '''":
-        interpreter = body[0][len(b"'''exec' ") :].partition(b' "$0" "$@"')[0].strip(b"\"'")
-        body = body[2:]  # distlib's form for a path that is too long for a first line
-    folder, _, called = interpreter.rpartition(b"/")
-    return (
-        folder == PLACEHOLDER + b"/bin"
-        and _is_interpreter_name(os.fsdecode(called))
-        and named.issubset(body)
-        and _TEMPLATE_LINES.issuperset(set(body) - named)
-    )
+    lines = {line.strip() for line in body.split(b"\n")}
+    return named <= lines and lines - named <= _TEMPLATE_LINES
 
 
 def _check_path_file(path: str) -> None:

@@ -1,0 +1,1 @@
+"""Unit tests: quick, and against real interpreters, environments, wheels and processes."""

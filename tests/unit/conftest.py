@@ -1,0 +1,58 @@
+"""Fixtures of the unit tests: the interpreters, and what a run shares."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from . import making
+
+# Workers share the machine: how long one example takes says nothing.
+hypothesis.settings.register_profile(
+    "unit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unit")
+
+if str(making.ROOT) not in sys.path:  # the package of this checkout, installed or not
+    sys.path.insert(0, str(making.ROOT))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> making.Shared:
+    """Return what all workers of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    run = own if worker_id == "master" else own.parent
+    return making.Shared(run / "unit")
+
+
+@pytest.fixture(params=making.VERSIONS)
+def python(request: pytest.FixtureRequest) -> str:
+    """Return the path of each CPython that we serve."""
+    found = making.interpreter(request.param)
+    if found is None:
+        pytest.skip(f"there is no CPython {request.param} in PYENV_ROOT or on PATH")
+    return found
+
+
+@pytest.fixture
+def a_python() -> str:
+    """Return the path of one CPython: the one that runs the tests."""
+    return os.path.realpath(sys.executable)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return an empty folder, to be a process's HOME and working directory."""
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def environ(shared: making.Shared, home: Path) -> dict[str, str]:
+    """Return the variables that a process of a test starts with; uv's cache is shared."""
+    return {**shared.environ, "HOME": str(home)}

@@ -1,0 +1,79 @@
+"""The wheels that the tests of the digest and the store install: small, with one of each kind of file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyo3_envshim import environments
+
+from .making import Shared, install, make_environment, make_wheel
+
+MODULE = "import sys\nNAME = 'tiny'\n\n\ndef main():\n    print('hello from', sys.prefix)\n"
+FILES: dict[str, str | bytes] = {
+    "tiny/__init__.py": MODULE,
+    "tiny/data.txt": "data\n",
+    "tiny/_native.abi3.so": b"\x7fELF\0\1\2\3",
+    "tiny/include/tiny.h": "#define TINY 1\n",
+    "tiny/with, comma and \u00fc.txt": "quoted in RECORD\n",
+    # as setuptools carries distributions of others
+    "tiny/_vendor/inner-1.dist-info/METADATA": "Name: inner\nVersion: 1\n",
+    "tiny/_vendor/inner-1.dist-info/RECORD": "inner.py,,\n",
+    "tiny/_vendor/inner-1.dist-info/entry_points.txt": "[console_scripts]\ninner = inner:main\n",
+    "tiny-1.data/scripts/tool": "#!python\nimport sys\nprint('tool in', sys.prefix)\n",
+    "tiny_start.pth": "import sys\n",
+    "tiny-1.data/data/share/tiny/shared.txt": "shared\n",
+}
+ISOLATED = "#!python -I\nimport sys\nprint(f'isolated in {sys.prefix}: {sys.flags.isolated}')\n"
+SCRIPTS = {"hello": "tiny:main", "method": "tiny:NAME.upper"}
+
+
+def wheels(shared: Shared) -> dict[str, Path]:
+    """Return the wheels by name; plain has no script but for entry points."""
+
+    def make(folder: Path) -> None:
+        make_wheel(folder, "tiny", "1", FILES, SCRIPTS)
+        make_wheel(folder, "plain", "1", {"tiny.py": MODULE}, SCRIPTS)
+        make_wheel(folder, "options", "1", {"options-1.data/scripts/isolated": ISOLATED})
+        make_wheel(folder, "other", "1", {"other.py": "VERSION = 1\n"})
+        make_wheel(folder, "other", "2", {"other.py": "VERSION = 1\n"})
+
+    folder = shared.once("kit", make)
+    names = {"tiny": "tiny-1", "plain": "plain-1", "options": "options-1"}
+    found = {**names, "other": "other-1", "other2": "other-2"}
+    return {name: folder / f"{stem}-py3-none-any.whl" for name, stem in found.items()}
+
+
+class Kit:
+    """Makes environments with those wheels in them."""
+
+    def __init__(self, shared: Shared, python: str, environ: Mapping[str, str], folder: Path) -> None:
+        self.wheels = wheels(shared)
+        self.python = python
+        self.environ = environ
+        self.folder = folder
+
+    def environment(
+        self, name: str = "environment", *names: str, maker: str = "uv", installer: str = "uv"
+    ) -> Path:
+        """Make an environment with the wheels *names*, or tiny and other; return its root."""
+        root = make_environment(maker, self.python, self.folder / name, self.environ)
+        chosen = [self.wheels[wheel] for wheel in names or ("tiny", "other")]
+        install(root, *chosen, environ=self.environ, installer=installer)
+        return root
+
+
+def sha256_of(path: str) -> str:
+    """Return the SHA-256 of a file, and remember nothing."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def read(root: Path, **environ: str) -> environments.Environment:
+    """Read an environment."""
+    return environments.read(str(root), environ, sha256_of)
+
+
+def digest(root: Path, **environ: str) -> str:
+    """Return the digest of an environment."""
+    return read(root, **environ).digest

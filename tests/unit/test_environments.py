@@ -1,0 +1,618 @@
+"""The digest of an environment notices what an interpreter in it could see, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyo3_envshim import environments, interpreters
+from pyo3_envshim.environments import NotStorable
+
+from .kit import Kit, digest, read, sha256_of
+from .making import Shared, install, make_environment, make_wheel, run, script, site_packages
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
+    return Kit(shared, a_python, environ, tmp_path)
+
+
+def edit(relative: str, old: str, new: str) -> Change:
+    """Return a change of a file in site-packages, or of one in the environment if it begins with ``/``."""
+
+    def change(root: Path) -> None:
+        path = root / relative[1:] if relative.startswith("/") else site_packages(root) / relative
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def add(relative: str, text: str | bytes = "added\n") -> Change:
+    """Return the addition of a file, to site-packages or (``/…``) to the environment."""
+
+    def change(root: Path) -> None:
+        path = root / relative[1:] if relative.startswith("/") else site_packages(root) / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+    return change
+
+
+def remove(relative: str) -> Change:
+    def change(root: Path) -> None:
+        (site_packages(root) / relative).unlink()
+
+    return change
+
+
+def link(relative: str, target: str) -> Change:
+    def change(root: Path) -> None:
+        os.symlink(target, site_packages(root) / relative)
+
+    return change
+
+
+def mode(relative: str, bits: int) -> Change:
+    return lambda root: (root / relative).chmod(bits)
+
+
+def touch_everything(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            os.utime(Path(folder, name), (1_000_000_000, 1_000_000_000), follow_symlinks=False)
+
+
+def compile_everything(root: Path) -> None:
+    subprocess.run([root / "bin" / "python", "-m", "compileall", "-q", site_packages(root)], check=True)
+    assert list(site_packages(root).rglob("*.pyc"))
+
+
+def rewrite_every_file(root: Path) -> None:
+    """Give each file another inode, and the folders another order."""
+    for path in sorted(site_packages(root).rglob("*"), reverse=True):
+        if path.is_file():
+            copy = path.with_name(path.name + ".copy")
+            shutil.copy2(path, copy)
+            copy.replace(path)
+
+
+NOTICED: dict[str, Change] = {
+    "a module": edit("tiny/__init__.py", "tiny", "tinY"),
+    "a module of the same size": edit("tiny/__init__.py", "hello", "holla"),
+    "a data file": edit("tiny/data.txt", "data", "other"),
+    "an extension module": add("tiny/_native.abi3.so", b"\x7fELF\0\1\2\4"),
+    "a header": edit("tiny/include/tiny.h", "1", "2"),
+    "a file that RECORD quotes": edit("tiny/with, comma and \u00fc.txt", "quoted", "Quoted"),
+    "a file outside of site-packages": edit("/share/tiny/shared.txt", "shared", "Shared"),
+    "a script of its own": edit("/bin/tool", "tool in", "tool at"),
+    "an entry point": edit("/bin/hello", "sys.exit(main())", "sys.exit(main() or 1)"),
+    "the declaration of an entry point": edit("tiny-1.dist-info/entry_points.txt", "tiny:main", "tiny:other"),
+    "metadata": edit("tiny-1.dist-info/METADATA", "Version: 1", "Version: 9"),
+    "a line of a RECORD": edit("other-1.dist-info/RECORD", "other.py,sha256=", "other.py,sha256=x"),
+    "an added module": add("added.py"),
+    "an added module in a package": add("tiny/added.py"),
+    "an added data file": add("/share/added.txt"),
+    "an added script": lambda root: script(root / "bin" / "added", "#!/bin/sh\n"),
+    "an added start-up line": add("added.pth", "import os\n"),
+    "an added sitecustomize": add("sitecustomize.py"),
+    "a file with a name that is not UTF-8": lambda root: add(os.fsdecode(b"x\xff.py"))(root),
+    "a removed module": remove("tiny/data.txt"),
+    "a removed start-up line": remove("tiny_start.pth"),
+    "a changed start-up module": add("_virtualenv.py", "x = 1\n"),
+    "a removed distribution": lambda root: shutil.rmtree(site_packages(root) / "other-1.dist-info"),
+    "a script that cannot be run": mode("bin/tool", 0o644),
+    "a module that can be run": mode("share/tiny/shared.txt", 0o755),
+    "a link": link("tiny/link.txt", "data.txt"),
+    "a module instead of a folder": lambda root: (site_packages(root) / "tiny" / "include").rename(
+        site_packages(root) / "tiny" / "include2"
+    ),
+    "byte code without its source": add("legacy.pyc", b"\0\1\2"),
+    "the RECORD of a distribution inside of another": edit(
+        "tiny/_vendor/inner-1.dist-info/RECORD", "inner", "x"
+    ),
+    "the metadata of a distribution inside of another": edit(
+        "tiny/_vendor/inner-1.dist-info/METADATA", "Version: 1", "Version: 2"
+    ),
+    "the entry points of a distribution inside of another": edit(
+        "tiny/_vendor/inner-1.dist-info/entry_points.txt", "inner:main", "inner:other"
+    ),
+}
+
+UNNOTICED: dict[str, Change] = {
+    "times": touch_everything,
+    "byte code": compile_everything,
+    "inodes and the order of folders": rewrite_every_file,
+    "who installed it": edit("tiny-1.dist-info/INSTALLER", "uv", "pip"),
+    "that it was asked for": add("tiny-1.dist-info/REQUESTED", ""),
+    "where it came from": add("tiny-1.dist-info/direct_url.json", '{"url": "file:///elsewhere"}'),
+    "what uv notes": add("tiny-1.dist-info/uv_cache.json", "{}"),
+    "activation": edit("/bin/activate", "deactivate", "reactivate"),
+    "the prompt": lambda root: add("/pyvenv.cfg", (root / "pyvenv.cfg").read_text() + "prompt = x\n")(root),
+    "files beside pyvenv.cfg": add("/.lock", ""),
+    "an empty folder": lambda root: (site_packages(root) / "empty").mkdir(),
+    "group's and others' permissions": mode("share/tiny/shared.txt", 0o600),
+    "the order of a RECORD": lambda root: add(
+        "tiny-1.dist-info/RECORD",
+        "".join(
+            sorted(
+                (site_packages(root) / "tiny-1.dist-info/RECORD").read_text().splitlines(True), reverse=True
+            )
+        ),
+    )(root),
+}
+
+EDITABLE = '{"url": "file:///project", "dir_info": {"editable": true}}'
+
+NOT_STORABLE: dict[str, Change] = {
+    "that sees the system's site-packages": lambda root: edit(
+        "/pyvenv.cfg", "packages = false", "packages = true"
+    )(root),
+    "with an editable distribution": add("tiny-1.dist-info/direct_url.json", EDITABLE),
+    "with an editable distribution, written tersely": add(
+        "tiny-1.dist-info/direct_url.json", EDITABLE.replace(" ", "")
+    ),
+    "with setuptools' finder for an editable one": add("__editable___tiny_1_finder.py"),
+    "with a distribution without RECORD": remove("other-1.dist-info/RECORD"),
+    "with an egg-info folder": add("old-1.egg-info/PKG-INFO"),
+    "with an egg-info file": add("old-1.egg-info"),
+    "with an egg-link": add("old.egg-link", "/project\n"),
+    "with a link out of it": link("outside", "../../../../outside"),
+    "with a link that leaves it and comes back": lambda root: link(
+        "back", f"../../../../{root.name}/share/tiny/shared.txt"
+    )(root),
+    "with an absolute link": link("absolute", "/etc/hostname"),
+    "with an absolute link into itself": lambda root: link("absolute", str(site_packages(root) / "other.py"))(
+        root
+    ),
+    "with a dangling link": link("dangling", "nothing"),
+    "with a link to itself": link("loop", "loop"),
+    "with a path file that adds a folder": add("add.pth", "/project/src\n"),
+    "with a path file that adds a folder late": add("add.pth", "# comment\nimport os\n\n  ../src\n"),
+    "with its own path in a file": lambda root: add("tiny/where.py", f"HERE = '{root}'\n")(root),
+    "with its own path in a program": lambda root: add("/bin/program", f"\x7fELF\0{root}/lib\0")(root),
+    "with its own path deep in a script": lambda root: script(
+        root / "bin" / "odd", f"#!{root}/bin/python\nimport sys\n\n\nprint('{root}')\n"
+    ),
+    "with a pipe": lambda root: os.mkfifo(site_packages(root) / "pipe"),
+    "with a copied interpreter": lambda root: [
+        (root / "bin" / "python").replace(root / "bin" / "kept"),
+        add("/bin/python", b"\x7fELF")(root),
+    ],
+    "with two libraries": lambda root: (root / "lib" / "python3.1" / "site-packages").mkdir(parents=True),
+    "without a configuration": lambda root: (root / "pyvenv.cfg").unlink(),
+    "with a configuration that is cut short": add("/pyvenv.cfg", "ho"),
+    "with a configuration that is no text": add("/pyvenv.cfg", b"\xff\xfe\0home"),
+    "whose interpreter is gone": add("/pyvenv.cfg", "home = /gone/bin\n"),
+}
+
+
+@pytest.mark.parametrize("what", NOTICED)
+def test_a_change_that_can_be_seen_is_noticed(what: str, kit: Kit) -> None:
+    root = kit.environment()
+    before = digest(root)
+    NOTICED[what](root)
+    try:
+        after: str | None = digest(root)
+    except NotStorable:
+        after = None
+    assert after != before
+
+
+@pytest.mark.parametrize("what", UNNOTICED)
+def test_what_cannot_be_seen_is_not_noticed(what: str, kit: Kit) -> None:
+    root = kit.environment()
+    before = digest(root)
+    UNNOTICED[what](root)
+    assert digest(root) == before
+
+
+@pytest.mark.parametrize("what", NOT_STORABLE)
+def test_an_environment_is_left_alone_with_a_short_reason(what: str, kit: Kit) -> None:
+    root = kit.environment()
+    NOT_STORABLE[what](root)
+    with pytest.raises(NotStorable) as caught:
+        read(root)
+    assert "\n" not in str(caught.value)
+    assert 0 < len(str(caught.value)) < 250
+
+
+class TestEqualEnvironments:
+    def test_have_one_digest_wherever_they_are(self, kit: Kit) -> None:
+        assert digest(kit.environment("one")) == digest(kit.environment("two/three"))
+
+    def test_have_one_digest_whatever_the_order_of_installation(self, kit: Kit) -> None:
+        one = kit.environment("one", "tiny")
+        two = kit.environment("two", "other")
+        install(one, kit.wheels["other"], environ=kit.environ)
+        install(two, kit.wheels["tiny"], environ=kit.environ)
+        assert digest(one) == digest(two)
+
+    @pytest.mark.parametrize("installer", ["pip", "uv"])
+    @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+    def test_have_one_digest_whichever_front_end_made_them(
+        self, kit: Kit, maker: str, installer: str
+    ) -> None:
+        assert digest(kit.environment("one", maker=maker, installer=installer)) == digest(
+            kit.environment("two")
+        )
+
+    def test_have_one_digest_on_each_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        kit = Kit(shared, python, environ, tmp_path)
+        roots = [kit.environment("one", maker="venv"), kit.environment("two")]
+        for root in roots:  # for Python 3.9 uv mends distutils by a module of its own
+            for path in site_packages(root).glob("_virtualenv.*"):
+                path.unlink()
+        assert digest(roots[0]) == digest(roots[1])
+
+    def test_have_one_digest_after_a_requirement_changed_and_changed_back(self, kit: Kit) -> None:
+        root = kit.environment()
+        before = digest(root)
+        install(root, kit.wheels["other2"], environ=kit.environ)
+        assert digest(root) != before
+        install(root, kit.wheels["other"], environ=kit.environ)
+        assert digest(root) == before
+
+    def test_have_one_digest_though_their_path_is_too_long_for_a_first_line(self, kit: Kit) -> None:
+        """Installers then write a script that a shell starts."""
+        assert digest(kit.environment("long" * 50, "plain")) == digest(kit.environment("short", "plain"))
+
+    def test_have_one_digest_though_there_is_a_space_in_their_path(self, kit: Kit) -> None:
+        assert digest(kit.environment("with space", "plain")) == digest(kit.environment("without", "plain"))
+
+    def test_have_one_digest_behind_a_linked_temporary_folder(self, kit: Kit) -> None:
+        """``TMPDIR`` is a link, so that scripts hold another path than the resolved one (macOS: /tmp)."""
+        (kit.folder / "real").mkdir()
+        (kit.folder / "link").symlink_to("real")
+        roots = [kit.environment(f"link/{name}") for name in ("one", "two")]
+        found = [interpreters.environment_of(str(root / "bin" / "python")) for root in roots]
+        assert digest(Path(found[0] or "")) == digest(Path(found[1] or ""))
+
+
+class TestDifferentEnvironments:
+    def test_have_different_interpreters(self, shared: Shared, kit: Kit, python: str) -> None:
+        if python == kit.python:
+            pytest.skip("it is the same interpreter")
+        other = Kit(shared, python, kit.environ, kit.folder / "other")
+        assert digest(other.environment()) != digest(kit.environment())
+
+    @pytest.mark.parametrize("part", ["bin/python", "_sysconfigdata", "patchlevel.h"])
+    def test_have_an_interpreter_that_was_upgraded_in_place(self, kit: Kit, part: str) -> None:
+        root = kit.environment()
+
+        def upgraded(path: str) -> str:
+            return "upgraded" if part in path else sha256_of(path)
+
+        assert environments.read(str(root), {}, upgraded).digest != digest(root)
+
+    @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+    def test_have_interpreters_at_different_paths(self, kit: Kit, maker: str) -> None:
+        roots = []
+        for name in ("one", "two"):
+            (kit.folder / name).symlink_to(Path(kit.python).parents[1])
+            python = kit.folder / name / "bin" / os.path.basename(kit.python)
+            roots.append(make_environment(maker, python, kit.folder / f"of-{name}", kit.environ))
+        code = "import sys; print(sys.base_prefix)"
+        if len({run([root / "bin" / "python", "-c", code], kit.environ) for root in roots}) == 1:
+            pytest.skip("it does not tell them apart")
+        assert digest(roots[0]) != digest(roots[1])
+
+    def test_have_different_modules_on_their_path(self, kit: Kit) -> None:
+        root = kit.environment()
+        found = {digest(root), digest(root, PYTHONPATH="/a"), digest(root, PYTHONPATH="/b")}
+        assert len(found) == 3
+
+    def test_are_not_those_with_an_empty_path(self, kit: Kit) -> None:
+        """pip's venv isolation and build set ``PYTHONPATH=``; uv does not."""
+        root = kit.environment()
+        assert digest(root, PYTHONPATH="") == digest(root)
+
+    def test_have_a_distribution_of_another_version_with_the_same_files(self, kit: Kit) -> None:
+        assert digest(kit.environment("one", "other")) != digest(kit.environment("two", "other2"))
+
+    def test_have_one_more_distribution(self, kit: Kit) -> None:
+        assert digest(kit.environment("one", "tiny")) != digest(kit.environment("two", "tiny", "other"))
+
+    def test_have_the_same_bytes_under_other_names(self, kit: Kit) -> None:
+        one, two = kit.environment("one"), kit.environment("two")
+        add("a.py", "b.py")(one)
+        add("b.py", "b.py")(two)
+        assert digest(one) != digest(two)
+
+
+class TestANormalForm:
+    def test_lists_every_file_that_can_be_seen(self, kit: Kit) -> None:
+        root = kit.environment()
+        paths = {item.path for item in read(root).items}
+        site = site_packages(root).relative_to(root).as_posix()
+        for relative in (*FILES_OF_TINY, "tiny-1.dist-info/RECORD", "tiny-1.dist-info/METADATA", "other.py"):
+            assert f"{site}/{relative}" in paths
+        assert {"bin/python", "bin/hello", "bin/tool", "share/tiny/shared.txt", "pyvenv.cfg"} <= paths
+
+    def test_lists_nothing_that_an_installer_or_a_shell_left(self, kit: Kit) -> None:
+        root = kit.environment(maker="venv", installer="pip")
+        compile_everything(root)
+        names = {os.path.basename(item.path) for item in read(root).items}
+        assert not names & {
+            "INSTALLER",
+            "REQUESTED",
+            "direct_url.json",
+            "activate",
+            "Activate.ps1",
+            ".gitignore",
+        }
+        assert not any(name.endswith(".pyc") for name in names)
+
+    def test_is_sorted_and_names_each_path_once(self, kit: Kit) -> None:
+        paths = [item.path for item in read(kit.environment()).items]
+        assert paths == sorted(set(paths))
+
+    def test_does_not_hold_the_environments_path(self, kit: Kit) -> None:
+        root = kit.environment()
+        for item in read(root).items:
+            content = item.text if item.text is not None else b""
+            if item.source is not None:
+                content = Path(item.source).read_bytes()
+            assert os.fsencode(root) not in content, item.path
+            assert str(root) not in (item.target or "")
+
+    def test_leaves_the_environment_as_it_was(self, kit: Kit) -> None:
+        root = kit.environment()
+        before = snapshot(root)
+        read(root)
+        assert snapshot(root) == before
+
+
+FILES_OF_TINY = (
+    "tiny/__init__.py",
+    "tiny/data.txt",
+    "tiny/_native.abi3.so",
+    "tiny/with, comma and \u00fc.txt",
+    "tiny/_vendor/inner-1.dist-info/METADATA",
+    "tiny/_vendor/inner-1.dist-info/RECORD",
+    "tiny/_vendor/inner-1.dist-info/entry_points.txt",
+)
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
+    """Return the stat, but for the time of the last access, of everything in a folder."""
+    found: dict[str, tuple[int, ...]] = {}
+    for folder, folders, names in os.walk(root):
+        for name in ["", *folders, *names]:
+            at = os.lstat(os.path.join(folder, name))
+            found[os.path.join(folder, name)] = (
+                at.st_ino,
+                at.st_mode,
+                at.st_size,
+                at.st_mtime_ns,
+                at.st_ctime_ns,
+            )
+    return found
+
+
+SITE = "lib/python3.11/site-packages"
+
+
+def normal(record: str, scripts: set[str] | None = None) -> str:
+    return environments.normal_record(record.encode(), SITE, scripts or set()).decode()
+
+
+class TestARecord:
+    def test_is_sorted(self) -> None:
+        assert normal("b.py,sha256=x,1\na.py,sha256=y,2\n") == "a.py,sha256=y,2\nb.py,sha256=x,1\n"
+
+    def test_loses_lines_for_what_is_not_in_the_normal_form(self) -> None:
+        lines = ["a.py,sha256=x,1", "__pycache__/a.cpython-311.pyc,,", "t/__pycache__/b.pyc,,"]
+        lines += [f"t-1.dist-info/{name},," for name in sorted(environments.INSTALLER_NOTES)]
+        assert normal("\n".join(lines)) == "a.py,sha256=x,1\n"
+
+    def test_loses_hash_and_size_of_scripts_with_a_path_in_them(self) -> None:
+        assert normal("../../../bin/hello,sha256=x,200\n", {"bin/hello"}) == "../../../bin/hello,,\n"
+        assert (
+            normal("../../../bin/other,sha256=x,200\n", {"bin/hello"}) == "../../../bin/other,sha256=x,200\n"
+        )
+
+    def test_may_have_windows_line_ends_and_separators(self) -> None:
+        assert normal("t\\a.py,sha256=x,1\r\n\r\n") == "t/a.py,sha256=x,1\n"
+
+    def test_keeps_quoted_names(self) -> None:
+        line = '"with, comma and ""quotes""",sha256=x,1\n'
+        assert normal(line) == line
+
+    def test_quotes_alike(self) -> None:
+        assert normal('"a.py",sha256=x,1\n') == "a.py,sha256=x,1\n"
+
+    def test_may_hold_names_that_are_not_utf_8(self) -> None:
+        record = b"x\xff.py,sha256=x,1\n"
+        assert environments.normal_record(record, SITE, set()) == record
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "/etc/passwd,sha256=x,1",
+            "../../../../outside.py,sha256=x,1",
+            "../../../bin/../../outside.py,sha256=x,1",
+            "C:/windows/x.py,sha256=x,1",
+            "C:\\windows\\x.py,sha256=x,1",
+            "\\\\server\\x.py,sha256=x,1",
+        ],
+    )
+    def test_that_leaves_the_environment_is_refused(self, line: str) -> None:
+        with pytest.raises(NotStorable, match=r"line 2 .* leaves the environment"):
+            normal(f"a.py,,\n{line}\n")
+
+    @pytest.mark.parametrize(
+        "line",
+        ["a.py", "a.py,", "a.py,x", "a.py,x,1,2", ",x,1", '"a.py,x,1', '"a.py"x,x,1', '"",x,1', '"a', '"'],
+    )
+    def test_that_is_malformed_is_refused(self, line: str) -> None:
+        with pytest.raises(NotStorable, match=r"line 2 .* malformed"):
+            normal(f"a.py,,\n{line}\n")
+
+    @given(st.binary())
+    def test_is_read_or_refused_whatever_it_holds(self, record: bytes) -> None:
+        try:
+            found = environments.normal_record(record, SITE, set())
+        except NotStorable:
+            return
+        assert environments.normal_record(found, SITE, set()) == found
+
+    @given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)))
+    def test_keeps_any_name(self, names: list[str]) -> None:
+        safe = ["n" + name.replace("/", "").replace("\\", "").replace(":", "") for name in names]
+        rows = ['"{}",,\n'.format(name.replace('"', '""')) for name in safe]
+        kept = normal("".join(rows)).splitlines()
+        assert len(kept) == len(set(safe))
+
+
+class TestADistribution:
+    @pytest.mark.parametrize(
+        "line", ["/etc/passwd,sha256=x,1", "../../../../../x.py,,", "broken", '"broken,,', "C:\\x.py,,"]
+    )
+    def test_with_a_record_that_cannot_be_trusted_is_left_alone(self, kit: Kit, line: str) -> None:
+        root = kit.environment()
+        record = site_packages(root) / "other-1.dist-info" / "RECORD"
+        record.write_text(record.read_text() + line + "\n")
+        with pytest.raises(NotStorable, match="RECORD"):
+            read(root)
+
+    def test_with_files_that_differ_from_its_record_is_not_the_one_that_record_describes(
+        self, kit: Kit
+    ) -> None:
+        one, two = kit.environment("one"), kit.environment("two")
+        edit("other.py", "1", "2")(one)
+        assert digest(one) != digest(two)
+
+    def test_that_is_editable_for_real_is_left_alone(
+        self, kit: Kit, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        root = kit.environment()
+        info = "linked-1.dist-info"
+        wheel = make_wheel(tmp_path / "w", "linked", "1", {"linked.pth": f"{tmp_path}/src\n"})
+        install(root, wheel, environ=environ)
+        assert (site_packages(root) / info).exists()
+        with pytest.raises(NotStorable, match=r"linked\.pth"):
+            read(root)
+
+
+class TestEntryPoints:
+    def test_are_read_from_both_sections(self) -> None:
+        text = b"[console_scripts]\na = b:c\n\n[gui_scripts]\nd=e:f.g\n[other]\nh = i:j\n"
+        assert environments.parse_entry_points(text) == {"a": "b:c", "d": "e:f.g"}
+
+    def test_may_have_extras_comments_and_spaces(self) -> None:
+        text = b"# x\n[console_scripts]\n; y\n a = b : c [extra]\n# d = e:f\n"
+        assert environments.parse_entry_points(text) == {"a": "b:c"}
+
+    def test_are_none_in_an_empty_file(self) -> None:
+        assert environments.parse_entry_points(b"") == {}
+
+    @given(st.binary())
+    def test_are_read_whatever_the_file_holds(self, text: bytes) -> None:
+        assert isinstance(environments.parse_entry_points(text), dict)
+
+
+ROOT = b"/tmp/build-env-a1b2c3d4"
+PIP = b"""\
+#!/tmp/build-env-a1b2c3d4/bin/python
+# -*- coding: utf-8 -*-
+import re
+import sys
+from tiny import main
+if __name__ == '__main__':
+    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
+    sys.exit(main())
+"""
+UV = b"""\
+#!/tmp/build-env-a1b2c3d4/bin/python3
+# -*- coding: utf-8 -*-
+import sys
+from tiny import main
+if __name__ == "__main__":
+    if sys.argv[0].endswith("-script.pyw"):
+        sys.argv[0] = sys.argv[0][:-11]
+    elif sys.argv[0].endswith(".exe"):
+        sys.argv[0] = sys.argv[0][:-4]
+    sys.exit(main())
+"""
+LONG = (
+    b"#!/bin/sh\n'''exec' \"/tmp/build-env-a1b2c3d4/bin/python\" \"$0\" \"$@\"\n' '''\n"
+    + UV.partition(b"\n")[2]
+)
+
+
+class TestAScript:
+    def test_is_the_same_whoever_wrote_it_for_an_entry_point(self) -> None:
+        found = {environments.normal_script(data, [ROOT], "tiny:main") for data in (PIP, UV, LONG)}
+        assert len(found) == 1
+        (text,) = found
+        assert text is not None
+        assert ROOT not in text
+        assert environments.PLACEHOLDER in text
+        assert b"from tiny import main" in text
+
+    def test_of_another_entry_point_is_another(self) -> None:
+        method = UV.replace(b"sys.exit(main())", b"sys.exit(main.run())")
+        one = environments.normal_script(UV, [ROOT], "tiny:main")
+        two = environments.normal_script(method, [ROOT], "tiny:main.run")
+        assert one != two
+        assert b"sys.exit(main.run())" in (two or b"")
+
+    def test_that_does_more_than_an_entry_point_keeps_its_text(self) -> None:
+        own = UV + b"print('more')\n"
+        assert environments.normal_script(own, [ROOT], "tiny:main") == own.replace(
+            ROOT, environments.PLACEHOLDER
+        )
+
+    def test_that_calls_something_else_than_its_entry_point_keeps_its_text(self) -> None:
+        assert environments.normal_script(UV, [ROOT], "tiny:other") == UV.replace(
+            ROOT, environments.PLACEHOLDER
+        )
+
+    def test_of_no_entry_point_keeps_its_text(self) -> None:
+        assert environments.normal_script(UV, [ROOT], None) == UV.replace(ROOT, environments.PLACEHOLDER)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\x7fELF\0" + ROOT,
+            b"import " + ROOT,
+            b"#!" + ROOT + b"/bin/python\n\n\nprint('" + ROOT + b"')\n",
+            b"#!" + ROOT + b"/bin/python\0\n",
+        ],
+    )
+    def test_that_cannot_be_moved_has_no_normal_form(self, data: bytes) -> None:
+        assert environments.normal_script(data, [ROOT], None) is None
+
+    @given(st.binary(), st.one_of(st.none(), st.just("tiny:main"), st.text()))
+    def test_is_read_or_refused_whatever_it_holds(self, data: bytes, reference: str | None) -> None:
+        found = environments.normal_script(b"#!" + ROOT + b"/bin/python\n" + data, [ROOT], reference)
+        assert found is None or ROOT not in found
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+@pytest.mark.parametrize("name", ["short", "long" * 50, "with space"])
+def test_the_wrappers_that_installers_really_write_are_recognised(
+    kit: Kit, installer: str, name: str
+) -> None:
+    root = kit.environment(name, installer=installer)
+    items = {item.path: item for item in read(root).items}
+    assert items["bin/hello"].text == (
+        b"#!@PYO3-ENVSHIM-ENVIRONMENT@/bin/python\nimport sys\nfrom tiny import main\n"
+        b'if __name__ == "__main__":\n    sys.exit(main())\n'
+    )
+    assert items["bin/method"].text is not None
+    assert b"sys.exit(NAME.upper())" in items["bin/method"].text
+    assert b"hello from" in run([root / "bin" / "hello"], {}).encode()

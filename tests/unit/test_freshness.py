@@ -1,0 +1,526 @@
+"""The guard: doubt where cargo's time stamps would mislead it, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyo3_envshim import freshness
+from pyo3_envshim.freshness import Source, Stamp, trustworthy
+
+SECOND = 1_000_000_000
+# A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
+START, END = 100 * SECOND + 5, 200 * SECOND + 5
+BEFORE, DURING, AFTER = 50 * SECOND + 5, 150 * SECOND + 5, 250 * SECOND + 5
+FILE = "/work/src/lib.rs"
+
+
+def stamp(root: str = "/work", start: int = START, files: tuple[str, ...] = (FILE,)) -> Stamp:
+    return Stamp(root, "0a1b2c3d", start, dict.fromkeys(files, "same"))
+
+
+def trusted(source: Source | None, of: Stamp | None, end: int | None) -> bool:
+    return trustworthy({FILE: source} if source else {}, "/work", of, end)
+
+
+class TestTimeStampsAreTrusted:
+    def test_in_a_new_folder(self) -> None:
+        assert trusted(Source("any", AFTER, AFTER), None, None)
+
+    def test_for_the_very_file_that_was_there_before_the_build(self) -> None:
+        assert trusted(Source("same", BEFORE, BEFORE), stamp(), END)
+
+    def test_for_a_file_that_cargo_sees_to_be_newer(self) -> None:
+        assert trusted(Source("other", AFTER, AFTER), stamp(), END)
+
+    def test_for_a_newer_file_whatever_else_is_unknown(self) -> None:
+        """A fresh clone with a restored target folder."""
+        assert trusted(Source("other", AFTER, AFTER), None, END)
+        assert trusted(Source("other", AFTER, AFTER), stamp("/elsewhere"), END)
+
+    def test_for_a_file_from_the_future(self) -> None:
+        assert trusted(Source("other", AFTER * 100, AFTER), stamp(), END)
+
+    def test_where_a_file_was_removed(self) -> None:
+        assert trusted(None, stamp(), END)
+
+    def test_where_nothing_was_built_since_the_stamp(self) -> None:
+        assert trusted(Source("same", BEFORE, BEFORE), stamp(), None)
+
+
+class TestTimeStampsAreDoubted:
+    def test_for_an_older_file_that_was_not_there(self) -> None:
+        assert not trusted(Source("other", BEFORE, BEFORE), Stamp("/work", "", START, {}), END)
+
+    def test_for_another_file_in_its_place(self) -> None:
+        assert not trusted(Source("other", BEFORE, AFTER), stamp(), END)
+
+    def test_for_another_file_in_its_place_after_the_clock_stepped_back(self) -> None:
+        assert not trusted(Source("other", BEFORE, BEFORE), stamp(), END)
+
+    def test_for_the_same_file_in_another_workspace(self) -> None:
+        assert not trusted(Source("same", BEFORE, BEFORE), stamp("/elsewhere"), END)
+
+    def test_for_a_file_that_changed_while_cargo_was_building(self) -> None:
+        """Written after the stamp, before the end: cargo may have read the old one or the new one."""
+        assert not trusted(Source("other", DURING, DURING), stamp(), END)
+
+    def test_for_a_file_that_changed_as_the_build_started(self) -> None:
+        """The state in the stamp may be the one before a change within the clock's grain."""
+        assert not trusted(Source("same", START, START), stamp(), END)
+        assert trusted(Source("same", START - 1, START - 1), stamp(), END)
+
+    def test_for_a_file_as_old_as_the_end_of_the_build(self) -> None:
+        assert not trusted(Source("other", END, END), stamp(), END)
+        assert trusted(Source("other", END + 1, END + 1), stamp(), END)
+
+    def test_where_there_is_no_stamp(self) -> None:
+        assert not trusted(Source("any", BEFORE, BEFORE), None, END)
+
+    def test_where_it_is_not_known_when_the_last_build_ended(self) -> None:
+        assert not trusted(Source("other", AFTER, AFTER), stamp(), None)
+
+    def test_for_one_file_among_many(self) -> None:
+        good = {f"/work/{n}.rs": Source("same", BEFORE, BEFORE) for n in range(5)}
+        known = stamp(files=(*good, FILE))
+        assert trustworthy(good, "/work", known, END)
+        assert not trustworthy({**good, FILE: Source("other", BEFORE, BEFORE)}, "/work", known, END)
+
+    def test_for_a_file_of_a_coarse_file_system_that_may_have_changed_after_the_start(self) -> None:
+        """A time without a fraction may be one of FAT's, which count two seconds."""
+        assert not trusted(Source("same", 100 * SECOND, 100 * SECOND), stamp(start=100 * SECOND + 5), END)
+        assert not trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND), END)
+        assert trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND + 1), END)
+
+
+STATES = st.sampled_from(["one", "two"])
+TIMES = st.integers(1, 8).map(lambda n: n * SECOND // 2 + 1)
+SOURCES = st.builds(Source, STATES, TIMES, TIMES)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), SOURCES),
+    st.dictionaries(st.sampled_from("abc"), STATES),
+    st.sampled_from(["/work", "/elsewhere"]),
+    TIMES,
+    st.one_of(st.none(), TIMES),
+)
+def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
+    sources: dict[str, Source], files: dict[str, str], root: str, start: int, end: int | None
+) -> None:
+    """The sentence that the module's docstring puts first, in other words."""
+    seen = [end is not None and source.mtime > end for source in sources.values()]
+    kept = [
+        root == "/work" and files.get(path) == source.state and source.ctime < start
+        for path, source in sources.items()
+    ]
+    expected = all(a or b for a, b in zip(seen, kept))
+    assert trustworthy(sources, "/work", Stamp(root, "", start, files), end) == expected
+    assert trustworthy(sources, "/work", None, end) == (end is None or all(seen))
+
+
+class Workshop:
+    """A workspace with one crate, and its build folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "work"
+        self.build = self.root / "target"
+        self.packages = [self.root]
+        self.write("src/lib.rs", "fn one() {}")
+        self.write("Cargo.toml", "[package]")
+
+    def write(self, name: str, text: str = "") -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self.back_date(path)
+        return path
+
+    def back_date(self, path: Path, time: int = 1_000_000_000) -> None:
+        os.utime(path, (time, time + 0.5))
+
+    def built(self, ends_at: int | None = None, profile: str = "debug") -> None:
+        """Leave what cargo leaves; it ends long after everything that is there."""
+        unit = self.build / profile / ".fingerprint" / "tiny-0123456789abcdef"
+        unit.mkdir(parents=True, exist_ok=True)
+        (unit / "invoked.timestamp").write_text("This file has an mtime of when this was started.")
+        end = ends_at or 4_000_000_000
+        os.utime(unit / "invoked.timestamp", (end, end))
+
+    def token(self) -> str:
+        packages = [str(package) for package in self.packages]
+        return freshness.token_for(str(self.build), str(self.root), packages, [str(self.build)])
+
+    def settled(self) -> str:
+        """Return the token of a build after one build through us, when nothing is in doubt.
+
+        The stamp is dated forward, as if time had passed since the sources were written.
+        """
+        token = self.token()
+        os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
+        self.built()
+        assert self.token() == token
+        os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
+        return token
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def replace_by_an_older_one(workshop: Workshop) -> None:
+    path = workshop.write("new.rs", "fn two() {}")
+    workshop.back_date(path, 900_000_000)
+    path.replace(workshop.root / "src" / "lib.rs")
+
+
+def overwrite_in_place_keeping_times(workshop: Workshop) -> None:
+    workshop.write("src/lib.rs", "fn two() {}")
+
+
+def replace_the_folder(workshop: Workshop) -> None:
+    other = Workshop(workshop.root.parent / "other")
+    other.write("src/lib.rs", "fn two() {}")
+    workshop.root.rename(workshop.root.parent / "old")
+    other.root.rename(workshop.root)
+    shutil.move(str(workshop.root.parent / "old" / "target"), str(workshop.build))
+
+
+def swap_two_files(workshop: Workshop) -> None:
+    src = workshop.root / "src"
+    (src / "lib.rs").rename(src / "kept.rs")
+    workshop.write("src/lib.rs", "fn two() {}")
+
+
+CHANGES: dict[str, Callable[[Workshop], object]] = {
+    "a file was replaced by an older one": replace_by_an_older_one,
+    "a file was overwritten in place, its time kept": overwrite_in_place_keeping_times,
+    "the folder was replaced by another": replace_the_folder,
+    "a file took the place of another": swap_two_files,
+    "an older file was added": lambda workshop: workshop.write("src/added.rs"),
+    "an older file was added beside the sources": lambda workshop: workshop.write("pyproject.toml"),
+    "an older file was added in a new folder": lambda workshop: workshop.write("src/deep/er/added.rs"),
+    "an older file was added in a folder called out": lambda workshop: workshop.write("src/out/added.rs"),
+}
+
+
+class TestATokenChanges:
+    @pytest.mark.parametrize("what", CHANGES)
+    def test_when_cargo_would_not_notice(self, what: str, workshop: Workshop) -> None:
+        token = workshop.settled()
+        CHANGES[what](workshop)
+        assert workshop.token() not in (token, "")
+
+    def test_when_another_workspace_uses_the_build_folder(self, workshop: Workshop, tmp_path: Path) -> None:
+        token = workshop.settled()
+        other = Workshop(tmp_path / "second")
+        other.build = workshop.build
+        found = {token, other.token()}
+        assert len(found) == 2
+        found.add(workshop.token())
+        assert len(found) == 3
+
+    def test_when_the_folder_was_first_filled_without_us(self, workshop: Workshop) -> None:
+        workshop.built()
+        assert workshop.token() != ""
+
+    def test_when_the_folder_was_filled_by_another_build_since(self, workshop: Workshop) -> None:
+        """Sources as they were, so only what changed after our stamp is in doubt."""
+        token = workshop.settled()
+        workshop.built()
+        assert workshop.token() == token
+
+    def test_when_a_link_leads_elsewhere(self, workshop: Workshop) -> None:
+        for name in ("one.rs", "two.rs"):
+            workshop.write(f"../shared/{name}", name)
+        link = workshop.root / "src" / "linked.rs"
+        link.symlink_to("../../shared/one.rs")
+        token = workshop.settled()
+        link.unlink()
+        link.symlink_to("../../shared/two.rs")
+        assert workshop.token() != token
+
+    def test_when_what_a_link_leads_to_changes(self, workshop: Workshop) -> None:
+        workshop.write("../shared/one.rs", "one")
+        (workshop.root / "src" / "linked.rs").symlink_to("../../shared/one.rs")
+        token = workshop.settled()
+        workshop.write("../shared/one.rs", "two")
+        assert workshop.token() != token
+
+    def test_when_a_folder_behind_a_link_changes(self, workshop: Workshop) -> None:
+        workshop.write("../shared/one.rs", "one")
+        (workshop.root / "src" / "linked").symlink_to("../../shared")
+        token = workshop.settled()
+        workshop.write("../shared/one.rs", "two")
+        assert workshop.token() != token
+
+    @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
+    def test_when_a_package_changes_though_its_folder_is_an_environment(
+        self, mark: str, workshop: Workshop
+    ) -> None:
+        """``python -m venv .`` in the folder of a package: cargo builds what lies there all the same."""
+        workshop.write(f"member/{mark}")
+        workshop.write("member/src/lib.rs", "one")
+        workshop.packages.append(workshop.root / "member")
+        token = workshop.settled()
+        workshop.write("member/src/lib.rs", "two")
+        assert workshop.token() != token
+
+    @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
+    def test_when_the_workspace_changes_though_its_folder_is_an_environment(
+        self, mark: str, workshop: Workshop
+    ) -> None:
+        workshop.write(mark)
+        token = workshop.settled()
+        workshop.write("src/lib.rs", "two")
+        assert workshop.token() != token
+
+    def test_when_a_package_changes_in_a_hidden_folder(self, workshop: Workshop) -> None:
+        workshop.write(".hidden/src/lib.rs", "one")
+        workshop.packages.append(workshop.root / ".hidden")
+        token = workshop.settled()
+        workshop.write(".hidden/src/lib.rs", "two")
+        assert workshop.token() != token
+
+    def test_when_a_package_changes_in_the_target_folder(self, workshop: Workshop) -> None:
+        """Generated there, say."""
+        workshop.write("target/generated/src/lib.rs", "one")
+        workshop.packages.append(workshop.build / "generated")
+        token = workshop.settled()
+        workshop.write("target/generated/src/lib.rs", "two")
+        assert workshop.token() != token
+
+    def test_when_a_package_outside_of_the_workspace_changes(self, workshop: Workshop) -> None:
+        workshop.write("../path-dependency/src/lib.rs", "one")
+        workshop.packages.append(workshop.root.parent / "path-dependency")
+        token = workshop.settled()
+        workshop.write("../path-dependency/src/lib.rs", "two")
+        assert workshop.token() != token
+
+    def test_when_the_stamp_is_gone(self, workshop: Workshop) -> None:
+        token = workshop.settled()
+        (workshop.build / freshness.STAMP).unlink()
+        assert workshop.token() not in (token, "")
+
+    @pytest.mark.parametrize("size", [0, 1, 10, -1, -4])
+    def test_when_the_stamp_is_cut_short(self, size: int, workshop: Workshop) -> None:
+        token = workshop.settled()
+        path = workshop.build / freshness.STAMP
+        path.write_bytes(path.read_bytes()[:size])
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.token() not in (token, "")
+
+    @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[package]", b"pyo3-envshim stamp 2\0/work\0\0end"])
+    def test_when_the_stamp_is_foreign(self, text: bytes, workshop: Workshop) -> None:
+        token = workshop.settled()
+        path = workshop.build / freshness.STAMP
+        path.write_bytes(text)
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.token() not in (token, "")
+
+    def test_when_a_stamp_from_the_future_hides_nothing(self, workshop: Workshop) -> None:
+        token = workshop.settled()
+        os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
+        assert workshop.token() == token
+        os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
+        workshop.write("src/lib.rs", "two")
+        assert workshop.token() != token
+
+    def test_to_one_that_was_never_used(self, workshop: Workshop) -> None:
+        workshop.built()
+        found: set[str] = set()
+        for _ in range(5):
+            if found:
+                workshop.back_date(workshop.build / freshness.STAMP, 1)
+            found.add(workshop.token())
+        assert len(found) == 5
+
+
+UNSEEN: dict[str, Callable[[Workshop], object]] = {
+    "nothing changed": lambda workshop: None,
+    "a hidden folder": lambda workshop: workshop.write(".git/index"),
+    "the project's own environment": lambda workshop: workshop.write("venv/lib/x.py"),
+    "a tagged cache": lambda workshop: workshop.write("cache/x.rs"),
+    "the target folder": lambda workshop: workshop.write("target/debug/build/x/out/x.rs"),
+    "byte code": lambda workshop: workshop.write(".mypy_cache/x.json"),
+    "a dangling link": lambda workshop: (workshop.root / "dangling").symlink_to("nothing"),
+    "a file that is newer than the last build": lambda workshop: workshop.back_date(
+        workshop.write("src/lib.rs", "two"), 4_000_000_001
+    ),
+    "a removed file": lambda workshop: (workshop.root / "Cargo.toml").unlink(),
+}
+
+
+class TestATokenStays:
+    def test_empty_in_a_new_folder(self, workshop: Workshop) -> None:
+        assert workshop.token() == ""
+
+    @pytest.mark.parametrize("what", UNSEEN)
+    @pytest.mark.parametrize("used", [False, True], ids=["without", "with"])
+    def test_where_cargo_is_not_misled(self, what: str, used: bool, workshop: Workshop) -> None:
+        workshop.write("venv/pyvenv.cfg")
+        workshop.write("cache/CACHEDIR.TAG")
+        if used:
+            workshop.built()
+        token = workshop.settled()
+        assert bool(token) == used
+        UNSEEN[what](workshop)
+        assert workshop.token() == token
+
+    def test_where_the_build_folder_is_outside_of_the_workspace(
+        self, workshop: Workshop, tmp_path: Path
+    ) -> None:
+        workshop.build = tmp_path / "elsewhere" / "build"
+        assert workshop.settled() == ""
+
+    def test_where_the_workspace_is_reached_through_links_in_a_circle(self, workshop: Workshop) -> None:
+        (workshop.root / "src" / "again").symlink_to("..")
+        assert workshop.settled() == ""
+
+
+def test_where_sources_cannot_be_listed_the_guard_does_not_guess(workshop: Workshop) -> None:
+    workshop.packages.append(workshop.root / "gone")
+    with pytest.raises(OSError, match="gone"):
+        workshop.token()
+
+
+def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Workshop) -> None:
+    workshop.build.write_text("a file")
+    with pytest.raises(OSError, match="target"):
+        workshop.token()
+
+
+def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
+    workshop.token()
+    assert set(os.listdir(workshop.build)) == {freshness.STAMP, "CACHEDIR.TAG"}
+
+
+def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
+    """Someone made it, and may keep more in it."""
+    workshop.build.mkdir()
+    workshop.token()
+    assert os.listdir(workshop.build) == [freshness.STAMP]
+
+
+class TestTheEndOfTheLastBuild:
+    """Read from what cargo leaves."""
+
+    def end(self, folder: Path, *names: str) -> int | None:
+        for number, name in enumerate(names, 1):
+            unit = folder / name
+            unit.mkdir(parents=True)
+            (unit / "invoked.timestamp").touch()
+            os.utime(unit / "invoked.timestamp", (number, number))
+        return freshness.end_of_last_build(str(folder))
+
+    def test_is_unknown_where_there_is_no_folder(self, tmp_path: Path) -> None:
+        assert freshness.end_of_last_build(str(tmp_path / "gone")) is None
+
+    def test_is_unknown_where_nothing_was_built(self, tmp_path: Path) -> None:
+        (tmp_path / "debug" / "deps").mkdir(parents=True)
+        assert freshness.end_of_last_build(str(tmp_path)) is None
+
+    def test_is_that_of_the_newest_unit_of_any_profile(self, tmp_path: Path) -> None:
+        names = ["debug/.fingerprint/a-1", "release/.fingerprint/a-1", "debug/.fingerprint/b-1"]
+        assert self.end(tmp_path, *names) == 3 * SECOND
+
+    @pytest.mark.parametrize(
+        "profile", ["debug", "release", "out", "deps", "incremental", "build", "dev-opt"]
+    )
+    def test_is_seen_whatever_the_profile_is_called(self, profile: str, tmp_path: Path) -> None:
+        assert self.end(tmp_path, f"{profile}/.fingerprint/a-1") == SECOND
+
+    @pytest.mark.parametrize("profile", ["debug", "out", "deps", "incremental"])
+    def test_is_seen_below_a_target_whatever_the_profile_is_called(
+        self, profile: str, tmp_path: Path
+    ) -> None:
+        """``cargo build --target x86_64-unknown-linux-gnu --profile out``."""
+        assert self.end(tmp_path, f"x86_64-unknown-linux-gnu/{profile}/.fingerprint/a-1") == SECOND
+
+    def test_is_seen_in_cargos_new_layout(self, tmp_path: Path) -> None:
+        names = ["debug/build/tiny/0123456789abcdef/fingerprint", "x86_64/debug/build/tiny/1/fingerprint"]
+        assert self.end(tmp_path, *names) == 2 * SECOND
+
+    @pytest.mark.parametrize("package", ["out", "deps", "incremental"])
+    def test_is_seen_in_cargos_new_layout_whatever_the_package_is_called(
+        self, package: str, tmp_path: Path
+    ) -> None:
+        assert self.end(tmp_path, f"debug/build/{package}/0123456789abcdef/fingerprint") == SECOND
+
+    def test_is_not_looked_for_behind_links(self, tmp_path: Path) -> None:
+        (tmp_path / "build").mkdir()
+        (tmp_path / "build" / "circle").symlink_to(".")
+        assert freshness.end_of_last_build(str(tmp_path / "build")) is None
+
+    def test_is_what_cargo_really_leaves(self, tmp_path: Path) -> None:
+        (tmp_path / "src").mkdir()
+        (tmp_path / "src" / "lib.rs").touch()
+        (tmp_path / "Cargo.toml").write_text('[package]\nname = "deps"\nversion = "1.0.0"\n')
+        cargo = shutil.which("cargo")
+        if cargo is None:
+            pytest.skip("there is no cargo on PATH")
+        status = os.spawnl(
+            os.P_WAIT, cargo, "cargo", "check", "-q", "--manifest-path", f"{tmp_path}/Cargo.toml"
+        )
+        assert status == 0
+        end = freshness.end_of_last_build(str(tmp_path / "target"))
+        assert end is not None
+        assert end >= (tmp_path / "Cargo.toml").stat().st_mtime_ns
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.text("0123456789abcdef"),
+    st.dictionaries(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+        st.builds(Source, st.from_regex(r"\A[0-9]+(-[0-9]+)*\Z"), TIMES, TIMES),
+    ),
+)
+def test_a_stamp_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, root: str, token: str, sources: dict[str, Source]
+) -> None:
+    folder = tmp_path_factory.mktemp("stamp")
+    freshness.write_stamp(str(folder), root, token, sources)
+    found = freshness.read_stamp(str(folder / freshness.STAMP))
+    assert found is not None
+    assert (found.root, found.token) == (root, token)
+    assert found.files == {path: source.state for path, source in sources.items()}
+
+
+def test_a_stamp_may_hold_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"/work/\xff.rs")
+    freshness.write_stamp(str(tmp_path), os.fsdecode(b"/\xfe"), "", {name: Source("1-2", 1, 1)})
+    found = freshness.read_stamp(str(tmp_path / freshness.STAMP))
+    assert found is not None
+    assert found.files == {name: "1-2"}
+
+
+@given(st.binary())
+def test_any_other_file_is_no_stamp(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("stamp") / freshness.STAMP
+    path.write_bytes(content)
+    assert freshness.read_stamp(str(path)) is None
+
+
+def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
+    assert freshness.read_stamp(str(tmp_path / "gone")) is None
+
+
+def test_sources_are_found_by_their_path_and_state(workshop: Workshop) -> None:
+    found = freshness.local_sources([str(workshop.root)], {str(workshop.build)})
+    assert sorted(found) == [str(workshop.root / "Cargo.toml"), str(workshop.root / "src" / "lib.rs")]
+    at = (workshop.root / "Cargo.toml").stat()
+    source = found[str(workshop.root / "Cargo.toml")]
+    assert (source.mtime, source.ctime) == (at.st_mtime_ns, at.st_ctime_ns)
+
+
+def test_each_folder_is_looked_through_once(workshop: Workshop) -> None:
+    one = freshness.local_sources([str(workshop.root), str(workshop.root / "src")], set())
+    assert sorted(one) == sorted(freshness.local_sources([str(workshop.root)], set()))

@@ -1,0 +1,157 @@
+"""The table of front ends: their throw-away environments are known, a user's own never are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim import frontends
+
+
+def front_end_of(root: str | Path, **environ: str) -> str | None:
+    found = frontends.throw_away(str(root), environ)
+    return found.name if found else None
+
+
+@pytest.mark.parametrize(
+    ("name", "front_end"),
+    [("pip-build-env-x0_8kz3q", "pip"), ("build-env-a1b2c3d4", "build"), ("tmpa1b2c3d4/.venv", "poetry")],
+)
+class TestAnEnvironmentInTheTemporaryFolder:
+    @pytest.mark.parametrize("variable", ["TMPDIR", "TEMP", "TMP"])
+    def test_is_its_front_ends(self, name: str, front_end: str, variable: str, tmp_path: Path) -> None:
+        made(tmp_path / name)
+        assert front_end_of(tmp_path / name, **{variable: str(tmp_path)}) == front_end
+
+    def test_is_its_front_ends_through_a_link(self, name: str, front_end: str, tmp_path: Path) -> None:
+        """As on macOS, where ``/tmp`` is a link, and ``PYO3_PYTHON`` may be resolved or not."""
+        made(tmp_path / "real" / name)
+        (tmp_path / "link").symlink_to("real")
+        for given in ("real", "link"):
+            for asked in ("real", "link"):
+                root = tmp_path / asked / name
+                assert front_end_of(root, TMPDIR=str(tmp_path / given)) == front_end
+
+    def test_is_the_users_anywhere_else(self, name: str, front_end: str, tmp_path: Path) -> None:
+        made(tmp_path / name)
+        made(tmp_path / "mine" / name)
+        assert front_end_of(tmp_path / name) is None
+        assert front_end_of(tmp_path / "mine" / name, TMPDIR=str(tmp_path)) is None
+
+    def test_is_the_users_if_others_may_look_into_it(self, name: str, front_end: str, tmp_path: Path) -> None:
+        """`tempfile.mkdtemp` makes what only its owner can enter; ``mkdir`` and ``venv`` do not."""
+        made(tmp_path / name)
+        (tmp_path / name.split("/")[0]).chmod(0o755)
+        assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) is None
+
+    def test_is_not_what_lies_in_it(self, name: str, front_end: str, tmp_path: Path) -> None:
+        made(tmp_path / name)
+        made(tmp_path / name / "inner" / ".venv")
+        assert front_end_of(tmp_path / name / "inner" / ".venv", TMPDIR=str(tmp_path)) is None
+
+    @pytest.mark.parametrize(
+        "old_and_new", [("d4", "D4"), ("3q", "3Q"), ("d4", "d"), ("3q", "3"), ("3", "33")]
+    )
+    def test_has_a_name_that_tempfile_gives(
+        self, name: str, front_end: str, old_and_new: tuple[str, str], tmp_path: Path
+    ) -> None:
+        other = name.replace(*old_and_new)
+        made(tmp_path / other)
+        assert (front_end_of(tmp_path / other, TMPDIR=str(tmp_path)) is None) == (other != name)
+
+    def test_counts_no_empty_variable_for_the_working_folder(
+        self, name: str, front_end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made(tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        assert front_end_of(tmp_path / name, TMPDIR="", TEMP="", TMP="") is None
+
+
+@pytest.mark.parametrize("prefix", ["pip-build-env-", "build-env-"])
+@pytest.mark.parametrize("folder", ["/tmp", "/var/tmp"])
+def test_what_tempfile_makes_in_the_usual_folders_is_known(folder: str, prefix: str) -> None:
+    root = tempfile.mkdtemp(prefix=prefix, dir=folder)
+    try:
+        assert front_end_of(os.path.realpath(root)) == prefix.split("-")[0]
+    finally:
+        os.rmdir(root)
+
+
+def test_poetrys_environment_is_alone_in_its_folder(tmp_path: Path) -> None:
+    """A project that lies in a temporary folder may have a ``.venv`` of its own."""
+    made(tmp_path / "tmpa1b2c3d4" / ".venv")
+    (tmp_path / "tmpa1b2c3d4" / "pyproject.toml").touch()
+    assert front_end_of(tmp_path / "tmpa1b2c3d4" / ".venv", TMPDIR=str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["pip-build-env-x0_8kz3q", "build-env-a1b2c3d4", "tmpa1b2c3d4/.venv"])
+def test_an_environment_that_is_gone_is_nobodys(name: str, tmp_path: Path) -> None:
+    try:
+        assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) is None
+    except FileNotFoundError:
+        pass  # that is as good: the wrapper says so, and runs cargo
+
+
+def made(root: Path) -> None:
+    """Make the folders down to *root*, as `tempfile.mkdtemp` does."""
+    root.mkdir(parents=True)
+    for folder in (root, root.parent):
+        if folder.name.startswith(("tmp", "pip-", "build-")):
+            folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("bucket", ["builds-v0", "builds-v1", "builds-v12"])
+def test_an_environment_in_uvs_cache_is_uvs(bucket: str, tmp_path: Path) -> None:
+    assert front_end_of(tmp_path / "uv" / bucket / ".tmpAb3xYz") == "uv"
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "/home/me/project/.venv",
+        "/home/me/.cache/uv/environments-v2/tool-0123456789abcdef",
+        "/home/me/.cache/uv/archive-v0/AbCdEf0123456789",
+        "/home/me/.local/share/uv/tools/ruff",
+        "/home/me/.cache/uv/builds-v0/.tmpAb3xY",
+        "/home/me/.cache/uv/builds-v0/.tmpAb3xYzq",
+        "/home/me/.cache/uv/builds-v0/.tmpAb3xY-",
+        "/home/me/.cache/uv/builds-v0/tmpAb3xYz",
+        "/home/me/.cache/uv/builds-v0/.tmpAb3xYz/.venv",
+        "/home/me/.cache/uv/.tmpAb3xYz",
+        "/home/me/.cache/pypoetry/virtualenvs/project-AbCdEfGh-py3.11",
+        "/home/me/.virtualenvs/build-env-a1b2c3d4",
+        "/home/me/project/.tox/.pkg-cpython311",
+        "/home/me/project/.nox/tests",
+        "/home/me/.local/share/hatch/env/virtual/project/AbCdEf/hatch-build",
+        "/tmp/venv",
+        "/tmp/build-env",
+        "/tmp/my-build-env-a1b2c3d4",
+        "/tmp/project/.venv",
+        "/tmp/tmpa1b2c3d4",
+        "/",
+        "",
+    ],
+)
+def test_a_users_own_environment_is_left_alone(root: str) -> None:
+    assert front_end_of(root) is None
+
+
+def test_each_front_end_stands_once_and_says_what_it_does() -> None:
+    names = [front_end.name for front_end in frontends.FRONT_ENDS]
+    assert len(names) == len(set(names))
+    for front_end in frontends.FRONT_ENDS:
+        assert front_end.programs
+        assert front_end.environment is None or not front_end.why, front_end.name
+        assert front_end.environment or front_end.why, front_end.name
+        assert front_end.seen or not front_end.environment, front_end.name
+
+
+def test_the_temporary_folders_are_tempfiles(tmp_path: Path) -> None:
+    found = frontends.temporary_folders(
+        {"TMPDIR": f"{tmp_path}/a", "TEMP": f"{tmp_path}/b", "TMP": f"{tmp_path}/c"}
+    )
+    assert found[:3] == [f"{os.path.realpath(tmp_path)}/{name}" for name in "abc"]
+    assert os.path.realpath("/tmp") in found

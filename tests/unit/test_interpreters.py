@@ -1,0 +1,177 @@
+"""From an environment to its base interpreter, in environments that are real, and in broken ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim import interpreters
+
+from .making import Shared, make_environment, run
+
+IDENTITY = "import sys; print(sys.version, sys.base_prefix, sep='\\n')"
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
+@pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+def test_the_base_is_the_interpreter_outside_of_any_environment(
+    shared: Shared, python: str, maker: str, nested: bool, environ: dict[str, str]
+) -> None:
+    root = shared.environment(python, maker, nested)
+    base = interpreters.base_of(str(root))
+    assert base is not None
+    assert not (Path(base).parents[1] / "pyvenv.cfg").exists()
+    assert os.path.realpath(base) == python
+    assert run([base, "-c", IDENTITY], environ) == run([root / "bin" / "python", "-c", IDENTITY], environ)
+
+
+def test_every_maker_leads_to_the_same_name_of_the_base(shared: Shared, python: str) -> None:
+    bases = {interpreters.base_of(str(shared.environment(python, m))) for m in ("venv", "virtualenv", "uv")}
+    assert len(bases) == 1
+
+
+@pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+def test_the_base_lies_where_the_environment_says_it_does(
+    maker: str, python: str, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """Homebrew's and others' interpreters lie behind a link, which `sys.base_prefix` keeps."""
+    (tmp_path / "current").symlink_to(Path(python).parents[1])
+    given = tmp_path / "current" / "bin" / os.path.basename(python)
+    root = make_environment(maker, given, tmp_path / "environment", environ)
+    code = "import sys; print(sys.base_prefix)"
+    prefix = run([root / "bin" / "python", "-c", code], environ).strip()
+    assert interpreters.base_of(str(root)) == os.path.join(prefix, "bin", os.path.basename(python))
+
+
+class TestABrokenEnvironment:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            b"",
+            b"home",
+            b"home = ",
+            b"home = /not/there\n",
+            b"home = bin\n",
+            b"\xef\xbb\xbfhome = /usr/bin\n",
+            b"\xff\xfeh\0o\0m\0e\0",
+            b"home = /usr\0/bin\n",
+            b"home = ../elsewhere\nexecutable = ../python\n",
+        ],
+    )
+    def test_has_no_base_or_one_that_exists(self, config: bytes, tmp_path: Path) -> None:
+        (tmp_path / "pyvenv.cfg").write_bytes(config)
+        base = interpreters.base_of(str(tmp_path))
+        assert base is None or (os.path.isabs(base) and os.path.isfile(base))
+
+    def test_that_names_itself_has_no_base(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").touch()
+        (tmp_path / "pyvenv.cfg").write_text(f"home = {tmp_path}/bin\nexecutable = {tmp_path}/bin/python\n")
+        assert interpreters.base_of(str(tmp_path)) is None
+
+    def test_that_names_one_that_names_it_has_no_base(self, tmp_path: Path) -> None:
+        for name, other in (("one", "two"), ("two", "one")):
+            (tmp_path / name / "bin").mkdir(parents=True)
+            (tmp_path / name / "bin" / "python").touch()
+            (tmp_path / name / "pyvenv.cfg").write_text(f"home = {tmp_path}/{other}/bin\n")
+        assert interpreters.base_of(str(tmp_path / "one")) is None
+
+    def test_whose_configuration_is_a_folder_has_no_base(self, tmp_path: Path) -> None:
+        (tmp_path / "pyvenv.cfg").mkdir()
+        assert interpreters.base_of(str(tmp_path)) is None
+
+    def test_that_is_not_there_has_no_base(self, tmp_path: Path) -> None:
+        assert interpreters.base_of(str(tmp_path / "gone")) is None
+
+    def test_whose_base_is_gone_has_no_base(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").symlink_to("/gone/bin/python3.11")
+        (tmp_path / "pyvenv.cfg").write_text("home = /gone/bin\nexecutable = /gone/bin/python3.11\n")
+        assert interpreters.base_of(str(tmp_path)) is None
+
+
+class TestTheEnvironmentOfAnInterpreter:
+    def test_is_found_by_each_of_its_names(self, shared: Shared, a_python: str) -> None:
+        root = shared.environment(a_python)
+        for name in ("python", "python3", os.path.basename(a_python)):
+            assert interpreters.environment_of(str(root / "bin" / name)) == str(root)
+
+    def test_is_found_through_a_link_by_the_name_it_was_called(
+        self, shared: Shared, a_python: str, tmp_path: Path
+    ) -> None:
+        """Its scripts hold that name (a linked ``TMPDIR``; macOS: ``/tmp``)."""
+        (tmp_path / "link").symlink_to(shared.environment(a_python))
+        assert interpreters.environment_of(f"{tmp_path}/link/bin/python") == f"{tmp_path}/link"
+
+    def test_is_the_inner_one_of_nested_environments(self, shared: Shared, a_python: str) -> None:
+        root = shared.environment(a_python, "venv", nested=True)
+        assert interpreters.environment_of(str(root / "bin" / "python")) == str(root)
+
+    def test_of_a_base_interpreter_is_none(self, a_python: str) -> None:
+        assert interpreters.environment_of(a_python) is None
+
+    @pytest.mark.parametrize(
+        "value", ["", "python", "bin/python", "./bin/python", "bin", "{root}", "{root}/bin"]
+    )
+    def test_of_anything_else_is_none(
+        self, shared: Shared, a_python: str, value: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = shared.environment(a_python)
+        monkeypatch.chdir(root)
+        assert interpreters.environment_of(value.format(root=root)) is None
+
+    def test_of_a_program_that_is_not_there_is_none(self, shared: Shared, a_python: str) -> None:
+        assert interpreters.environment_of(str(shared.environment(a_python) / "bin" / "python9")) is None
+
+
+class TestThePartsOfAnInterpreter:
+    def test_are_its_executable_its_build_data_and_its_version(
+        self, python: str, environ: dict[str, str]
+    ) -> None:
+        parts = interpreters.parts_of(python, os.path.basename(python))
+        assert parts is not None
+        assert parts[0] == python
+        code = "import sysconfig; print(sysconfig._get_sysconfigdata_name())"
+        data = run([python, "-c", code], environ).strip()
+        assert any(os.path.basename(part) == f"{data}.py" for part in parts)
+        assert any(os.path.basename(part) == "patchlevel.h" for part in parts)
+        assert all(os.path.isabs(part) and os.path.isfile(part) for part in parts)
+
+    def test_are_its_shared_library_where_the_executable_needs_one(self, python: str) -> None:
+        needed = subprocess.run(["ldd", python], capture_output=True, text=True, check=True).stdout
+        libraries = [line.split("=>")[1].split()[0] for line in needed.splitlines() if "libpython" in line]
+        parts = interpreters.parts_of(python, os.path.basename(python)) or []
+        assert {os.path.realpath(library) for library in libraries} <= {
+            os.path.realpath(part) for part in parts
+        }
+
+    def test_are_the_same_in_the_same_order_each_time(self, python: str) -> None:
+        found = [interpreters.parts_of(python, os.path.basename(python)) for _ in range(3)]
+        assert found[0] == found[1] == found[2]
+
+    def test_are_unknown_where_there_is_nothing_but_an_executable(self, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        python = tmp_path / "bin" / "python3.11"
+        python.touch()
+        assert interpreters.parts_of(str(python), "python3.11") is None
+
+
+def test_no_interpreter_is_started(shared: Shared, a_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(shared.environment(a_python))
+
+    def refuse(event: str, _: object) -> None:
+        if watching and event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.system"):
+            raise AssertionError(event)
+
+    watching = True
+    sys.addaudithook(refuse)
+    try:
+        base = interpreters.base_of(root)
+        assert base is not None
+        assert interpreters.parts_of(base, os.path.basename(a_python))
+    finally:
+        watching = False

@@ -1,0 +1,771 @@
+"""The startup hook, by starting real interpreters in real environments that have it installed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uv
+
+from pyo3_envshim import _startup, frontends
+
+from .making import (
+    DUMP,
+    FRONT_END_MODULES,
+    IN_A_BUILD,
+    MARKERS,
+    ROOT,
+    Changes,
+    Shared,
+    changed,
+    install,
+    interpreter,
+    make_environment,
+    run,
+    script,
+    site_packages,
+    started,
+)
+
+HOOK = (ROOT / "hooks" / "pyo3_envshim.pth").read_text()
+DUMPED = ("-c", DUMP)  # what most processes of these tests run
+IDENTITY = "import sys; print(sys.version, sys.base_prefix, sys.base_exec_prefix, sep='\\n')"
+
+
+def wrapper_of(root: Path) -> str:
+    return str(root / "bin" / "pyo3-envshim-cargo")
+
+
+def assert_is_base_of(root: Path, base: str | None, environ: Mapping[str, str]) -> None:
+    """Check that *base* is outside of any environment, and the interpreter *root* was made from."""
+    assert base is not None
+    assert os.path.isfile(base)
+    assert not (Path(base).parents[1] / "pyvenv.cfg").exists()
+    inside = run([root / "bin" / "python", "-c", IDENTITY], environ)
+    assert run([base, "-c", IDENTITY], environ) == inside
+
+
+class TestABuildBackEndsProcess:
+    """A process that runs a build backend's hook in an environment."""
+
+    @pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
+    @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+    def test_is_told_the_base_interpreter_and_the_wrapper(
+        self, shared: Shared, python: str, maker: str, nested: bool, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python, maker, nested)
+        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+        base = changes["PYO3_BASE_PYTHON"]
+        assert changes == {"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base, "CARGO": wrapper_of(root)}
+        assert_is_base_of(root, base, environ)
+
+    @pytest.mark.parametrize("marker", MARKERS)
+    def test_is_recognised_by_each_marker(
+        self, shared: Shared, python: str, marker: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, marker: "x"}, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
+
+    def test_is_recognised_when_it_is_isolated(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        changes = started(root / "bin" / "python", "-I", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
+
+    def test_is_told_the_base_of_an_environment_with_a_copied_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        root = tmp_path / "copied"
+        run([python, "-m", "venv", "--without-pip", "--copies", root], environ)
+        install(root, shared.wheel, environ=environ)
+        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
+        assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
+
+    @pytest.mark.parametrize("how", ["symlinks", "copies"])
+    def test_is_told_its_own_base_where_other_interpreters_lie_beside_it(
+        self, shared: Shared, python: str, how: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        """As in ``/usr/bin``, where ``python3`` is the distribution's, not the one that was asked for."""
+        shelf = tmp_path / "shelf" / "bin"
+        shelf.mkdir(parents=True)
+        name = Path(python).name
+        others = [
+            found for version in ("3.12", "3.13") if (found := interpreter(version)) not in (None, python)
+        ]
+        if not others:
+            pytest.skip("this needs a second CPython")
+        for link, target in ((name, python), ("python3", others[0]), ("python", others[0])):
+            (shelf / link).symlink_to(str(target))
+        root = tmp_path / "environment"
+        run([shelf / name, "-m", "venv", "--without-pip", f"--{how}", root], environ)
+        install(root, shared.wheel, environ=environ)
+        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
+        assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
+
+    def test_keeps_the_base_interpreter_that_the_user_set(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        environ = {**environ, **IN_A_BUILD, "PYO3_BASE_PYTHON": "/the/users/own"}
+        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root)
+        }
+
+    def test_takes_an_empty_base_interpreter_for_none(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(a_python)
+        environ = {**environ, **IN_A_BUILD, "PYO3_BASE_PYTHON": ""}
+        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)["PYO3_BASE_PYTHON"]
+
+    def test_looks_again_where_a_parent_of_ours_named_another_base(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
+        environ = {**environ, **IN_A_BUILD, **of_parent}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
+        assert changes["PYO3_ENVSHIM_BASE"] == changes["PYO3_BASE_PYTHON"]
+
+    def test_hands_the_users_own_cargo_to_the_wrapper(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo"}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert changes["CARGO"] == wrapper_of(root)
+        assert changes["PYO3_ENVSHIM_CARGO"] == "/opt/own/cargo"
+
+    def test_keeps_a_wrapper_of_its_parent(
+        self, shared: Shared, python: str, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        of_parent = wrapper_of(shared.environment(a_python, "venv"))
+        environ = {**environ, **IN_A_BUILD, "CARGO": of_parent, "PYO3_ENVSHIM_CARGO": "/opt/own/cargo"}
+        root = shared.environment(python)
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
+
+    def test_replaces_a_wrapper_whose_environment_is_gone(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        gone = {"CARGO": "/gone/bin/pyo3-envshim-cargo", "PYO3_ENVSHIM_CARGO": "/opt/own/cargo"}
+        root = shared.environment(python)
+        environ = {**environ, **IN_A_BUILD, **gone}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert changes["CARGO"] == wrapper_of(root)
+        assert "PYO3_ENVSHIM_CARGO" not in changes
+
+    def test_changes_nothing_more_the_second_time(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo"}
+        first = started(executable, *DUMPED, environ=environ, cwd=home)
+        environ.update({name: value for name, value in first.items() if value is not None})
+        assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
+        again = "import pyo3_envshim._startup as hook; hook.run(); hook.run(); " + DUMP
+        assert started(executable, "-c", again, environ=environ, cwd=home) == {}
+
+    def test_is_left_alone_below_a_cargo_build_script(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        environ = {**environ, **IN_A_BUILD, "OUT_DIR": "/target/out"}
+        assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
+
+    def test_gets_cargo_back_where_the_front_end_overlays_the_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        (home / "overlay").mkdir()
+        (home / "overlay" / "sitecustomize.py").touch()
+        environ = {**environ, **IN_A_BUILD, "CARGO": wrapper_of(root), "PYTHONPATH": f"{home}/overlay"}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert changes["CARGO"] is None
+        environ["PYO3_ENVSHIM_CARGO"] = "/opt/own/cargo"
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert (changes["CARGO"], changes["PYO3_ENVSHIM_CARGO"]) == ("/opt/own/cargo", None)
+
+    def test_keeps_the_users_own_cargo_where_the_front_end_overlays_the_interpreter(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        (home / "sitecustomize.py").touch()
+        environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo", "PYTHONPATH": str(home)}
+        changes = started(shared.environment(a_python) / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert "CARGO" not in changes
+
+    def test_in_no_environment_gets_nothing(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """The base interpreter itself, with the hook in the user's own site-packages."""
+        executable = in_user_site(shared, python, home, environ)
+        environ["PYTHONUSERBASE"] = str(home / "user")
+        assert started(executable, *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home) == {}
+
+    def test_in_no_environment_forgets_the_base_of_a_parent_of_ours(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """What a hook in an environment named is not the interpreter of the process it started."""
+        executable = in_user_site(shared, a_python, home, environ)
+        of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
+        environ = {**environ, **IN_A_BUILD, **of_parent, "PYTHONUSERBASE": str(home / "user")}
+        changes = started(executable, *DUMPED, environ=environ, cwd=home)
+        assert changes.get("PYO3_BASE_PYTHON", "/usr/bin/other") != "/usr/bin/other"
+
+
+def in_user_site(shared: Shared, python: str, home: Path, environ: Mapping[str, str]) -> str:
+    """Install the shim for the user, into ``home/user``; return *python*."""
+    command: list[str | Path] = [
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        python,
+        "--prefix",
+        home / "user",
+    ]
+    run([*command, "--no-deps", shared.wheel, shared.front_ends], environ)  # the same folders as pip's --user
+    return python
+
+
+class TestAFrontEndsProcess:
+    """pip's, build's, … own process."""
+
+    @pytest.mark.parametrize("module", FRONT_END_MODULES)
+    def test_run_as_a_module_gets_the_wrapper_only(
+        self, shared: Shared, a_python: str, module: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(a_python)
+        assert started(root / "bin" / "python", "-m", module, environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root)
+        }
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            "-m pip",
+            "-mpip",
+            "-Im build",
+            "-ImX pip",
+            "-E -m pip",
+            "-X utf8 -W ignore -m build",
+            "-Wignore -sm pip",
+        ],
+    )
+    def test_is_recognised_whatever_the_interpreters_options(
+        self, shared: Shared, python: str, options: str, environ: dict[str, str], home: Path
+    ) -> None:
+        if options == "-ImX pip":  # -m takes the rest of its word as the module's name
+            options = "-IXutf8 -mpip"
+        root = shared.environment(python)
+        assert started(root / "bin" / "python", *options.split(), environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root)
+        }
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "pip",
+            "pip3",
+            "pip3.11",
+            "pip3.9",
+            "pyproject-build",
+            "build",
+            "pdm",
+            "poetry",
+            "hatch",
+            "tox",
+            "nox",
+        ]
+        + ["cibuildwheel"],
+    )
+    def test_run_as_a_script_gets_the_wrapper_only(
+        self, shared: Shared, a_python: str, name: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(a_python)
+        path = script(home / "bin" / name, f"#!{root}/bin/python\n{DUMP}")
+        done = subprocess.run([path], env=environ, cwd=home, capture_output=True, text=True, check=True)
+        assert changed(environ, json.loads(done.stdout)) == {"CARGO": wrapper_of(root)}
+        assert done.stderr == ""
+
+    def test_run_by_its_script_is_recognised_on_each_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        path = script(home / "pip3.13", DUMP)
+        assert started(root / "bin" / "python", "-I", path, environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root)
+        }
+
+    def test_of_the_base_interpreter_gets_the_wrapper_that_was_installed_for_the_user(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = in_user_site(shared, python, home, environ)
+        environ["PYTHONUSERBASE"] = str(home / "user")
+        assert started(executable, "-m", "tox", environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(home / "user")
+        }
+
+    def test_names_no_interpreter_even_below_a_build(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """It may build for another one: what a parent of ours named is taken back."""
+        root = shared.environment(python)
+        of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
+        environ = {**environ, **IN_A_BUILD, **of_parent}
+        assert started(root / "bin" / "python", "-m", "pip", environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root),
+            "PYO3_BASE_PYTHON": None,
+            "PYO3_ENVSHIM_BASE": None,
+        }
+
+    def test_keeps_the_base_interpreter_that_the_user_set(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(a_python)
+        environ["PYO3_BASE_PYTHON"] = "/the/users/own"
+        assert started(root / "bin" / "python", "-m", "pip", environ=environ, cwd=home) == {
+            "CARGO": wrapper_of(root)
+        }
+
+
+class TestAnyOtherProcess:
+    """What is not part of a build."""
+
+    @pytest.mark.parametrize(
+        "command",
+        ["-c DUMP", "-m other", "setup.py", "build.py", "pipx", "mypip", "rebuild", "py.test", "x-pip"],
+    )
+    def test_gets_nothing(
+        self, shared: Shared, a_python: str, command: str, environ: dict[str, str], home: Path
+    ) -> None:
+        arguments = [DUMP if word == "DUMP" else word for word in command.split()]
+        if not command.startswith("-"):
+            script(home / command, DUMP)
+        executable = shared.environment(a_python) / "bin" / "python"
+        assert started(executable, *arguments, environ=environ, cwd=home) == {}
+
+    def test_gets_nothing_on_each_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
+        assert started(executable, "-m", "other", "pip", environ=environ, cwd=home) == {}
+
+    def test_does_not_import_the_package(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        code = "import sys; print([name for name in sys.modules if 'envshim' in name])"
+        assert run([executable, "-c", code], environ, home) == "[]\n"
+
+
+class TestTheSwitch:
+    """``PYO3_ENVSHIM``."""
+
+    @pytest.mark.parametrize("value", ["off", "0", "no", "false", "OFF", "False"])
+    @pytest.mark.parametrize("arguments", [DUMPED, ("-m", "pip")], ids=["hook", "pip"])
+    def test_off_means_nothing_anywhere(
+        self,
+        shared: Shared,
+        a_python: str,
+        value: str,
+        arguments: tuple[str],
+        environ: dict[str, str],
+        home: Path,
+    ) -> None:
+        executable = shared.environment(a_python) / "bin" / "python"
+        environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": value, "CARGO": "/opt/own/cargo"}
+        assert started(executable, *arguments, environ=environ, cwd=home) == {}
+
+    def test_base_means_the_base_interpreter_only(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = shared.environment(python)
+        environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": "base"}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
+        assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
+
+    def test_base_means_nothing_for_a_front_end(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(a_python) / "bin" / "python"
+        environ["PYO3_ENVSHIM"] = "base"
+        assert started(executable, "-m", "pip", environ=environ, cwd=home) == {}
+
+    @pytest.mark.parametrize("value", ["", "on", "1", "yes", "sometimes"])
+    def test_any_other_value_means_on(
+        self, shared: Shared, a_python: str, value: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(a_python) / "bin" / "python"
+        environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": value}
+        changes = started(executable, *DUMPED, environ=environ, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
+
+
+def empty(package: Path) -> None:
+    for path in package.iterdir():
+        path.unlink()
+
+
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "the package was removed": shutil.rmtree,
+    "the package is empty": empty,
+    "the boot file is binary": lambda package: (package / "_boot.py").write_bytes(b"\xff\0\xfe"),
+    "the boot file raises": lambda package: (package / "_boot.py").write_text("1 / 0\n"),
+    "the hook does not parse": lambda package: (package / "_startup.py").write_text("def (:\n"),
+    "the hook does not decode": lambda package: (package / "_startup.py").write_bytes(b"# \xff\n"),
+    "the hook raises at import": lambda package: (package / "_startup.py").write_text("1 / 0\n"),
+    "the hook raises": lambda package: (package / "_startup.py").write_text("def run(): 1 / 0\n"),
+    "the package raises": lambda package: (package / "__init__.py").write_text("1 / 0\n"),
+    "an older hook": lambda package: (package / "_startup.py").write_text("\n"),
+}
+
+
+class TestSilence:
+    """No exception and no output, whatever happens."""
+
+    @pytest.mark.parametrize("what", BREAKS)
+    def test_a_broken_installation_is_silent(
+        self, shared: Shared, a_python: str, what: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = make_environment("uv", a_python, home / "environment", environ)
+        install(root, shared.wheel, shared.front_ends, environ=environ)
+        BREAKS[what](site_packages(root) / "pyo3_envshim")
+        for arguments in (DUMPED, ("-m", "pip")):
+            changes = started(
+                root / "bin" / "python", *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
+            )
+            assert changes == {}
+
+    def test_a_broken_installation_is_silent_on_each_interpreter(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        root = make_environment("uv", python, home / "environment", environ)
+        install(root, shared.wheel, shared.front_ends, environ=environ)
+        shutil.rmtree(site_packages(root) / "pyo3_envshim")
+        for arguments in (DUMPED, ("-m", "pip"), ("-m", "other")):
+            changes = started(
+                root / "bin" / "python", *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
+            )
+            assert changes == {}
+
+    def test_an_installation_that_cannot_be_read_is_silent(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """A folder in the place of each file that the hook reads: not even root can read it as a file."""
+        for name in ("_boot.py", "_startup.py"):
+            root = make_environment("uv", a_python, home / name, environ)
+            install(root, shared.wheel, environ=environ)
+            path = site_packages(root) / "pyo3_envshim" / name
+            path.unlink()
+            path.mkdir()
+            changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+            assert changes == {}
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["-X", "dev"],
+            ["-W", "error"],
+            ["-W", "always", "-b"],
+            ["-X", "dev", "-W", "error"],
+            ["-X", "warn_default_encoding", "-W", "error"],
+            ["-X", "warn_default_encoding"],
+        ],
+        ids=" ".join,
+    )
+    def test_warnings_that_the_user_asked_for_are_not_about_us(
+        self, shared: Shared, python: str, options: list[str], environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        environ = {**environ, **IN_A_BUILD}
+        changes = started(executable, *options, *DUMPED, environ=environ, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
+
+    def test_closed_standard_streams_do_no_harm(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = shared.environment(python) / "bin" / "python"
+        code = "import os; open('seen', 'w').write(os.environ['PYO3_BASE_PYTHON'])"
+        run(
+            ["/bin/sh", "-c", f'exec "{executable}" -c "{code}" <&- >&- 2>&-'],
+            {**environ, **IN_A_BUILD},
+            home,
+        )
+        assert (home / "seen").read_text()
+
+    def test_a_home_that_is_gone_does_no_harm(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """The working directory too."""
+        executable = shared.environment(python) / "bin" / "python"
+        (home / "gone").mkdir()
+        code = f'cd "{home}/gone" && rmdir "{home}/gone" && exec "{executable}" -Ic "{DUMP.strip()}"'
+        environ = {**environ, **IN_A_BUILD, "HOME": str(home / "gone")}
+        done = subprocess.run(
+            ["/bin/sh", "-c", code], env=environ, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        assert "PYO3_BASE_PYTHON" in json.loads(done.stdout)
+
+    def test_the_hook_swallows_what_it_did_not_expect(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> Changes:
+            raise RuntimeError("unexpected")
+
+        monkeypatch.setattr(_startup, "changes", broken)
+        _startup.run()
+
+
+HOSTILE = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
+
+
+class TestTheProjectBeingBuilt:
+    """What it holds must not change which code of ours runs."""
+
+    @pytest.mark.parametrize("where", ["PYTHONPATH", "working directory", "both"])
+    @pytest.mark.parametrize("arguments", [DUMPED, ("-m", "pip")], ids=["hook", "pip"])
+    def test_cannot_put_a_package_of_its_own_in_the_hooks_place(
+        self,
+        shared: Shared,
+        python: str,
+        where: str,
+        arguments: tuple[str],
+        environ: dict[str, str],
+        home: Path,
+    ) -> None:
+        hostile = home / "source"
+        for name in ("__init__", "_startup", "_boot", "cargo"):
+            script(hostile / "pyo3_envshim" / f"{name}.py", HOSTILE)
+        environ = {**environ, **IN_A_BUILD, "HOSTILE_RAN": str(home / "ran")}
+        if where != "working directory":
+            environ["PYTHONPATH"] = str(hostile)
+        root = shared.environment(python)
+        cwd = home if where == "PYTHONPATH" else hostile
+        changes = started(root / "bin" / "python", *arguments, environ=environ, cwd=cwd)
+        assert changes["CARGO"] == wrapper_of(root)
+        assert not (home / "ran").exists()
+
+    def test_is_not_left_on_the_path_of_modules(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """Nor is anything else changed there: a build sees the modules it would have seen."""
+        code = "import sys; print(sys.path)"
+        root = shared.environment(python)
+        assert run([root / "bin" / "python", "-c", code], {**environ, **IN_A_BUILD}, home) == run(
+            [root / "bin" / "python", "-c", code], environ, home
+        )
+
+
+class TestTheStartupLine:
+    """The line in ``hooks/pyo3_envshim.pth``, run as ``site`` runs it."""
+
+    @pytest.fixture
+    def goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoesOn:
+        (tmp_path / "pyo3_envshim").mkdir()
+        (tmp_path / "pyo3_envshim" / "_boot.py").write_text("ran.append(True)\n")
+        for marker in MARKERS:
+            monkeypatch.delenv(marker, raising=False)
+        return GoesOn(tmp_path, monkeypatch)
+
+    @pytest.mark.parametrize("ending", ["", ".exe"])
+    @pytest.mark.parametrize("program", sorted(_startup.PROGRAMS - {"uv", "__pip-runner__"}))
+    def test_goes_on_for_each_program_that_the_hook_knows(
+        self, program: str, ending: str, goes_on: GoesOn
+    ) -> None:
+        """But for uv, whose program is not a Python script."""
+        assert _startup.program_of(["python", f"/usr/bin/{program}{ending}"]) == program
+        assert goes_on.with_argv(f"/usr/bin/{program}{ending}")
+
+    @pytest.mark.parametrize("version", ["3", *(f"3.{minor}" for minor in range(9, 21))])
+    @pytest.mark.parametrize("ending", ["", ".exe"])
+    def test_goes_on_for_each_version_of_pip(self, version: str, ending: str, goes_on: GoesOn) -> None:
+        assert _startup.program_of(["python", f"/usr/bin/pip{version}{ending}"]) == "pip"
+        assert goes_on.with_argv(f"/usr/bin/pip{version}{ending}")
+
+    def test_goes_on_for_a_module(self, goes_on: GoesOn) -> None:
+        assert goes_on.with_argv("-m")
+
+    def test_goes_on_for_the_wrapper_so_that_it_finds_this_package(self, goes_on: GoesOn) -> None:
+        assert goes_on.with_argv(f"/usr/bin/{_startup.WRAPPER}")
+
+    @pytest.mark.parametrize("marker", _startup.MARKERS)
+    def test_goes_on_for_each_marker(
+        self, marker: str, goes_on: GoesOn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(marker, "x")
+        assert goes_on.with_argv("-c")
+
+    @pytest.mark.parametrize("argv", ["-c", "manage.py", "/usr/bin/pytest", "/usr/bin/mypy", "/usr/bin/ruff"])
+    def test_stops_for_anything_else(self, argv: str, goes_on: GoesOn) -> None:
+        assert not goes_on.with_argv(argv)
+
+    def test_is_one_line_that_begins_with_an_import(self) -> None:
+        assert HOOK.count("\n") == 1
+        assert HOOK.endswith("\n")
+        assert HOOK.startswith("import ")
+
+    def test_has_the_markers_and_the_hook_has_them_too(self) -> None:
+        assert set(_startup.MARKERS) == set(MARKERS)
+        assert all(marker in HOOK for marker in MARKERS)
+
+
+class GoesOn:
+    """Runs the startup line with a faked ``sys.argv``."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+
+    def with_argv(self, program: str) -> bool:
+        """Tell whether the line runs the hook."""
+        ran: list[bool] = []
+        self.monkeypatch.setattr(sys, "argv", [program])
+        exec(HOOK, {"sitedir": str(self.folder), "ran": ran})
+        return bool(ran)
+
+
+def test_the_hook_and_the_table_of_front_ends_know_the_same_programs() -> None:
+    table = [program for front_end in frontends.FRONT_ENDS for program in front_end.programs]
+    assert sorted(table) == sorted(_startup.PROGRAMS)
+
+
+def test_the_start_file_names_a_callable() -> None:
+    lines = (ROOT / "hooks" / "pyo3_envshim.start").read_text().splitlines()
+    assert len(lines) == 1
+    module, _, name = lines[0].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_hook_imports_os_and_sys_only() -> None:
+    for name, allowed in (("__init__", set()), ("_startup", {"__future__", "os", "sys"}), ("_boot", {"sys"})):
+        module = ast.parse((ROOT / "pyo3_envshim" / f"{name}.py").read_text())
+        imported = set()
+        for node in module.body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Import):
+                    imported |= {alias.name for alias in inner.names}
+                elif isinstance(inner, ast.ImportFrom):
+                    imported.add(inner.module or "")
+        assert imported - {"pyo3_envshim._startup"} == allowed
+
+
+def test_the_hook_loads_no_module_but_its_own(
+    shared: Shared, python: str, environ: dict[str, str], home: Path
+) -> None:
+    executable = shared.environment(python) / "bin" / "python"
+    code = "import sys; print(*sorted(sys.modules), sep='\\n')"
+    without = run([executable, "-c", code], environ, home).splitlines()
+    with_hook = run([executable, "-c", code], {**environ, **IN_A_BUILD}, home).splitlines()
+    assert set(with_hook) - set(without) - {"__future__"} == {"pyo3_envshim", "pyo3_envshim._startup"}
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("python", ""),
+        ("python -", "-"),
+        ("python -c pip", ""),
+        ("python -Ic pip -m build", ""),
+        ("python -m pip install", "pip"),
+        ("python -mpip", "pip"),
+        ("python -Im build", "build"),
+        ("python -m", ""),
+        ("python -m build.__main__", "build"),
+        ("python -X importtime -m pip", "pip"),
+        ("python -Ximporttime -m pip", "pip"),
+        ("python -IX importtime -m pip", "pip"),
+        ("python -W pip -m build", "build"),
+        ("python -W", ""),
+        ("python --check-hash-based-pycs never -m pip", "pip"),
+        ("python --version pip", "pip"),
+        ("python pip", "pip"),
+        ("python /usr/bin/pip3.11 -m build", "pip"),
+        ("python /lib/site-packages/pip/", "pip"),
+        ("python /lib/site-packages/pip/__main__.py", "pip"),
+        ("python /lib/site-packages/pip/__pip-runner__.py", "__pip-runner__"),
+        ("python pip.pyz", "pip"),
+        ("python C:/Scripts/pip.exe", "pip"),
+        ("python C:/Scripts/pip-script.py", "pip"),
+        ("python pyproject-build", "pyproject-build"),
+        ("python setup.py", "setup"),
+        ("python tox4", "tox4"),
+        ("python pipx", "pipx"),
+    ],
+)
+def test_the_program_is_read_from_the_command_line(command: str, program: str) -> None:
+    assert _startup.program_of(command.split()) == program
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [
+        ("", "on"),
+        ("off", "off"),
+        (" Off ", "off"),
+        ("0", "off"),
+        ("base", "base"),
+        ("BASE", "base"),
+        ("x", "on"),
+    ],
+)
+def test_the_mode_is_read_from_the_variable(value: str, mode: str) -> None:
+    assert _startup.mode({"PYO3_ENVSHIM": value}) == mode
+
+
+def test_the_mode_is_on_without_the_variable() -> None:
+    assert _startup.mode({}) == "on"
+
+
+def test_changes_are_carried_out() -> None:
+    environ = {"kept": "1", "gone": "1", "changed": "1"}
+    _startup.apply({"gone": None, "absent": None, "changed": "2", "added": "3"}, environ)
+    assert environ == {"kept": "1", "changed": "2", "added": "3"}
+
+
+def test_scripts_are_looked_for_where_installers_put_them() -> None:
+    assert _startup.script_folders("/env/lib/python3.11/site-packages", "/usr/bin", False) == [
+        "/env/bin",
+        "/usr/bin",
+    ]
+
+
+def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
+    found = _startup.script_folders("/env/Lib/site-packages", "/env/Scripts", True)
+    assert found == [os.path.join("/env", "Scripts"), os.path.join("/env/Lib", "Scripts"), "/env/Scripts"]
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        (b"home = /usr/bin\n", {"home": "/usr/bin"}),
+        (b"HOME=/usr/bin", {"home": "/usr/bin"}),
+        (b"home = /a=b\r\nversion = 3\r\n", {"home": "/a=b", "version": "3"}),
+        (b"home\nversion = 3", {"version": "3"}),
+        (b"", {}),
+        (b"\xff\xfe\0h", {}),
+        (b"home = /a\nhome = /b\n", {"home": "/b"}),
+    ],
+)
+def test_an_environments_configuration_is_read(text: bytes, config: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").write_bytes(text)
+    assert _startup.read_config(str(tmp_path)) == config
+
+
+def test_an_environments_configuration_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert _startup.read_config(str(tmp_path)) == {}
