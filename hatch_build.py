@@ -15,14 +15,20 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# Python 3.19 will prefer py3 to py318 (packaging's tags.compatible_tags), and then needs
-# its own tag here: "py318.py319-none-any".
 TAG = "py318-none-any"
+# Not py3: Python 3.19 would prefer that to py318, but prefers py318 to this
+# (packaging's tags.compatible_tags, which pip and uv follow).
+FIRST_TAG = "py39-none-any"
 START = "pyo3_envshim.start"
 
 
 class StartWheel(BuildHookInterface[Any]):
     """hatchling's build hook of this project, for the wheel target."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Tag the first wheel."""
+        if version == "standard":
+            build_data["tag"] = FIRST_TAG
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Write the second wheel beside the first, which hatchling has just written."""
@@ -42,7 +48,7 @@ def add_start_file(wheel: str, start: bytes) -> str:
         like = next(info for info in infos if info.filename == "pyo3_envshim.pth")
         changed = {START: start}
         metadata = f"{project}.dist-info/WHEEL"
-        changed[metadata] = contents[metadata].replace(b"Tag: py3-none-any", f"Tag: {TAG}".encode())
+        changed[metadata] = contents[metadata].replace(FIRST_TAG.encode(), TAG.encode())
         record = f"{project}.dist-info/RECORD"
         lines = [
             line for line in contents[record].decode().splitlines() if line.partition(",")[0] not in changed

@@ -149,7 +149,7 @@ class Shared:
     def _install_shim(self, environment: dict[str, str]) -> None:
         out = self.wheelhouse
         run([str(self.plain.python), "-m", "build", "-w", "-o", str(out), str(_ROOT)], environment)
-        (wheel,) = out.glob("pyo3_envshim-*-py3-none-any.whl")
+        (wheel,) = out.glob("pyo3_envshim-*-py39-none-any.whl")
         run([str(self.shimmed.python), "-m", "pip", "install", "-q", str(wheel)], environment)
 
     def _compile_dependencies(self, environment: dict[str, str]) -> None:

@@ -25,7 +25,6 @@ FILES: dict[str, str | bytes] = {
     "tiny_start.pth": "import sys\n",
     "tiny-1.data/data/share/tiny/shared.txt": "shared\n",
 }
-ISOLATED = "#!python -I\nimport sys\nprint(f'isolated in {sys.prefix}: {sys.flags.isolated}')\n"
 SCRIPTS = {"hello": "tiny:main", "method": "tiny:NAME.upper"}
 
 
@@ -35,13 +34,11 @@ def wheels(shared: Shared) -> dict[str, Path]:
     def make(folder: Path) -> None:
         make_wheel(folder, "tiny", "1", FILES, SCRIPTS)
         make_wheel(folder, "plain", "1", {"tiny.py": MODULE}, SCRIPTS)
-        make_wheel(folder, "options", "1", {"options-1.data/scripts/isolated": ISOLATED})
         make_wheel(folder, "other", "1", {"other.py": "VERSION = 1\n"})
         make_wheel(folder, "other", "2", {"other.py": "VERSION = 1\n"})
 
     folder = shared.once("kit", make)
-    names = {"tiny": "tiny-1", "plain": "plain-1", "options": "options-1"}
-    found = {**names, "other": "other-1", "other2": "other-2"}
+    found = {"tiny": "tiny-1", "plain": "plain-1", "other": "other-1", "other2": "other-2"}
     return {name: folder / f"{stem}-py3-none-any.whl" for name, stem in found.items()}
 
 

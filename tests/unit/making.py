@@ -115,7 +115,7 @@ class Shared:
     @property
     def wheel(self) -> Path:
         """The wheel that Python 3.9 to 3.17 install."""
-        (found,) = self.wheels.glob("*-py3-none-any.whl")
+        (found,) = self.wheels.glob("*-py39-none-any.whl")
         return found
 
     @property

@@ -18,7 +18,7 @@ from pyo3_envshim.environments import Environment, NotStorable
 from pyo3_envshim.store import Store, StoreError
 
 from .kit import Kit, read
-from .making import ROOT, Shared, run, site_packages, tree
+from .making import ROOT, Shared, run, script, site_packages, tree
 
 PREFIX = "import sys; print(sys.prefix)"
 
@@ -110,12 +110,11 @@ class TestAnEntry:
 
     @pytest.mark.parametrize("name", ["store", "with space", "long" * 60])
     def test_runs_its_scripts_with_their_options(self, name: str, tmp_path: Path, kit: Kit) -> None:
-        """Neither pip 26.3 nor uv 0.13 keeps those of a wheel's script; others may."""
         root = kit.environment()
-        code = "import sys; print(f'isolated in {sys.prefix}: {sys.flags.isolated}')"
-        (root / "bin" / "tool").write_text(f"#!{root}/bin/python -I\n{code}\n")
+        text = "import sys\nprint('isolated in', sys.prefix, sys.flags.isolated)\n"
+        script(root / "bin" / "isolated", f"#!{root}/bin/python -I\n{text}")
         _, entry = stored(Store(str(tmp_path / name)), root)
-        assert run([entry / "bin" / "tool"], {}) == f"isolated in {entry}: 1\n"
+        assert run([entry / "bin" / "isolated"], {}) == f"isolated in {entry} 1\n"
 
     def test_works_without_the_original(self, place: Store, kit: Kit) -> None:
         root = kit.environment()
