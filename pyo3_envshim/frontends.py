@@ -92,9 +92,9 @@ FRONT_ENDS = (
     FrontEnd("pdm", ("pdm",), "2.29.3", why=OVERLAY),
     FrontEnd("poetry", ("poetry",), "2.5.1", _of_poetry),
     FrontEnd("hatch", ("hatch",), "1.18.2", why=PERMANENT),
-    FrontEnd("tox", ("tox",), "", why=PERMANENT),
+    FrontEnd("tox", ("tox",), "4.67.15", why=PERMANENT),
     FrontEnd("nox", ("nox",), "2026.10.20", why="starts pip or uv"),
-    FrontEnd("cibuildwheel", ("cibuildwheel",), "", why="starts pip, build or uv"),
+    FrontEnd("cibuildwheel", ("cibuildwheel",), "4.3.3", why="starts pip, build or uv"),
 )
 
 

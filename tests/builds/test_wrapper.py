@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ def _fake_cargo(bench: Bench, name: str = "fake", *, status: int = 0, killed_by:
 
 def _throw_away_environment(bench: Bench) -> dict[str, str]:
     """Make an environment as `build` does; return the variables of a build in it."""
-    folder = bench.temporary / "build-env-1a2b3c4d"
+    folder = Path(tempfile.mkdtemp(prefix="build-env-", dir=bench.temporary))
     run([base_interpreter(), "-m", "venv", "--without-pip", str(folder)], os.environ)
     (site,) = folder.glob("lib/python*/site-packages")
     (wheel,) = bench.shared.requirement("1").glob("*.whl")
