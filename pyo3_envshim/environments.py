@@ -189,12 +189,12 @@ class _Walk:
     def _file(self, path: str, full: str, executable: bool, size: int) -> None:
         if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
             raise NotStorable(f"{path} is not a link to the base interpreter")
-        if size > _SEARCHED:
+        folder, name = os.path.split(path)
+        if size > _SEARCHED and name != "RECORD":
             self.items.append(Item(path, self._hash_in_parts(full), executable, source=full))
             return
         with open(full, "rb", buffering=0) as file:
             data = file.read()
-        folder, name = os.path.split(path)
         if self._is_distribution(folder) and name == "RECORD":
             self.records[folder] = data
             return
@@ -275,7 +275,8 @@ def normal_record(record: bytes, site: str, scripts: set[str]) -> bytes:
         if path.startswith("/") or full.startswith("..") or ":" in path.partition("/")[0]:
             raise NotStorable(f"line {number} of a RECORD leaves the environment: {line[:80]!r}")
         folder, _, name = full.rpartition("/")
-        if "/__pycache__/" in full or (folder.endswith(".dist-info") and name in INSTALLER_NOTES):
+        own = folder.endswith(".dist-info") and folder.rpartition("/")[0] == site
+        if "/__pycache__/" in full or (own and name in INSTALLER_NOTES):
             continue
         if full in scripts:
             rest = ","
