@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from pyo3_envshim import _startup
+from pyo3_envshim import _startup, cargo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,8 +53,10 @@ def shell_code(found: Mapping[str, str], shell: str) -> str:
         elif shell == "fish":
             quoted = value.replace("\\", "\\\\").replace("'", "\\'")
             lines.append(f"set -gx {name} '{quoted}'")
-        else:
-            quoted = value.replace("'", "''")
+        else:  # PowerShell takes the typographic ones for the same
+            quoted = "".join(
+                letter * 2 if letter in "'\u2018\u2019\u201a\u201b" else letter for letter in value
+            )
             lines.append(f"$env:{name} = '{quoted}'")
     return "".join(line + "\n" for line in lines)
 
@@ -80,6 +83,9 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     for name, path in files.items():
         if not path:
             raise ActivationError(f"{name} is not set", "--github is for a step of a GitHub Actions job")
+    for name, value in found.items():
+        if "\n" in value or "\r" in value:
+            raise ActivationError(f"{name} has a line break in it", "set CARGO to a path without one")
     for name, path in files.items():
         try:
             with open(path or "", "a", encoding="utf-8") as file:
@@ -95,10 +101,11 @@ def run(command: Sequence[str]) -> int:
     Raises `ActivationError` if it cannot be started.
     """
     environ = {**os.environ, **variables(os.environ)}
+    program = shutil.which(command[0])
+    if program is None:
+        raise ActivationError(f"{command[0]} cannot be run: not found", "is it on PATH?")
     try:
-        if os.name == "nt":
-            return subprocess.run(command, env=environ, check=False).returncode
-        os.execvpe(command[0], list(command), environ)
+        return cargo.run(program, command[1:], environ)
     except OSError as error:
         raise ActivationError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
 
@@ -142,8 +149,11 @@ def install(python: str, chain: bool = False, force: bool = False, dry_run: bool
     try:
         with open(new, "x", encoding="utf-8") as file:
             file.write(content)
+        os.chmod(new, 0o644)  # others start this interpreter too, whatever our umask
         if foreign:
-            # A second name first: there is no moment without the one or the other.
+            # A second name first: there is no moment without the one or the other. One
+            # that is there is of before our file was overwritten, by an upgrade say.
+            _discard(before)
             os.link(path, before, follow_symlinks=False)
         os.replace(new, path)
     except OSError as error:
@@ -157,6 +167,8 @@ def uninstall(python: str, dry_run: bool = False) -> str:
     folder, version = _standard_library(python)
     path, before = os.path.join(folder, SITECUSTOMIZE), os.path.join(folder, BEFORE)
     if not (_read(path) or "").startswith(_MARK):
+        if os.path.lexists(before) and not dry_run:
+            _discard(before)  # ours was overwritten, and nothing reads this any more
         return f"not installed: {path}"
     _check_writable(folder)
     kept = os.path.lexists(before)

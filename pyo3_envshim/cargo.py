@@ -106,8 +106,8 @@ def throw_away_root(environ: Mapping[str, str]) -> str:
     """Return the root of the throw-away environment this call builds in, or raise `LeftAlone`."""
     from pyo3_envshim import frontends, interpreters
 
-    for name in environ:
-        if environ[name] and (name in PYO3_OWN or name.startswith("PYO3_CROSS_")):
+    for name, value in environ.items():
+        if value and (name in PYO3_OWN or name.startswith("PYO3_CROSS_")) and not _is_maturins(name, value):
             raise LeftAlone(f"{name} is set")
     if not any(marker in environ for marker in _startup.MARKERS):
         raise LeftAlone("no build front end runs this")
@@ -118,6 +118,15 @@ def throw_away_root(environ: Mapping[str, str]) -> str:
     if frontends.throw_away(root, environ) is None:
         raise LeftAlone(f"{root} is not an environment that a front end throws away")
     return root
+
+
+def _is_maturins(name: str, value: str) -> bool:
+    """Tell whether a variable names the configuration that maturin 1.16 writes for abi3 itself.
+
+    It lies at a permanent path below the target folder, and PyO3 then reads nothing else;
+    but other build scripts still ask ``PYO3_PYTHON``.
+    """
+    return name == "PYO3_CONFIG_FILE" and os.path.basename(os.path.dirname(value)) == "maturin"
 
 
 def address_of(
@@ -342,6 +351,9 @@ class Query:
     """A ``cargo metadata`` call that runs while the environment is read."""
 
     def __init__(self, cargo: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+        if not hasattr(os, "POSIX_SPAWN_OPEN"):  # PyPy
+            self._spawn_slowly([cargo, *arguments], environ)
+            return
         # Not subprocess: its import takes as long as half of this call.
         self._output, out = os.pipe()
         actions = [
@@ -353,6 +365,16 @@ class Query:
             self._process = os.posix_spawn(cargo, [cargo, *arguments], environ, file_actions=actions)
         finally:
             os.close(out)
+
+    def _spawn_slowly(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        import subprocess
+
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environ, stdin=null, stdout=subprocess.PIPE, stderr=null)
+        assert process.stdout is not None
+        self._output = os.dup(process.stdout.fileno())
+        self._process = process.pid
+        process.returncode = 0  # it is waited for in `answered`, not where this object ends
 
     def answer(self) -> dict[str, Any]:
         """Return the parsed answer. Raises `LeftAlone` if cargo could not tell."""

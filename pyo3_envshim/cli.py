@@ -33,7 +33,8 @@ def _env(chosen: argparse.Namespace) -> int:
         print(activation.append_for_github(found, os.environ))
     else:
         shell = chosen.shell or activation.shell_of(os.environ, os.name == "nt")
-        print(activation.shell_code(found, shell), end="")
+        # A path may hold what stdout's encoding does not
+        sys.stdout.buffer.write(os.fsencode(activation.shell_code(found, shell)))
     return 0
 
 

@@ -175,9 +175,9 @@ class _Walk:
     def _link(self, path: str, full: str) -> None:
         if path == "lib64":  # venv and uv make it on some systems; the normal form, by the same rule
             return
-        if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
-            return
         target = os.readlink(full)
+        if path.startswith("bin/") and (_is_interpreter_name(path[4:]) or _is_interpreter_name(target)):
+            return  # python, python3, and whatever venv calls it besides (3.14 has a joke there)
         real = os.path.realpath(full)
         inside = real.startswith(os.path.realpath(self.root) + os.sep) and os.path.exists(real)
         named = os.path.normpath(os.path.join(os.path.dirname(path), target))

@@ -109,7 +109,8 @@ def _before(time: int, start: int) -> bool:
 def local_sources(folders: Sequence[str], skip: set[str]) -> dict[str, Source]:
     """Return the source files below *folders* by path.
 
-    Hidden folders, environments, tagged caches, and the folders in *skip* hold none.
+    Hidden folders, environments, tagged caches, what setuptools builds, and the folders
+    in *skip* hold none.
     Links are followed: what counts is what cargo would read.
     """
     found: dict[str, Source] = {}
@@ -134,7 +135,7 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
         return
     for entry in listing:
         if entry.is_dir():
-            if not entry.name.startswith("."):
+            if not entry.name.startswith(".") and not _is_product(folder, entry.name):
                 _collect(entry.path, own, skipped, seen, found)
             continue
         try:
@@ -148,6 +149,14 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
             state += f"-{link.st_ino}-{link.st_ctime_ns}"
             ctime = max(ctime, link.st_ctime_ns)
         found[entry.path] = Source(state, mtime, ctime)
+
+
+def _is_product(folder: str, name: str) -> bool:
+    """Tell whether setuptools makes the folder: ``build/lib.linux-x86_64-cpython-39`` and the like.
+
+    It copies modules there in each build, and for Python 3.9 with times cut to a second.
+    """
+    return os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
 
 
 def end_of_last_build(build: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 _UV_PROJECT = ("--project", "{project}")
 _UV_INSTALL = ("--no-deps", "--reinstall-package", "tiny")
@@ -15,16 +16,31 @@ class FrontEnd:
 
     `{host}` is the environment that holds the front end, `{project}` the source folder, `{out}`
     a folder for the wheel, `{site}` an environment to install into, `{base}` the base interpreter.
+    Those that need more: `{work}` is a folder for the front end's own files, `{index}` the address
+    of a package index. `requirement` is what an environment of its own holds, `files` are written
+    before a build and `anew` removed, `installs_into` is where it installs, where that is not `{site}`.
     """
 
     name: str
     command: tuple[str, ...]
     throw_away: bool = True
     makes_wheel: bool = True
+    requirement: str = ""
+    cwd: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    anew: tuple[str, ...] = ()
+    installs_into: str = "{site}"
 
     def arguments(self, **places: object) -> Sequence[str]:
         """Return the command line for these places."""
         return [word.format(**places) for word in self.command]
+
+    def mentions(self, place: str) -> bool:
+        """Tell whether it needs a place, by its name."""
+        pairs = [*self.variables, *self.files]
+        texts = [*self.command, *(text for pair in pairs for text in pair)]
+        return any("{" + place + "}" in text for text in texts)
 
 
 _PIP = ("{host}/bin/python", "-m", "pip", "wheel", "--no-deps", "-w", "{out}")
@@ -45,8 +61,159 @@ UV_SYNC = FrontEnd(
     "uv-sync",
     ("{host}/bin/uv", "sync", "--python", "{base}", "--reinstall-package", "tiny", *_UV_PROJECT),
     makes_wheel=False,
+    installs_into="{project}/.venv",
 )
 FRONT_ENDS = (PIP, PIP_VENV, BUILD, BUILD_WITH_UV, UV_BUILD, UV_PIP, UV_SYNC)
 
 BUILD_FROM_SDIST = FrontEnd("build-from-sdist", (*_BUILD, "{project}"))
 UV_BUILD_FROM_SDIST = FrontEnd("uv-build-from-sdist", (*_UV_BUILD, "{project}"))
+
+_XDG = tuple((f"XDG_{name}_HOME", "{work}/" + name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE"))
+_ACTIVE = (("VIRTUAL_ENV", "{site}"),)
+
+# pdm alone resolves to a dep-logic that it does not work with (2.29.4); its own lock is an extra.
+_pdm = partial(
+    FrontEnd,
+    requirement="pdm[locked]",
+    throw_away=False,
+    cwd="{project}",
+    variables=(*_XDG, *_ACTIVE, ("PDM_PYPI_URL", "{index}"), ("PDM_CHECK_UPDATE", "0")),
+)
+PDM_BUILD = _pdm("pdm-build", ("{host}/bin/pdm", "build", "--no-sdist", "-d", "{out}"))
+PDM_INSTALL = _pdm(
+    "pdm-install",
+    ("{host}/bin/pdm", "install"),
+    makes_wheel=False,
+    anew=("{project}/pdm.lock", "{site}"),
+)
+
+# Its build environments are filled from the sources of the project that it is called for.
+_POETRY_SOURCE = """
+[[tool.poetry.source]]
+name = "local"
+url = "{index}"
+priority = "primary"
+"""
+_POETRY_APP = """\
+[project]
+name = "app"
+version = "1"
+requires-python = ">=3.9"
+dependencies = ["tiny @ file://{project}"]
+
+[tool.poetry]
+package-mode = false
+"""
+_poetry = partial(
+    FrontEnd,
+    requirement="poetry",
+    cwd="{work}/app",
+    variables=(*_XDG, *_ACTIVE, ("POETRY_KEYRING_ENABLED", "false")),
+    files=(("{work}/app/pyproject.toml", _POETRY_APP + _POETRY_SOURCE),),
+)
+POETRY_INSTALL = _poetry(
+    "poetry-install",
+    ("{host}/bin/poetry", "install", "--no-interaction"),
+    makes_wheel=False,
+    anew=("{site}", "{work}/app/poetry.lock"),
+)
+
+HATCH_BUILD = FrontEnd(
+    "hatch-build",
+    ("{host}/bin/hatch", "build", "-t", "wheel", "{out}"),
+    throw_away=False,
+    requirement="hatch",
+    cwd="{project}",
+    variables=(*_XDG, ("HATCH_PYTHON", "{base}")),
+)
+
+_TOX_INI = """\
+[tox]
+env_list = tests
+[testenv]
+package = wheel
+base_python = {base}
+pass_env = *
+[testenv:.pkg]
+pass_env = *
+"""
+TOX = FrontEnd(
+    "tox",
+    ("{host}/bin/tox", "run", "--discover", "{base}"),
+    throw_away=False,
+    makes_wheel=False,
+    requirement="tox",
+    cwd="{project}",
+    variables=_XDG,
+    files=(("{project}/tox.ini", _TOX_INI),),
+    installs_into="{project}/.tox/tests",
+)
+
+_NOXFILE = """\
+import nox
+
+@nox.session(python="{base}")
+def tests(session):
+    session.install("--no-deps", ".")
+"""
+_nox = partial(
+    FrontEnd,
+    makes_wheel=False,
+    requirement="nox[uv]",
+    cwd="{project}",
+    variables=_XDG,
+    files=(("{project}/noxfile.py", _NOXFILE),),
+    installs_into="{project}/.nox/tests",
+)
+NOX = _nox("nox", ("{host}/bin/nox", "--no-reuse-existing-virtualenvs"), throw_away=False)
+NOX_WITH_UV = _nox("nox-uv", (*NOX.command, "--default-venv-backend", "uv"))
+
+# What cibuildwheel 4.3.3 runs in its containers, with their Python first on PATH (platforms/linux.py).
+_CIBW_OUT = ("--wheel", "--outdir={out}")
+CIBUILDWHEEL = (
+    FrontEnd(
+        "cibuildwheel-pip",
+        ("python", "-m", "pip", "wheel", "{project}", "--wheel-dir={out}", "--no-deps"),
+        throw_away=False,
+    ),
+    FrontEnd("cibuildwheel-build", ("python", "-m", "build", "{project}", *_CIBW_OUT)),
+    FrontEnd("cibuildwheel-build[uv]", ("python", "-m", "build", "{project}", *_CIBW_OUT, "--installer=uv")),
+    FrontEnd(
+        "cibuildwheel-uv",
+        ("uv", "build", "--python={host}/bin/python", "{project}", "--wheel", "--out-dir={out}"),
+    ),
+)
+
+OTHER_FRONT_ENDS = (
+    *(PDM_BUILD, PDM_INSTALL, POETRY_INSTALL, HATCH_BUILD, TOX, NOX, NOX_WITH_UV),
+    *CIBUILDWHEEL,
+)
+
+# Called from one environment, building for another.
+_PIP_PYTHON = ("{host}/bin/python", "-m", "pip", "--python", "{site}/bin/python", "wheel", "--no-deps")
+PIP_PYTHON = FrontEnd("pip-python", (*_PIP_PYTHON, "-w", "{out}", "{project}"), throw_away=False)
+PIP_PYTHON_VENV = FrontEnd(
+    "pip-python-venv-isolation",
+    (*_PIP_PYTHON, "-w", "{out}", "--use-feature=venv-isolation", "{project}"),
+)
+
+# Without a throw-away environment: in the user's own, {site}.
+OWN_PIP = FrontEnd(
+    "pip-no-build-isolation",
+    (*_PIP_PYTHON, "-w", "{out}", "--no-build-isolation", "{project}"),
+    throw_away=False,
+)
+OWN_UV = FrontEnd("uv-no-build-isolation", (*UV_BUILD.command, "--no-build-isolation"), throw_away=False)
+OWN_BUILD = FrontEnd(
+    "build-env-dir",
+    (*_BUILD, "-w", "--env-dir", "{temporary}/build-env-mine", "{project}"),
+    throw_away=False,
+)
+_maturin = partial(FrontEnd, throw_away=False, requirement="maturin", variables=_ACTIVE)
+_MATURIN = ("-m", "{project}/Cargo.toml", "--profile", "dev")
+MATURIN_DEVELOP = _maturin(
+    "maturin-develop", ("{host}/bin/maturin", "develop", "--uv", *_MATURIN), makes_wheel=False
+)
+MATURIN_BUILD = _maturin(
+    "maturin-build", ("{host}/bin/maturin", "build", *_MATURIN, "-i", "{base}", "-o", "{out}")
+)

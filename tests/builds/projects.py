@@ -18,7 +18,7 @@ edition = "2021"
 crate-type = ["cdylib"]
 
 [dependencies]
-pyo3 = "0.30"
+pyo3 = {{ version = "{pyo3}", features = [{features}] }}
 """
 
 _PYPROJECT_TOML = """\
@@ -40,17 +40,23 @@ packages = ["tiny"]
 target = "tiny.tiny"
 """
 
+_SETUPTOOLS_ABI3 = """
+[tool.distutils.bdist_wheel]
+py-limited-api = "cp39"
+"""
+
+# In a form that PyO3 takes from 0.22 on.
 _LIB_RS = """\
 use pyo3::prelude::*;
 
-#[pymodule]
-mod tiny {{
-    use super::*;
+#[pyfunction]
+fn answer() -> String {{
+    {expression}
+}}
 
-    #[pyfunction]
-    fn answer() -> String {{
-        {expression}
-    }}
+#[pymodule]
+fn tiny(module: &Bound<'_, PyModule>) -> PyResult<()> {{
+    module.add_function(wrap_pyfunction!(answer, module)?)
 }}
 """
 
@@ -64,11 +70,13 @@ class BackEnd:
     backend: str
     tables: str = ""
     modules: tuple[tuple[str, str], ...] = ()
+    abi3_tables: str = ""
 
-    def pyproject(self, also_requires: tuple[str, ...] = ()) -> str:
+    def pyproject(self, also_requires: tuple[str, ...] = (), *, abi3: bool = False) -> str:
         """Return the text of a pyproject.toml."""
         requires = ", ".join(f'"{name}"' for name in (*self.requires, *also_requires))
-        return _PYPROJECT_TOML.format(requires=requires, backend=self.backend) + self.tables
+        text = _PYPROJECT_TOML.format(requires=requires, backend=self.backend) + self.tables
+        return text + self.abi3_tables if abi3 else text
 
 
 MATURIN = BackEnd("maturin", ("maturin>=1.16,<2",), "maturin")
@@ -78,8 +86,30 @@ SETUPTOOLS_RUST = BackEnd(
     "setuptools.build_meta",
     _SETUPTOOLS,
     (("tiny/__init__.py", "from .tiny import answer as answer\n"),),
+    _SETUPTOOLS_ABI3,
 )
 BACK_ENDS = (MATURIN, SETUPTOOLS_RUST)
+
+
+@dataclass(frozen=True)
+class PyO3:
+    """A release series of PyO3, and the features that a project asks of it."""
+
+    version: str = "0.30"
+    features: tuple[str, ...] = ()
+
+    @property
+    def abi3(self) -> bool:
+        """Whether extension modules use the limited API."""
+        return any(feature.startswith("abi3-") for feature in self.features)
+
+    def manifest(self) -> str:
+        """Return the text of a Cargo.toml."""
+        features = ", ".join(f'"{name}"' for name in self.features)
+        return _CARGO_TOML.format(pyo3=self.version, features=features)
+
+
+NEWEST = PyO3()
 
 
 @dataclass(frozen=True)
@@ -131,12 +161,18 @@ class Project:
 
 
 def write_project(
-    folder: Path, back_end: BackEnd, lock: str, *, answer: str, also_requires: tuple[str, ...] = ()
+    folder: Path,
+    back_end: BackEnd,
+    lock: str,
+    *,
+    answer: str,
+    also_requires: tuple[str, ...] = (),
+    pyo3: PyO3 = NEWEST,
 ) -> Project:
     """Write the one-function crate."""
     project = Project(folder)
-    project.write("pyproject.toml", back_end.pyproject(also_requires))
-    project.write("Cargo.toml", _CARGO_TOML)
+    project.write("pyproject.toml", back_end.pyproject(also_requires, abi3=pyo3.abi3))
+    project.write("Cargo.toml", pyo3.manifest())
     project.write("Cargo.lock", lock)
     for name, text in back_end.modules:
         project.write(name, text)

@@ -48,11 +48,11 @@ class CargoCall:
 class RecordingCargo:
     """An executable in its own folder, and the log of its calls."""
 
-    def __init__(self, executable: Path, real_cargo: str) -> None:
+    def __init__(self, executable: Path, real_cargo: str, python: str | None = None) -> None:
         self.executable = executable
         self._log = executable.parent / "calls.jsonl"
         executable.parent.mkdir(parents=True, exist_ok=True)
-        python = str(Path(sys.executable).resolve())
+        python = python or str(Path(sys.executable).resolve())
         executable.write_text(_RECORDER.format(python=python, cargo=real_cargo, log=str(self._log)))
         executable.chmod(0o755)
 

@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock
+
 from .front_ends import FrontEnd
-from .projects import MATURIN, BackEnd, Project, write_project
+from .index import serving, write_index
+from .projects import MATURIN, NEWEST, BackEnd, Project, PyO3, write_project
 from .recording import CargoCall, RecordingCargo
 
 _ROOT = Path(__file__).parents[2]
@@ -22,6 +26,8 @@ _PASSED_ON = re.compile(
 )
 _FRONT_ENDS = ("pip", "build", "uv", "virtualenv")
 _BUILD_REQUIREMENTS = ("maturin", "setuptools", "setuptools-rust", "tomli", "platformdirs")
+_FOR_EVERY_PYO3 = ("3.13", "3.12", "3.11", "3.10", "3.9")  # known to 0.22 and to 0.30
+_OLDEST = "3.9"  # the newest releases of some of them do not run there
 _REQUIREMENT_VERSIONS = ("1", "2")
 
 
@@ -32,14 +38,19 @@ def base_interpreter() -> str:
 
 def other_interpreter() -> str:
     """Return a CPython of another minor version, at least 3.9."""
-    root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
     for minor in range(13, 8, -1):
-        if minor != sys.version_info.minor:
-            installed = sorted(Path(root).glob(f"versions/3.{minor}.*/bin/python3.{minor}"))
-            found = str(installed[-1]) if installed else shutil.which(f"python3.{minor}")
-            if found:
-                return os.path.realpath(found)
+        found = interpreter(f"3.{minor}") if minor != sys.version_info.minor else None
+        if found:
+            return found
     raise LookupError("the tests need a second CPython (3.9 to 3.13), from pyenv or on PATH")
+
+
+def interpreter(version: str) -> str | None:
+    """Return the path of a CPython of this version, from pyenv or else from PATH; None if there is none."""
+    root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
+    installed = sorted(Path(root).glob(f"versions/{version}.*/bin/python{version}"))
+    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
+    return os.path.realpath(found) if found else None
 
 
 def small_environment() -> dict[str, str]:
@@ -113,25 +124,60 @@ class Shared:
     @property
     def lock(self) -> str:
         """Cargo.lock of the one-function crate."""
-        return (self._seed.folder / "Cargo.lock").read_text()
+        return (self.seed().folder / "Cargo.lock").read_text()
+
+    def seed(self, version: str = NEWEST.version) -> Project:
+        """Return the one-function crate with every dependency compiled, for no test's environment."""
+
+        def compile_dependencies(folder: Path) -> None:
+            python = base_interpreter()
+            if version != NEWEST.version:  # it may not know the interpreter that runs the tests
+                python = next(filter(None, map(interpreter, _FOR_EVERY_PYO3)), python)
+            _compile_dependencies(folder, PyO3(version), python)
+
+        return Project(self.once(f"seed-{version}", compile_dependencies))
 
     @property
-    def seed_target(self) -> Path:
-        """A target folder in which every dependency is compiled, for no test's environment."""
-        return self._seed.target
+    def shim(self) -> Path:
+        """The wheel of pyo3-envshim that Python 3.9 to 3.17 install."""
+        (wheel,) = self.wheelhouse.glob("pyo3_envshim-*-py39-none-any.whl")
+        return wheel
 
     @property
     def wheelhouse(self) -> Path:
         """The back ends' wheels."""
         return self.folder / "wheelhouse"
 
+    def host(
+        self, requirement: str, *, shimmed: bool, python: str | None = None, enter: Sequence[str] = ()
+    ) -> Host:
+        """Return an environment of this interpreter that holds one front end, made by the first who asks."""
+        python = python or base_interpreter()
+
+        def make(folder: Path) -> None:
+            uv = [*enter, str(self.plain.folder / "bin" / "uv")]
+            run([*uv, "venv", "-q", "--no-project", "-p", python, str(folder)], small_environment())
+            wheels = [str(self.shim)] if shimmed else []
+            install = [
+                *uv,
+                "pip",
+                "install",
+                "-q",
+                "-p",
+                str(folder / "bin" / "python"),
+                requirement,
+                *wheels,
+            ]
+            run(install, small_environment())
+
+        name = re.match(r"\w*", requirement)
+        assert name is not None
+        kind = "shimmed" if shimmed else "plain"
+        return Host(self.once("-".join([name[0], Path(python).name, kind]), make), shimmed)
+
     def requirement(self, version: str) -> Path:
         """Return the folder of the local build requirement's wheel."""
         return self.folder / f"reqlib-{version}"
-
-    @property
-    def _seed(self) -> Project:
-        return Project(self.folder / "seed")
 
     def make(self) -> None:
         """Make everything."""
@@ -142,24 +188,36 @@ class Shared:
         self._install_shim(environment)
         pip_download = [str(self.plain.python), "-m", "pip", "download", "-q"]
         run([*pip_download, "-d", str(self.wheelhouse), *_BUILD_REQUIREMENTS], environment)
+        for_oldest = ["--python-version", _OLDEST, "--only-binary=:all:"]
+        run([*pip_download, *for_oldest, "-d", str(self.wheelhouse), *_BUILD_REQUIREMENTS], environment)
         for version in _REQUIREMENT_VERSIONS:
             _make_requirement(self.requirement(version), version)
-        self._compile_dependencies(environment)
+        self.seed()
 
     def _install_shim(self, environment: dict[str, str]) -> None:
         out = self.wheelhouse
         run([str(self.plain.python), "-m", "build", "-w", "-o", str(out), str(_ROOT)], environment)
-        (wheel,) = out.glob("pyo3_envshim-*-py39-none-any.whl")
-        run([str(self.shimmed.python), "-m", "pip", "install", "-q", str(wheel)], environment)
+        run([str(self.shimmed.python), "-m", "pip", "install", "-q", str(self.shim)], environment)
 
-    def _compile_dependencies(self, environment: dict[str, str]) -> None:
-        write_project(self._seed.folder, MATURIN, "", answer="seed")
-        (self._seed.folder / "Cargo.lock").unlink()
-        environment |= {"PYO3_PYTHON": base_interpreter()}
-        for command in ("fetch", "build"):
-            run(["cargo", command], environment, cwd=self._seed.folder)
-        for path in self.seed_target.glob("debug/**/*tiny*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Return the path *name* below the shared folder, after one worker has run *make* on it."""
+        path = self.folder / name
+        complete = self.folder / f"{name}.complete"
+        with FileLock(self.folder / f"{name}.lock"):
+            if not complete.exists():
+                make(path)
+                complete.touch()
+        return path
+
+
+def _compile_dependencies(folder: Path, pyo3: PyO3, python: str) -> None:
+    environment = small_environment() | {"PYO3_PYTHON": python}
+    seed = write_project(folder, MATURIN, "", answer="seed", pyo3=pyo3)
+    (folder / "Cargo.lock").unlink()
+    for command in ("fetch", "build"):
+        run(["cargo", command], environment, cwd=folder)
+    for path in seed.target.glob("debug/**/*tiny*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _make_requirement(folder: Path, version: str) -> None:
@@ -202,15 +260,28 @@ class Built:
         """The interpreter that PyO3's build scripts were told of."""
         return self.compiling_environment["PYO3_PYTHON"]
 
+    @property
+    def tag(self) -> str:
+        """The tag of the wheel that was built, or of the one that was built and installed."""
+        if self.wheel is not None:
+            return self.wheel.stem.split("-", 2)[2]
+        (notes,) = self.site.glob("lib/python*/site-packages/tiny-*.dist-info/WHEEL")
+        (tag,) = re.findall(r"^Tag: (.*)$", notes.read_text(), re.MULTILINE)
+        return str(tag)
+
 
 @dataclass
 class Bench:
-    """A test's own folder, store, and recording cargo."""
+    """A test's own folder, store, and recording cargo.
+
+    What it builds and imports is started with *enter* in front: a command that runs a command elsewhere.
+    """
 
     shared: Shared
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
     requirement_version: str = "1"
+    enter: tuple[str, ...] = ()
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -219,6 +290,11 @@ class Bench:
         self.store = self.folder / "store"
         self.temporary = self.folder / "tmp"
         self.temporary.mkdir()
+
+    @property
+    def entries(self) -> list[str]:
+        """The names in the store."""
+        return sorted(path.name for path in self.store.glob("environments/*"))
 
     @property
     def shimmed(self) -> Host:
@@ -237,23 +313,26 @@ class Bench:
         name: str = "project",
         answer: str = "42",
         also_requires: tuple[str, ...] = (),
+        pyo3: PyO3 = NEWEST,
         warm: bool = True,
     ) -> Project:
         """Write a project; if warm, with its dependencies compiled."""
+        seed = self.shared.seed(pyo3.version)
         project = write_project(
             self.folder / name,
             back_end,
-            self.shared.lock,
+            (seed.folder / "Cargo.lock").read_text(),
             answer=answer,
             also_requires=also_requires,
+            pyo3=pyo3,
         )
         if warm:
-            self.fill(project.target)
+            self.fill(project.target, pyo3)
         return project
 
-    def fill(self, target: Path) -> Path:
+    def fill(self, target: Path, pyo3: PyO3 = NEWEST) -> Path:
         """Copy the compiled dependencies into a new target folder, times kept."""
-        run(["cp", "-a", str(self.shared.seed_target), str(target)], os.environ)
+        run(["cp", "-a", str(self.shared.seed(pyo3.version).target), str(target)], os.environ)
         return target
 
     def settle_lock(self, project: Project) -> None:
@@ -284,25 +363,80 @@ class Bench:
             path.insert(1, str(host.folder / "bin"))
         return variables | {"PATH": os.pathsep.join(path)} | self.variables
 
-    def build(self, front_end: FrontEnd, project: Project, host: Host, **variables: str) -> Built:
-        """Build a project (with these variables on top) and tell what happened."""
+    def host(self, front_end: FrontEnd, *, shimmed: bool, python: str | None = None) -> Host:
+        """Return the host that holds a front end, with the shim beside it or without.
+
+        pip and build, run as modules, build for the host's own interpreter: *python*, if not None.
+        """
+        if front_end.requirement:
+            return self.shared.host(front_end.requirement, shimmed=shimmed)
+        name = front_end.command[2] if front_end.command[1] == "-m" else "uv" if self.enter else None
+        if python and name:
+            return self.shared.host(name, shimmed=shimmed, python=python, enter=self.enter)
+        return self.shimmed if shimmed else self.plain
+
+    def build(
+        self,
+        front_end: FrontEnd,
+        project: Project,
+        host: Host,
+        *,
+        python: str | None = None,
+        site: str | None = None,
+        **variables: str,
+    ) -> Built:
+        """Build a project (with these variables on top) and tell what happened.
+
+        *python* is what it is built for: the base interpreter, if None. *site* is an
+        environment to install into or to build in: one of the bench's own, if None.
+        """
         self._count += 1
         out = self.folder / "dist" / str(self._count)
-        site = self.folder / "site"
-        if "{site}" in front_end.command and not site.exists():
-            run([base_interpreter(), "-m", "venv", "--without-pip", str(site)], os.environ)
-        environment = self.environment(host) | variables
-        if host.shimmed and front_end.command[0].endswith("uv"):
-            environment.setdefault("CARGO", str(host.wrapper))
-        command = front_end.arguments(
-            host=host.folder, project=project.folder, out=out, site=site, base=base_interpreter()
-        )
-        self.cargo.take_calls()
-        output = run(command, environment)
+        python = python or base_interpreter()
+        places = {
+            "host": str(host.folder),
+            "project": str(project.folder),
+            "out": str(out),
+            "site": site or str(self.folder / "site"),
+            "work": str(self.folder / front_end.name),
+            "temporary": str(self.temporary),
+            "base": python,
+        }
+        with ExitStack() as stack:
+            if front_end.mentions("index"):
+                places["index"] = stack.enter_context(serving(self._index()))
+            self._prepare(front_end, places)
+            own = {name: value.format(**places) for name, value in front_end.variables}
+            environment = self.environment(host) | own | variables
+            if host.shimmed and front_end.command[0].endswith(("uv", "maturin")):  # not Python
+                environment.setdefault("CARGO", str(host.wrapper))
+            cwd = Path(front_end.cwd.format(**places)) if front_end.cwd else None
+            self.cargo.take_calls()
+            output = run([*self.enter, *front_end.arguments(**places)], environment, cwd)
         wheels = list(out.glob("*.whl"))
         assert len(wheels) == front_end.makes_wheel, output
-        installed = project.folder / ".venv" if front_end.name == "uv-sync" else site
+        installed = Path(front_end.installs_into.format(**places))
         return Built(self.cargo.take_calls(), wheels[0] if wheels else None, installed, output)
+
+    def _prepare(self, front_end: FrontEnd, places: Mapping[str, str]) -> None:
+        """Write and remove what a front end wants written and removed before a build."""
+        for place in front_end.anew:
+            path = Path(place.format(**places))
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if front_end.mentions("site") and not Path(places["site"]).exists():
+            run([places["base"], "-m", "venv", "--without-pip", places["site"]], os.environ)
+        for place, template in front_end.files:
+            path, text = Path(place.format(**places)), template.format(**places)
+            if not path.exists() or path.read_text() != text:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+
+    def _index(self) -> Path:
+        """Return the folder of an index of what a build may need."""
+        folder = self.folder / f"index-{self.requirement_version}"
+        if not folder.exists():
+            write_index(folder, [self.shared.wheelhouse, self.shared.requirement(self.requirement_version)])
+        return folder
 
     def answer(self, built: Built, python: str | None = None) -> str:
         """Import the built module in an interpreter of its own and call `answer()`."""
@@ -314,4 +448,4 @@ class Bench:
         with zipfile.ZipFile(built.wheel) as wheel:
             wheel.extractall(content)
         environment = small_environment() | {"PYTHONPATH": str(content)}
-        return run([python or base_interpreter(), "-c", script], environment).strip()
+        return run([*self.enter, python or base_interpreter(), "-c", script], environment).strip()

@@ -1,0 +1,64 @@
+"""The other front ends, each in its newest release: a second build recompiles nothing.
+
+pdm, hatch, tox, and nox with pip build in the invoking interpreter or in an environment that
+stays: there the shim changes nothing.
+
+cibuildwheel needs containers on Linux, which are not to be had here: what is tested are the
+command lines that it runs inside them, with pyo3-envshim beside the front end or, for uv,
+in ``CARGO``, as ``CIBW_ENVIRONMENT`` would put it there.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .front_ends import OTHER_FRONT_ENDS, FrontEnd
+from .projects import BACK_ENDS, BackEnd
+from .workshop import Bench
+
+
+def _name(parameter: FrontEnd | BackEnd) -> str:
+    return parameter.name
+
+
+_each_back_end = pytest.mark.parametrize("back_end", BACK_ENDS, ids=_name)
+_PERMANENT = [front_end for front_end in OTHER_FRONT_ENDS if not front_end.throw_away]
+_THROW_AWAY = [front_end for front_end in OTHER_FRONT_ENDS if front_end.throw_away]
+
+
+@_each_back_end
+@pytest.mark.parametrize("front_end", OTHER_FRONT_ENDS, ids=_name)
+def test_a_second_build_recompiles_nothing(bench: Bench, front_end: FrontEnd, back_end: BackEnd) -> None:
+    project = bench.project(back_end)
+    host = bench.host(front_end, shimmed=True)
+    first = bench.build(front_end, project, host)
+    assert "pyo3" in first.compiled
+    second = bench.build(front_end, project, host)
+    assert second.compiled == []
+    assert second.pyo3_python.startswith(str(bench.store)) == front_end.throw_away
+    assert bench.answer(second) == "42"
+
+
+@_each_back_end
+@pytest.mark.parametrize("front_end", _THROW_AWAY, ids=_name)
+def test_without_the_shim_a_second_build_recompiles_pyo3(
+    bench: Bench, front_end: FrontEnd, back_end: BackEnd
+) -> None:
+    project = bench.project(back_end)
+    host = bench.host(front_end, shimmed=False)
+    bench.build(front_end, project, host)
+    second = bench.build(front_end, project, host)
+    assert len(second.compiled) >= 2
+    assert bench.answer(second) == "42"
+
+
+@pytest.mark.parametrize("front_end", _PERMANENT, ids=_name)
+def test_a_permanent_environment_is_left_alone(bench: Bench, front_end: FrontEnd) -> None:
+    project = bench.project()
+    told = []
+    for shimmed in (False, True):
+        host = bench.host(front_end, shimmed=shimmed)
+        built = bench.build(front_end, project, host)
+        told.append(built.pyo3_python.replace(str(host.folder), "<host>"))
+    assert told[0] == told[1]
+    assert bench.entries == []
