@@ -37,7 +37,7 @@ COMPILING = frozenset(
 # Options before the command that take a value (cargo 1.95, src/bin/cargo/cli.rs).
 _WITH_VALUE = frozenset(("--color", "--config", "-Z", "--explain"))
 # Who sets one of these has told PyO3, or cargo, what to build for.
-PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "PYO3_CROSS_", "CARGO_BUILD_TARGET")
+PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "CARGO_BUILD_TARGET")
 
 
 class LeftAlone(Exception):
@@ -106,9 +106,9 @@ def throw_away_root(environ: Mapping[str, str]) -> str:
     """Return the root of the throw-away environment this call builds in, or raise `LeftAlone`."""
     from pyo3_envshim import frontends, interpreters
 
-    for name, value in environ.items():
-        if value and (name in PYO3_OWN or name.startswith("PYO3_CROSS_")) and not _is_maturins(name, value):
-            raise LeftAlone(f"{name} is set")
+    own = setting_of_the_users(environ)
+    if own is not None:
+        raise LeftAlone(f"{own} is set")
     if not any(marker in environ for marker in _startup.MARKERS):
         raise LeftAlone("no build front end runs this")
     python = environ.get("PYO3_PYTHON", "")
@@ -120,13 +120,26 @@ def throw_away_root(environ: Mapping[str, str]) -> str:
     return root
 
 
+def setting_of_the_users(environ: Mapping[str, str]) -> str | None:
+    """Return the variable by which PyO3, or cargo, was told what to build for, if there is one."""
+    for name, value in environ.items():
+        if value and (name in PYO3_OWN or name.startswith("PYO3_CROSS_")) and not _is_maturins(name, value):
+            return name
+    return None
+
+
 def _is_maturins(name: str, value: str) -> bool:
     """Tell whether a variable names the configuration that maturin 1.16 writes for abi3 itself.
 
     It lies at a permanent path below the target folder, and PyO3 then reads nothing else;
     but other build scripts still ask ``PYO3_PYTHON``.
     """
-    return name == "PYO3_CONFIG_FILE" and os.path.basename(os.path.dirname(value)) == "maturin"
+    folder, file = os.path.split(value)
+    return (
+        name == "PYO3_CONFIG_FILE"
+        and os.path.basename(folder) == "maturin"
+        and file.startswith("pyo3-config-")
+    )
 
 
 def address_of(
@@ -285,7 +298,8 @@ def with_base(environ: Mapping[str, str]) -> dict[str, str]:
     """Return *environ* with a ``PYO3_BASE_PYTHON`` of ours corrected against ``PYO3_PYTHON``.
 
     The startup hook set it for the interpreter that runs the build backend; a build for
-    another one (``maturin -i``) must not be given that.
+    another one (``maturin -i``) must not be given that, nor one that the user has told
+    what to build for.
     """
     found = dict(environ)
     if not _is_ours(environ):
@@ -293,7 +307,7 @@ def with_base(environ: Mapping[str, str]) -> dict[str, str]:
     from pyo3_envshim import interpreters
 
     root = interpreters.environment_of(environ.get("PYO3_PYTHON", ""))
-    base = interpreters.base_of(root) if root else None
+    base = interpreters.base_of(root) if root and not setting_of_the_users(environ) else None
     if base is None:
         del found["PYO3_BASE_PYTHON"], found["PYO3_ENVSHIM_BASE"]
     else:

@@ -50,6 +50,8 @@ class _Settings:
 _CROSS = {"PYO3_CROSS_LIB_DIR": "{lib}", "PYO3_CROSS_PYTHON_VERSION": _VERSION}
 _SETTINGS = (
     _Settings("config-file", {"PYO3_CONFIG_FILE": "{folder}/pyo3.config"}),
+    # maturin writes one of its own to a folder of this name
+    _Settings("config-file-in-maturin", {"PYO3_CONFIG_FILE": "{folder}/maturin/pyo3.config"}),
     _Settings("no-config-file", {"PYO3_CONFIG_FILE": "{folder}/not-there"}, builds=False),
     _Settings("no-python", {"PYO3_NO_PYTHON": "1"}, _ABI3),
     _Settings("no-python-without-abi3", {"PYO3_NO_PYTHON": "1"}, builds=False),
@@ -68,7 +70,9 @@ def _outcome(
     also = "pyo3-envshim" if host.shimmed else "platformdirs"
     name = "with" if host.shimmed else "without"
     project = bench.project(back_end, name=name, pyo3=settings.pyo3, also_requires=(also,))
-    (bench.folder / "pyo3.config").write_text(_PYO3_CONFIG)
+    for folder in (bench.folder, bench.folder / "maturin"):
+        folder.mkdir(exist_ok=True)
+        (folder / "pyo3.config").write_text(_PYO3_CONFIG)
     places = {"folder": str(bench.folder), "lib": sysconfig.get_path("stdlib"), "triple": _triple()}
     bench.variables = settings.filled_in(**places)
     try:
