@@ -95,21 +95,32 @@ class Store:
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         raise
-                if _is_intact(path, environment):
+                if self._is_whole_or_gone(path, environment):
                     return  # another process was first: its entry is as good
-                self._set_aside(path)
         finally:
             _remove(new)
 
-    def _set_aside(self, path: str) -> None:
-        """Take what is at *path* away; that another process has just done so is as good."""
-        old = self._temporary(".old-")
+    def _is_whole_or_gone(self, path: str, environment: Environment) -> bool:
+        """Tell whether the entry at *path* is whole; take it away if it is damaged.
+
+        One process at a time: a second one would take away what the first has mended.
+        """
+        import fcntl
+
+        old = None
+        folder = os.open(self.environments, os.O_RDONLY)
         try:
-            os.rename(path, os.path.join(old, "entry"))
-        except FileNotFoundError:
-            pass
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if _is_intact(path, environment):
+                return True
+            if os.path.lexists(path):
+                old = self._temporary(".old-")
+                os.rename(path, os.path.join(old, "entry"))
+            return False
         finally:
-            _remove(old)
+            os.close(folder)
+            if old is not None:
+                _remove(old)
 
     def alias(self, digest: str, token: str) -> None:
         """Give an entry a second name with *token*. Raises OSError."""
