@@ -170,7 +170,8 @@ def end_of_last_build(build: str) -> int | None:
 
 # Large folders without fingerprints, by a folder that stands beside them: a profile, a
 # target or a package may have such a name too.
-_NO_FINGERPRINTS = {".fingerprint": ("deps", "incremental", "build"), "fingerprint": ("out",)}
+# Not ``build`` beside ``.fingerprint``: one profile may hold both layouts.
+_NO_FINGERPRINTS = {".fingerprint": ("deps", "incremental"), "fingerprint": ("out",), "root-output": ("out",)}
 
 
 def _invoked(folder: str, depth: int) -> Iterator[int]:
@@ -201,8 +202,9 @@ def read_stamp(path: str) -> Stamp | None:
     lines = text.split("\0")
     if lines[0] != FORMAT or len(lines) < 4 or lines[-1] != "end":
         return None  # nothing is known; the next one takes its place
-    files = dict(line.partition(" ")[::2] for line in lines[3:-1])
-    return Stamp(lines[1], lines[2], start, {name: state for state, name in files.items()})
+    # by path: two names of one file have the same state
+    files = {path: state for state, _, path in (line.partition(" ") for line in lines[3:-1])}
+    return Stamp(lines[1], lines[2], start, files)
 
 
 def write_stamp(build: str, root: str, token: str, sources: dict[str, Source]) -> None:

@@ -444,6 +444,11 @@ class TestTheEndOfTheLastBuild:
         """``cargo build --target x86_64-unknown-linux-gnu --profile out``."""
         assert self.end(tmp_path, f"x86_64-unknown-linux-gnu/{profile}/.fingerprint/a-1") == SECOND
 
+    def test_is_seen_in_a_profile_that_holds_both_layouts(self, tmp_path: Path) -> None:
+        """An older cargo filled it first, a newer one builds on."""
+        names = ["debug/.fingerprint/tiny-1", "debug/build/tiny/0123456789abcdef/fingerprint"]
+        assert self.end(tmp_path, *names) == 2 * SECOND
+
     def test_is_seen_in_cargos_new_layout(self, tmp_path: Path) -> None:
         names = ["debug/build/tiny/0123456789abcdef/fingerprint", "x86_64/debug/build/tiny/1/fingerprint"]
         assert self.end(tmp_path, *names) == 2 * SECOND
