@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyo3_envshim import _startup
+from pyo3_envshim import _startup, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def served(cargo: str, arguments: Sequence[str], environ: dict[str, str]) -> dic
         root = throw_away_root(environ)
         address, found, note = address_of(root, cargo, arguments, environ)
         if verbose:
-            say(f"{note}: PYO3_PYTHON={address}/bin/python")
+            say(f"{note}: PYO3_PYTHON={layout.interpreter(address)}")
         return readdressed(environ, root, address, found.base)
     except LeftAlone as reason:
         if verbose:
@@ -102,10 +102,12 @@ def served(cargo: str, arguments: Sequence[str], environ: dict[str, str]) -> dic
     return plain
 
 
-def throw_away_root(environ: Mapping[str, str]) -> str:
+def throw_away_root(environ: Mapping[str, str], windows: bool = layout.WINDOWS) -> str:
     """Return the root of the throw-away environment this call builds in, or raise `LeftAlone`."""
     from pyo3_envshim import frontends, interpreters
 
+    if windows and environ.get("PYO3_ENVSHIM", "").strip().lower() != "on":
+        raise LeftAlone("it was never run on Windows yet: only PYO3_ENVSHIM=on switches it on there")
     own = setting_of_the_users(environ)
     if own is not None:
         raise LeftAlone(f"{own} is set")
@@ -272,24 +274,26 @@ def compiles(arguments: Sequence[str]) -> bool:
     return False
 
 
-def readdressed(environ: Mapping[str, str], root: str, address: str, base: str) -> dict[str, str]:
+def readdressed(
+    environ: Mapping[str, str], root: str, address: str, base: str, windows: bool = layout.WINDOWS
+) -> dict[str, str]:
     """Return *environ* with the environment at *root* replaced by that at *address*."""
-    python = os.path.join(address, "bin", "python")
+    path = layout.paths(windows)
+    python = layout.interpreter(address, windows)
+    scripts = path.dirname(layout.interpreter(root, windows))
     found = {**environ, "PYO3_PYTHON": python}
-    old = environ.get("PYTHON_SYS_EXECUTABLE", "")
-    if old and _same_folder(os.path.dirname(old), os.path.join(root, "bin")):
+    if layout.same_folder(path.dirname(environ.get("PYTHON_SYS_EXECUTABLE", "")), scripts, windows):
         found["PYTHON_SYS_EXECUTABLE"] = python
-    if _same_folder(environ.get("VIRTUAL_ENV", ""), root):
+    if layout.same_folder(environ.get("VIRTUAL_ENV", ""), root, windows):
         found["VIRTUAL_ENV"] = address
     if "PATH" in environ:
-        scripts = os.path.join(root, "bin")
-        found["PATH"] = os.pathsep.join(
-            os.path.join(address, "bin") if _same_folder(entry, scripts) else entry
-            for entry in environ["PATH"].split(os.pathsep)
+        found["PATH"] = path.pathsep.join(
+            path.dirname(python) if layout.same_folder(entry, scripts, windows) else entry
+            for entry in environ["PATH"].split(path.pathsep)
         )
     if not environ.get("PYO3_BASE_PYTHON") or _is_ours(environ):
         # A PyO3 that reads it would not see the token otherwise.
-        tokened = "-" in os.path.basename(address)
+        tokened = "-" in path.basename(address)
         found["PYO3_BASE_PYTHON"] = found["PYO3_ENVSHIM_BASE"] = python if tokened else base
     return found
 
@@ -326,14 +330,16 @@ def restore(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def find_cargo(restored: Mapping[str, str], environ: Mapping[str, str]) -> str | None:
+def find_cargo(
+    restored: Mapping[str, str], environ: Mapping[str, str], windows: bool = layout.WINDOWS
+) -> str | None:
     """Return the real cargo: the user's own ``CARGO``, or the first on the call's ``PATH``."""
     own = environ.get("PYO3_ENVSHIM_CARGO") or restored.get("CARGO")
     if own and _is_this(own):
         own = None
     if own and os.path.dirname(own):
         return own
-    names = [own or ("cargo.exe" if os.name == "nt" else "cargo")]
+    names = layout.programs(own or "cargo", windows)
     for folder in restored.get("PATH", os.defpath).split(os.pathsep):
         for name in names:
             path = os.path.join(folder, name)
@@ -344,10 +350,17 @@ def find_cargo(restored: Mapping[str, str], environ: Mapping[str, str]) -> str |
 
 def run(cargo: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Become cargo (POSIX), or run it and return its exit status (Windows)."""
-    if os.name != "nt":
+    if not layout.WINDOWS:
         _become(cargo, arguments, environ)
+    return run_and_wait(cargo, arguments, environ)
+
+
+def run_and_wait(cargo: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run cargo and return its exit status; an interruption reaches it too, and is its to answer."""
+    import signal
     import subprocess
 
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     return subprocess.run([cargo, *arguments], env=environ, check=False).returncode
 
 
@@ -424,7 +437,3 @@ def _is_this(path: str) -> bool:
     """Tell whether *path* is this wrapper, under whatever name."""
     real = os.path.realpath(path)
     return _startup.is_wrapper(real) or real == os.path.realpath(sys.argv[0])
-
-
-def _same_folder(one: str, other: str) -> bool:
-    return bool(one) and os.path.realpath(one) == os.path.realpath(other)

@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyo3_envshim import _startup, interpreters
+from pyo3_envshim import _startup, interpreters, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     if parts is None:
         raise NotStorable(f"the base interpreter {base} has no sysconfig data")
 
-    walk = _Walk(root, _site_packages(library), hashlib.sha256)
+    walk = _Walk(root, layout.site_packages(library), hashlib.sha256)
     walk.folder("")
     items = [*walk.items, *_distributions(walk)]
     items += _interpreter_links(base, library)
@@ -161,7 +161,7 @@ class _Walk:
                 self._file(path, entry.path, bool(at.st_mode & 0o100), at.st_size)
 
     def _unseen(self, folder: str, name: str) -> bool:
-        if folder in ("bin", "Scripts"):
+        if folder == layout.scripts():
             return name.startswith(ACTIVATION)
         return self._is_distribution(folder) and name in INSTALLER_NOTES
 
@@ -201,7 +201,7 @@ class _Walk:
         if self._is_distribution(folder) and name == "entry_points.txt":
             self.entry_points[folder] = data
         if self._holds_own_path(data):
-            if folder in ("bin", "Scripts"):
+            if folder == layout.scripts():
                 self.scripts[path] = data, executable
                 return
             raise NotStorable(f"{path} holds the environment's own path")
@@ -234,7 +234,11 @@ def _distributions(walk: _Walk) -> list[Item]:
 
     items = []
     for path, (data, executable) in walk.scripts.items():
-        text = normal_script(data, walk.names, references.get(path.partition("/")[2]))
+        name = path.partition("/")[2]
+        if layout.WINDOWS and name.endswith(".exe"):
+            text = normal_launcher(data, walk.names, references.get(name[:-4]))
+        else:
+            text = normal_script(data, walk.names, references.get(name))
         if text is None:
             raise NotStorable(f"{path} holds the environment's own path")
         items.append(_text_item(path, text, executable))
@@ -334,15 +338,51 @@ def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) ->
     if folder != PLACEHOLDER + b"/bin":
         return None
     if reference and _is_interpreter_name(os.fsdecode(called)) and _is_generated(body, reference):
-        module, _, function = reference.partition(":")
-        return (
-            b"#!" + PLACEHOLDER + b"/bin/python\n"
-            b"import sys\n"
-            + f"from {module} import {function.partition('.')[0]}\n".encode()
-            + b'if __name__ == "__main__":\n'
-            + f"    sys.exit({function}())\n".encode()
-        )
+        return b"#!" + PLACEHOLDER + b"/bin/python\n" + _generated(reference)
     return b"#!" + interpreter + b"\n" + body
+
+
+def normal_launcher(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
+    """Return the normal form of a Windows launcher that holds the environment's path, or None.
+
+    pip's (distlib's ``ScriptMaker._write_script``) is a program, a first line that names
+    the interpreter, and a zip archive with the wrapper as ``__main__.py``, whose time
+    differs from one installation to the next. uv's has another form: left alone.
+    """
+    import io
+    import zipfile
+
+    start = max(data.rfind(b"PK\3\4"), 0)  # of the archive, which has one member
+    program, _, line = data[:start].rpartition(b"#!")
+    interpreter = line.strip().strip(b'"')
+    if not reference or any(name in program for name in names):
+        return None
+    if interpreter.lower() not in [(name + b"\\Scripts\\python.exe").lower() for name in names]:
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data[start:])) as found:
+            if found.namelist() != ["__main__.py"]:
+                return None
+            body = found.read("__main__.py").replace(b"\r\n", b"\n")
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+        return None
+    if not _is_generated(body, reference):
+        return None
+    anew = io.BytesIO()
+    with zipfile.ZipFile(anew, "w") as made:
+        made.writestr(zipfile.ZipInfo("__main__.py"), _generated(reference))  # dated 1980
+    return program + b'#!"' + PLACEHOLDER + b'\\Scripts\\python.exe"\n' + anew.getvalue()
+
+
+def _generated(reference: str) -> bytes:
+    """Return a wrapper, without its first line, for the entry point *reference*."""
+    module, _, function = reference.partition(":")
+    return (
+        b"import sys\n"
+        + f"from {module} import {function.partition('.')[0]}\n".encode()
+        + b'if __name__ == "__main__":\n'
+        + f"    sys.exit({function}())\n".encode()
+    )
 
 
 def _split_script(data: bytes) -> tuple[bytes, bytes]:
@@ -433,17 +473,13 @@ def _normal_configuration(base: str, config: Mapping[str, str]) -> bytes:
 
 def _library(root: str) -> str:
     """Return the name of the interpreter's folder under ``lib``: ``python3.11``, ``pypy3.11``."""
-    if os.name == "nt":
-        return "site-packages"
+    if layout.WINDOWS:
+        return ""
     folder = os.path.join(root, "lib")
     names = [n for n in os.listdir(folder) if os.path.isdir(os.path.join(folder, n, "site-packages"))]
     if len(names) != 1:
         raise NotStorable("it has no lib/python3.x/site-packages, or several")
     return names[0]
-
-
-def _site_packages(library: str) -> str:
-    return "Lib/site-packages" if os.name == "nt" else f"lib/{library}/site-packages"
 
 
 def _is_interpreter_name(name: str) -> bool:
@@ -452,9 +488,13 @@ def _is_interpreter_name(name: str) -> bool:
 
 
 def _interpreter_links(base: str, library: str) -> list[Item]:
-    """Return the links to the interpreter; a copied interpreter is not in the normal form."""
-    if os.name == "nt":
-        raise NotStorable("environments are not stored on Windows yet")
+    """Return the links to the interpreter; a copied interpreter is not in the normal form.
+
+    None on Windows: a launcher stands there, which is a file like others, and finds the
+    base interpreter by ``pyvenv.cfg``.
+    """
+    if layout.WINDOWS:
+        return []
     names = {"python3", library, os.path.basename(base)} - {"python"}
     links = [_link_item("bin/python", os.path.realpath(base))]
     links += [_link_item(f"bin/{name}", "python") for name in sorted(names)]

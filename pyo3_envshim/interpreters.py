@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim import _startup
+from pyo3_envshim import _startup, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,15 +42,25 @@ def base_of(root: str) -> str | None:
     return beside if os.path.realpath(beside) == target else base
 
 
-def parts_of(base: str, library: str) -> list[str] | None:
+# Where a framework build (macOS) has its library, and the program that bin/python3.x starts
+# (CPython, Mac/Tools/pythonw.c), below Python.framework/Versions/3.x. Never run there yet.
+FRAMEWORK = ("", "Resources/Python.app/Contents/MacOS")
+
+
+def parts_of(base: str, library: str, windows: bool = layout.WINDOWS) -> list[str] | None:
     """Return the files that make the base interpreter *base* what it is, or None if in doubt.
 
     *library* is the name of its folder under ``lib`` (``python3.11``, ``pypy3.11``). The
     executable; the shared library, where the executable is only a stub of it;
-    ``_sysconfigdata``, which tells build scripts how it was built; ``patchlevel.h``,
-    which tells its version. The standard library is not looked at.
+    ``_sysconfigdata``, which tells build scripts how it was built (not on Windows);
+    ``patchlevel.h``, which tells its version. The standard library is not looked at.
     """
     found = [os.path.realpath(base)]
+    if windows:  # python.exe, its DLLs and the folder of headers lie side by side
+        folder = os.path.dirname(found[0])
+        found += _files(folder, lambda name: name.lower().startswith("python") and name.endswith(".dll"))
+        found += _files(os.path.join(folder, "include"), lambda name: name == "patchlevel.h")
+        return found if len(found) > 1 else None
     # getpath looks for the prefix from the executable's folder upwards, as it is
     # called and as it resolves
     prefixes = {os.path.dirname(os.path.dirname(path)) for path in (base, found[0])}
@@ -59,10 +69,10 @@ def parts_of(base: str, library: str) -> list[str] | None:
         found += _files(folder, lambda name: name.startswith("_sysconfigdata") and name.endswith(".py"))
         for place in ("lib", "bin"):
             found += _files(os.path.join(prefix, place), lambda name: _is_shared_library(name, library))
+        for place in FRAMEWORK:
+            found += _files(os.path.join(prefix, place), lambda name: name == "Python")
         found += _files(os.path.join(prefix, "include", library), lambda name: name == "patchlevel.h")
-    if len(found) == 1 and os.name != "nt":
-        return None
-    return found
+    return found if len(found) > 1 else None
 
 
 def _is_shared_library(name: str, library: str) -> bool:

@@ -1,0 +1,56 @@
+"""Where things are in an environment, and what differs between POSIX and Windows there.
+
+Pure functions over names. *windows* tells which flavour is meant (default: this one).
+Sources: PEP 405; ``sysconfig``'s schemes ``posix_venv`` and ``nt_venv``. The Windows
+flavour has only been tested as such functions, never run on Windows.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+WINDOWS = os.name == "nt"
+
+
+def paths(windows: bool = WINDOWS) -> ModuleType:
+    """Return the module for paths of that flavour: ``os.path`` is one of the two."""
+    if windows == WINDOWS:
+        return os.path
+    import ntpath
+    import posixpath
+
+    return ntpath if windows else posixpath
+
+
+def scripts(windows: bool = WINDOWS) -> str:
+    """Return the name of the folder that holds an environment's interpreter and scripts."""
+    return "Scripts" if windows else "bin"
+
+
+def interpreter(root: str, windows: bool = WINDOWS) -> str:
+    """Return the path of the interpreter of the environment at *root*."""
+    found: str = paths(windows).join(root, scripts(windows), "python.exe" if windows else "python")
+    return found
+
+
+def site_packages(library: str, windows: bool = WINDOWS) -> str:
+    """Return the path of site-packages below an environment, with ``/``.
+
+    *library* is the name of the interpreter's folder under ``lib``: ``python3.11``, ``pypy3.11``.
+    """
+    return "Lib/site-packages" if windows else f"lib/{library}/site-packages"
+
+
+def programs(name: str, windows: bool = WINDOWS) -> list[str]:
+    """Return the file names under which the program *name* is looked for in a folder."""
+    return [name + ".exe"] if windows and not name.lower().endswith(".exe") else [name]
+
+
+def same_folder(one: str, other: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether two paths lead to the same folder; an empty one leads nowhere."""
+    path = paths(windows)
+    return bool(one) and path.normcase(path.realpath(one)) == path.normcase(path.realpath(other))
