@@ -44,13 +44,14 @@ PROGRAMS = frozenset(
 WRAPPER = "pyo3-envshim-cargo"
 
 
-def mode(environ: Mapping[str, str]) -> str:
+def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
     """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
 
-    A value that is not known means ``"on"``; the wrapper warns of it.
+    A value that is not known means ``"on"``; the wrapper warns of it. On Windows, where
+    this was never run, it has to be asked for.
     """
     value = environ.get("PYO3_ENVSHIM", "").strip().lower()
-    if value in ("off", "0", "no", "false"):
+    if value in ("off", "0", "no", "false") or (windows and value not in ("on", "base")):
         return "off"
     return "base" if value == "base" else "on"
 

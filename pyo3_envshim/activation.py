@@ -203,8 +203,9 @@ def _standard_library(python: str) -> tuple[str, str]:
 def _sitecustomize() -> str:
     """Return the text of our ``sitecustomize.py``, with the place of this package in it."""
     here = os.path.dirname(os.path.abspath(__file__))
-    with open(os.path.join(here, "_sitecustomize.py.in"), encoding="utf-8") as file:
-        template = file.read()
+    template = _read(os.path.join(here, "_sitecustomize.py.in"))
+    if template is None:
+        raise ActivationError(f"{here} is not a whole installation", "install the wheel, not as editable")
     return template.replace('"@SITE@"', json.dumps(os.path.dirname(here), ensure_ascii=False))
 
 

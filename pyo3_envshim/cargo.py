@@ -102,12 +102,10 @@ def served(cargo: str, arguments: Sequence[str], environ: dict[str, str]) -> dic
     return plain
 
 
-def throw_away_root(environ: Mapping[str, str], windows: bool = layout.WINDOWS) -> str:
+def throw_away_root(environ: Mapping[str, str]) -> str:
     """Return the root of the throw-away environment this call builds in, or raise `LeftAlone`."""
     from pyo3_envshim import frontends, interpreters
 
-    if windows and environ.get("PYO3_ENVSHIM", "").strip().lower() != "on":
-        raise LeftAlone("it was never run on Windows yet: only PYO3_ENVSHIM=on switches it on there")
     own = setting_of_the_users(environ)
     if own is not None:
         raise LeftAlone(f"{own} is set")

@@ -166,6 +166,21 @@ def build(bench: Bench, cell: Cell, python: str) -> Outcome:
     return Outcome(without, first, second)
 
 
+def check(bench: Bench, cell: Cell, python: str, record: Record) -> None:
+    """Build a cell, record its row, and check that a second build recompiles nothing of the same wheel."""
+    outcome = build(bench, cell, python)
+    record(PROPERTY, outcome.row(cell))
+    print(outcome.notes)
+    wheel = outcome.first.wheel
+    assert wheel
+    assert "pyo3" in outcome.first.compiled
+    assert outcome.first.pyo3_python.startswith(str(bench.store))
+    assert outcome.second.compiled == []
+    assert outcome.same_wheel
+    assert wheel_tag(cell) in wheel.name
+    assert bench.answer(outcome.second, python) == "42"
+
+
 def wheel_tag(cell: Cell) -> str:
     """Return how the name of the cell's wheel begins after the version."""
     if cell.abi == ABI3T:

@@ -21,17 +21,7 @@ def test_a_second_build_recompiles_nothing_and_the_wheel_is_the_same(
     python = interpreter(cell.interpreter)
     if python is None:
         pytest.skip(f"there is no CPython {cell.interpreter} in PYENV_ROOT or on PATH")
-    outcome = matrix.build(bench, cell, python)
-    record_property(matrix.PROPERTY, outcome.row(cell))
-    print(outcome.notes)
-    wheel = outcome.first.wheel
-    assert wheel
-    assert "pyo3" in outcome.first.compiled
-    assert outcome.first.pyo3_python.startswith(str(bench.store))
-    assert outcome.second.compiled == []
-    assert outcome.same_wheel
-    assert matrix.wheel_tag(cell) in wheel.name
-    assert bench.answer(outcome.second, python) == "42"
+    matrix.check(bench, cell, python, record_property)
 
 
 _ASKS_PYTHON = """\

@@ -156,14 +156,4 @@ def test_a_second_build_recompiles_nothing_and_the_wheel_is_the_same(
     bench.enter = sid.enter
     recording = bench.folder / "recording-in-sid" / "cargo"
     bench.cargo = RecordingCargo(recording, real_cargo(), _interpreter("3.14"))
-    outcome = matrix.build(bench, cell, sid.python)
-    record_property(matrix.PROPERTY, outcome.row(cell))
-    print(outcome.notes)
-    wheel = outcome.first.wheel
-    assert wheel
-    assert "pyo3" in outcome.first.compiled
-    assert outcome.first.pyo3_python.startswith(str(bench.store))
-    assert outcome.second.compiled == []
-    assert outcome.same_wheel
-    assert matrix.wheel_tag(cell) in wheel.name
-    assert bench.answer(outcome.second, sid.python) == "42"
+    matrix.check(bench, cell, sid.python, record_property)

@@ -20,7 +20,7 @@ from distlib.scripts import ScriptMaker  # type: ignore[import-untyped]
 from pyo3_envshim import _startup, cargo, environments, interpreters, layout
 from pyo3_envshim.environments import PLACEHOLDER, normal_launcher
 
-from .making import IN_A_BUILD, ROOT, script
+from .making import ROOT, script
 
 THROWN_AWAY = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
 ENTRY = r"C:\Users\Jo Doe\AppData\Local\pyo3-envshim\environments\0123"
@@ -86,12 +86,20 @@ class TestTheVariablesOfAServedCallOnWindows:
         assert found["PYO3_BASE_PYTHON"] == found["PYO3_PYTHON"] == rf"{ENTRY}-abcd\Scripts\python.exe"
 
 
-@pytest.mark.parametrize("value", ["", "1", "yes", "base"])
-def test_nothing_is_served_on_windows_that_was_not_asked_for(value: str) -> None:
-    with pytest.raises(cargo.LeftAlone, match="PYO3_ENVSHIM=on"):
-        cargo.throw_away_root({**IN_A_BUILD, "PYO3_ENVSHIM": value}, windows=True)
-    with pytest.raises(cargo.LeftAlone, match="is in no environment"):
-        cargo.throw_away_root({**IN_A_BUILD, "PYO3_ENVSHIM": " On"}, windows=True)
+@pytest.mark.parametrize(
+    ("value", "windows", "elsewhere"),
+    [
+        (None, "off", "on"),
+        ("", "off", "on"),
+        ("1", "off", "on"),
+        (" On", "on", "on"),
+        ("base", "base", "base"),
+    ],
+)
+def test_it_has_to_be_asked_for_on_windows(value: str | None, windows: str, elsewhere: str) -> None:
+    environ = {} if value is None else {"PYO3_ENVSHIM": value}
+    assert _startup.mode(environ, windows=True) == windows
+    assert _startup.mode(environ, windows=False) == elsewhere
 
 
 @pytest.mark.parametrize("own", ["cargo", "Cargo.EXE", "other"])
