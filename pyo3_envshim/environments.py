@@ -46,7 +46,7 @@ PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
 # Larger files are not searched for the environment's path: installers write it into
 # scripts and small text files only.
 _SEARCHED = 1 << 20
-FORMAT = b"pyo3-envshim 1"  # changes when the normal form does
+FORMAT = "pyo3-envshim 2"  # changes when the normal form does
 
 
 class NotStorable(Exception):
@@ -58,10 +58,16 @@ class Item:
 
     *path* is relative to the environment, with ``/``. A file is either to be taken from
     *source* (an absolute path) or has *text*, in which `PLACEHOLDER` stands for the
-    environment's path; a link has *target*. *content* is its SHA-256, in hex.
+    environment's path; a link has *target*. *content* is the SHA-256 of what it has, in hex.
     """
 
     __slots__ = ("content", "executable", "path", "source", "target", "text")
+
+    @property
+    def kind(self) -> str:
+        """What distinguishes it from another with the same content."""
+        kind = "link" if self.target is not None else "text" if self.text is not None else "file"
+        return kind + (" executable" if self.executable else "")
 
     def __init__(
         self,
@@ -114,19 +120,19 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     items = [*walk.items, *_distributions(walk)]
     items += _interpreter_links(base, library)
     items.append(_text_item("pyvenv.cfg", _normal_configuration(base, config)))
-    items.sort(key=lambda item: item.path)
+    items.sort(key=lambda item: os.fsencode(item.path))
 
     total = hashlib.sha256()
 
-    def add(*fields: str) -> None:
-        total.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\n")
+    def add(*fields: str) -> None:  # each ended by what no path and no variable holds
+        total.update(b"".join(os.fsencode(field) + b"\0" for field in fields))
 
-    total.update(FORMAT + b"\n")
+    add(FORMAT)
     for part in parts:
         add("interpreter", part, hash_file(part))
     add("PYTHONPATH", environ.get("PYTHONPATH", ""))
     for item in items:
-        add(item.path, item.content, "x" if item.executable else "")
+        add(item.path, item.kind, item.content)
     return Environment(root, base, items, total.hexdigest()[:32])
 
 
@@ -183,8 +189,7 @@ class _Walk:
         named = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if os.path.isabs(target) or named.startswith("..") or not inside:
             raise NotStorable(f"{path} is a link to {target}")
-        content = self.sha256(os.fsencode("link " + target)).hexdigest()
-        self.items.append(Item(path, content, target=target))
+        self.items.append(_link_item(path, target))
 
     def _file(self, path: str, full: str, executable: bool, size: int) -> None:
         if path.startswith("bin/py") and _is_interpreter_name(path[4:]):
@@ -504,7 +509,9 @@ def _interpreter_links(base: str, library: str) -> list[Item]:
 
 
 def _link_item(path: str, target: str) -> Item:
-    return Item(path, "link " + target, target=target)
+    import hashlib
+
+    return Item(path, hashlib.sha256(os.fsencode(target)).hexdigest(), target=target)
 
 
 def _text_item(path: str, text: bytes, executable: bool = False) -> Item:
