@@ -115,12 +115,14 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     if parts is None:
         raise NotStorable(f"the base interpreter {base} has no sysconfig data")
 
-    walk = _Walk(root, layout.site_packages(library), hashlib.sha256)
+    walk = _Walk(root, base, layout.site_packages(library), hashlib.sha256)
     walk.folder("")
     items = [*walk.items, *_distributions(walk)]
     items += _interpreter_links(base, library)
     items.append(_text_item("pyvenv.cfg", _normal_configuration(base, config)))
     items.sort(key=lambda item: os.fsencode(item.path))
+
+    _check_places(items, walk.links)
 
     total = hashlib.sha256()
 
@@ -139,16 +141,19 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
 class _Walk:
     """The files below an environment, each read once."""
 
-    def __init__(self, root: str, site: str, sha256: Callable[[bytes], Any]) -> None:
+    def __init__(self, root: str, base: str, site: str, sha256: Callable[[bytes], Any]) -> None:
         self.root = root
+        self.base = base
         self.site = site
         # As it was called when scripts were written, and as it resolves (macOS' /tmp is a link).
-        self.names = sorted({os.fsencode(root), os.fsencode(os.path.realpath(root))}, key=len, reverse=True)
+        self.real_root = os.path.realpath(root)
+        self.names = sorted({os.fsencode(root), os.fsencode(self.real_root)}, key=len, reverse=True)
         self.sha256 = sha256
         self.items: list[Item] = []
         self.records: dict[str, bytes] = {}  # by distribution's folder
         self.entry_points: dict[str, bytes] = {}
         self.scripts: dict[str, tuple[bytes, bool]] = {}  # those with the environment's path
+        self.links: dict[str, str] = {}  # to where they lead, resolved
 
     def folder(self, relative: str) -> None:
         with os.scandir(os.path.join(self.root, relative)) as entries:
@@ -179,16 +184,24 @@ class _Walk:
         return any(name in data for name in self.names)
 
     def _link(self, path: str, full: str) -> None:
-        if path == "lib64":  # venv and uv make it on some systems; the normal form, by the same rule
-            return
         target = os.readlink(full)
-        if path.startswith("bin/") and (_is_interpreter_name(path[4:]) or _is_interpreter_name(target)):
-            return  # python, python3, and whatever venv calls it besides (3.14 has a joke there)
         real = os.path.realpath(full)
-        inside = real.startswith(os.path.realpath(self.root) + os.sep) and os.path.exists(real)
+        # venv and uv make it on some systems; the normal form, by the same rule
+        if path == "lib64" and real == os.path.join(self.real_root, "lib"):
+            return
+        # python, python3, and whatever venv calls it besides (3.14 has a joke there)
+        if (
+            path.startswith("bin/")
+            and (_is_interpreter_name(path[4:]) or _is_interpreter_name(target))
+            and real == os.path.realpath(self.base)
+        ):
+            return
         named = os.path.normpath(os.path.join(os.path.dirname(path), target))
-        if os.path.isabs(target) or named.startswith("..") or not inside:
+        # `..` behind another name may leave the environment by way of a link
+        plain = target == os.path.normpath(target) and not os.path.isabs(target)
+        if not plain or named.startswith("..") or not real.startswith(self.real_root + os.sep):
             raise NotStorable(f"{path} is a link to {target}")
+        self.links[path] = os.path.relpath(real, self.real_root)
         self.items.append(_link_item(path, target))
 
     def _file(self, path: str, full: str, executable: bool, size: int) -> None:
@@ -220,6 +233,23 @@ class _Walk:
                 total.update(part[:size])
         digest: str = total.hexdigest()
         return digest
+
+
+def _check_places(items: Sequence[Item], links: Mapping[str, str]) -> None:
+    """Raise `NotStorable` if a link leads to what is not in the normal form, or two items share a place."""
+    folders = {""}
+    for item in items:
+        folder = os.path.dirname(item.path)
+        while folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    paths = {item.path for item in items}
+    files = paths - links.keys()
+    for path, real in links.items():
+        if real not in files and real not in folders:
+            raise NotStorable(f"{path} is a link to {real}, which is not stored")
+    for path in paths & folders:
+        raise NotStorable(f"{path} is a folder, where a link belongs")
 
 
 def _distributions(walk: _Walk) -> list[Item]:
