@@ -40,7 +40,11 @@ INSTALLER_NOTES = frozenset(
     ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json", "provenance_url.json")
 )
 # Written by venv, virtualenv 21 and uv 0.13 for shells; they hold the environment's path.
-ACTIVATION = ("activate", "Activate", "deactivate", "pydoc.bat")
+ACTIVATION = frozenset(
+    ("activate", "activate_this.py", "Activate.ps1", "pydoc.bat")
+    + tuple(f"activate.{shell}" for shell in ("bat", "csh", "fish", "nu", "ps1", "xsh"))
+    + tuple(f"deactivate.{shell}" for shell in ("bat", "csh", "nu"))
+)
 
 PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
 # Larger files are not searched for the environment's path: installers write it into
@@ -165,6 +169,8 @@ class _Walk:
             elif entry.is_dir():
                 if entry.name != "__pycache__":
                     self.folder(path)
+                elif not all(".pyc" in name for name in os.listdir(entry.path)):
+                    raise NotStorable(f"{path} holds more than byte code")
             elif not entry.is_file():
                 raise NotStorable(f"{path} is neither file nor folder")
             elif relative and not self._unseen(relative, entry.name):
@@ -173,7 +179,7 @@ class _Walk:
 
     def _unseen(self, folder: str, name: str) -> bool:
         if folder == layout.scripts():
-            return name.startswith(ACTIVATION)
+            return name in ACTIVATION
         return self._is_distribution(folder) and name in INSTALLER_NOTES
 
     def _is_distribution(self, folder: str) -> bool:
