@@ -173,13 +173,18 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
 
 
 def read_config(prefix: str) -> dict[str, str]:
-    """Return the keys (in lower case) and values of *prefix*'s ``pyvenv.cfg``; {} if unreadable."""
+    """Return the keys (in lower case) and values of *prefix*'s ``pyvenv.cfg``; {} if unreadable.
+
+    Also if it gives a key two values: of these getpath takes the first, and site the last.
+    """
     try:
         with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as file:
             pairs = [line.partition("=") for line in file]
     except (OSError, ValueError):
         return {}
-    return {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}
+    given = {(key.strip().lower(), value.strip()) for key, equals, value in pairs if equals}
+    found = dict(given)
+    return found if len(found) == len(given) else {}
 
 
 def program_of(argv: Sequence[str]) -> str:

@@ -496,7 +496,7 @@ def _configuration(root: str) -> dict[str, str]:
     config = _startup.read_config(root)
     if not config.get("home"):
         raise NotStorable("its pyvenv.cfg names no home")
-    if config.get("include-system-site-packages", "false").lower() != "false":
+    if config.get("include-system-site-packages", "true").lower() != "false":  # site's default
         raise NotStorable("it includes the system's site-packages")
     return config
 

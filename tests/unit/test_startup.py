@@ -759,7 +759,8 @@ def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
         (b"home\nversion = 3", {"version": "3"}),
         (b"", {}),
         (b"\xff\xfe\0h", {}),
-        (b"home = /a\nhome = /b\n", {"home": "/b"}),
+        (b"home = /a\nhome = /b\n", {}),
+        (b"home = /a\nHome=/a\n", {"home": "/a"}),
     ],
 )
 def test_an_environments_configuration_is_read(text: bytes, config: dict[str, str], tmp_path: Path) -> None:
