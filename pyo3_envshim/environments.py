@@ -270,7 +270,7 @@ def _distributions(walk: _Walk) -> list[Item]:
             references.update(parse_entry_points(walk.entry_points.get(folder, b"")))
         elif name.endswith((".egg-info", ".egg", ".egg-link")) or name.startswith("__editable__"):
             raise NotStorable(f"{name} may change unseen")
-        elif name.endswith(".pth"):
+        elif name.endswith(".pth") and os.path.isfile(os.path.join(walk.root, folder)):
             _check_path_file(os.path.join(walk.root, folder))
 
     items = []
@@ -295,7 +295,7 @@ def _check_not_editable(distribution: str) -> None:
             note = file.read()
     except FileNotFoundError:
         return
-    if b'"editable":true' in note.replace(b" ", b"").replace(b"\n", b""):
+    if b'"editable":true' in b"".join(note.split()):
         raise NotStorable(f"{os.path.basename(distribution)} is installed as editable")
 
 
@@ -486,9 +486,13 @@ def _is_generated(body: bytes, reference: str) -> bool:
 def _check_path_file(path: str) -> None:
     """Raise `NotStorable` if a ``.pth`` adds a folder: what is in it could change unseen."""
     with open(path, "rb") as file:
-        lines = [line.strip() for line in file.read().splitlines()]
+        content = file.read()
+    try:
+        lines = content.decode("utf-8").splitlines()  # as site reads them; earlier releases split less
+    except ValueError:
+        raise NotStorable(f"{os.path.basename(path)} is not UTF-8") from None
     for line in lines:
-        if line and not line.startswith((b"#", b"import ", b"import\t")):
+        if line.strip() and not line.startswith(("#", "import ", "import\t")):
             raise NotStorable(f"{os.path.basename(path)} adds a folder to the path")
 
 
