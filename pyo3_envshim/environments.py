@@ -449,38 +449,43 @@ def _split_script(data: bytes) -> tuple[bytes, bytes]:
     return command, rest
 
 
-# The lines of the wrappers that pip (distlib's and its own template, 20 to 26), uv 0.13,
-# installer 0.7 and setuptools write, but for those that name the entry point.
-_TEMPLATE_LINES = frozenset(
-    line.encode()
-    for line in (
-        "",
-        "# -*- coding: utf-8 -*-",
-        "import re",
-        "import sys",
-        "if __name__ == '__main__':",
-        'if __name__ == "__main__":',
-        r"sys.argv[0] = re.sub(r'(-script\.pyw|\.exe)?$', '', sys.argv[0])",
-        r"sys.argv[0] = re.sub(r'(-script\.pyw?|\.exe)?$', '', sys.argv[0])",
-        r'sys.argv[0] = re.sub(r"(-script\.pyw|\.exe)?$", "", sys.argv[0])',
-        "sys.argv[0] = sys.argv[0].removesuffix('.exe')",
-        'if sys.argv[0].endswith("-script.pyw"):',
-        "sys.argv[0] = sys.argv[0][:-11]",
-        'elif sys.argv[0].endswith(".exe"):',
-        "sys.argv[0] = sys.argv[0][:-4]",
-    )
+# What the wrappers that pip (distlib's template, old and new, and its own, 20 to 26), uv 0.13
+# and installer 0.7 write are made of: lines before the last part, its first line, and what
+# is done to `sys.argv[0]` in it, all but the lines that name the entry point.
+_NEEDLESS = {b"# -*- coding: utf-8 -*-", b"import re"}
+_MAIN = (b"if __name__ == '__main__':", b'if __name__ == "__main__":')
+_FIXES = (
+    "",
+    r"""    sys.argv[0] = re.sub(r'(-script\.pyw|\.exe)?$', '', sys.argv[0])""",
+    r"""    sys.argv[0] = re.sub(r'(-script\.pyw?|\.exe)?$', '', sys.argv[0])""",
+    r"""    sys.argv[0] = re.sub(r"(-script\.pyw|\.exe)?$", "", sys.argv[0])""",
+    "    sys.argv[0] = sys.argv[0].removesuffix('.exe')",
+    """\
+    if sys.argv[0].endswith("-script.pyw"):
+        sys.argv[0] = sys.argv[0][:-11]
+    elif sys.argv[0].endswith(".exe"):
+        sys.argv[0] = sys.argv[0][:-4]""",
 )
 
 
 def _is_generated(body: bytes, reference: str) -> bool:
     """Tell whether *body* is what an installer writes for the entry point *reference*."""
     module, _, name = reference.partition(":")
-    named = {
-        f"from {module} import {name.partition('.')[0]}".encode(),
-        f"sys.exit({name}())".encode(),
-    }
-    lines = {line.strip() for line in body.split(b"\n")}
-    return named <= lines and lines - named <= _TEMPLATE_LINES
+    load = f"from {module} import {name.partition('.')[0]}".encode()
+    lines = [line for line in body.split(b"\n") if line]
+    starts = [number for number, line in enumerate(lines) if line in _MAIN]
+    if len(starts) != 1:
+        return False
+    before, (*after, last) = lines[: starts[0]], lines[starts[0] :]
+    fix = after[1:]
+    if fix[:1] == [b"    " + load]:  # distlib 0.4
+        before, fix = [*before, load], fix[1:]
+    needed = {b"import sys", load} | {b"import re" for line in fix if b"re.sub" in line}
+    return (
+        needed <= set(before) <= needed | _NEEDLESS
+        and b"\n".join(fix).decode("utf-8", "replace") in _FIXES
+        and last == f"    sys.exit({name}())".encode()
+    )
 
 
 def _check_path_file(path: str) -> None:
