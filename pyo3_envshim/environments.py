@@ -308,12 +308,14 @@ def normal_record(record: bytes, site: str, scripts: set[str]) -> bytes:
     installed projects": CSV. Raises `NotStorable` for a line that is not of that format
     or names a file outside the environment.
     """
+    if PLACEHOLDER in record:
+        raise NotStorable("a RECORD names the placeholder of the environment's path")
     lines = set()
     for number, line in enumerate(record.decode("utf-8", "surrogateescape").splitlines(), 1):
         if not line.strip():
             continue
         path, rest = _first_field(line)
-        if path is None or rest.count(",") != 1:
+        if path is None or rest.count(",") != 1 or '"' in rest:
             raise NotStorable(f"line {number} of a RECORD is malformed: {line[:80]!r}")
         path = path.replace("\\", "/")
         full = os.path.normpath(f"{site}/{path}").replace(os.sep, "/")
@@ -368,7 +370,7 @@ def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) ->
     named. A wrapper that an installer wrote for the entry point *reference* is written
     anew; in another script the path is replaced, and stands in the first line.
     """
-    if b"\0" in data:
+    if b"\0" in data or PLACEHOLDER in data:
         return None
     interpreter, body = _split_script(data)
     for name in names:
