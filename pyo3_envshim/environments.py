@@ -7,7 +7,7 @@ decides everything an interpreter started there can see. In it are:
 - every file below the environment's folders, by path, content and executable bit, and
   every relative link that stays inside;
 - ``RECORD``, sorted, without the lines for what is not in the normal form;
-- ``PYTHONPATH``, if it is not empty, as text.
+- the `VARIABLES`, as text; not set is the same as empty.
 
 Not in it, and so never noticed nor stored: time stamps, owners and other mode bits;
 byte code in ``__pycache__``; what an installer notes about itself (`INSTALLER_NOTES`);
@@ -45,6 +45,9 @@ ACTIVATION = frozenset(
     + tuple(f"activate.{shell}" for shell in ("bat", "csh", "fish", "nu", "ps1", "xsh"))
     + tuple(f"deactivate.{shell}" for shell in ("bat", "csh", "nu"))
 )
+
+# They change what an interpreter sees that is started there (CPython's getpath, sysconfig).
+VARIABLES = ("PYTHONPATH", "PYTHONHOME", "_PYTHON_HOST_PLATFORM", "_PYTHON_SYSCONFIGDATA_NAME")
 
 PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
 # Larger files are not searched for the environment's path: installers write it into
@@ -136,7 +139,7 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     add(FORMAT)
     for part in parts:
         add("interpreter", part, hash_file(part))
-    add("PYTHONPATH", environ.get("PYTHONPATH", ""))
+    add(*(environ.get(name, "") for name in VARIABLES))
     for item in items:
         add(item.path, item.kind, item.content)
     return Environment(root, base, items, total.hexdigest()[:32])
