@@ -55,7 +55,8 @@ def parts_of(base: str, library: str, windows: bool = layout.WINDOWS) -> list[st
     ``_sysconfigdata``, which tells build scripts how it was built (not on Windows);
     ``patchlevel.h``, which tells its version. The standard library is not looked at.
     """
-    found = [os.path.realpath(base)]
+    found: list[str] = [os.path.realpath(base)]
+    data: list[str] = []
     if windows:  # python.exe, its DLLs and the folder of headers lie side by side
         folder = os.path.dirname(found[0])
         found += _files(folder, lambda name: name.lower().startswith("python") and name.endswith(".dll"))
@@ -65,14 +66,15 @@ def parts_of(base: str, library: str, windows: bool = layout.WINDOWS) -> list[st
     # called and as it resolves
     prefixes = {os.path.dirname(os.path.dirname(path)) for path in (base, found[0])}
     for prefix in sorted(prefixes):
-        folder = os.path.join(prefix, "lib", library)
-        found += _files(folder, lambda name: name.startswith("_sysconfigdata") and name.endswith(".py"))
-        for place in ("lib", "bin"):
+        for place in ("lib", "lib64"):  # sys.platlibdir
+            folder = os.path.join(prefix, place, library)
+            data += _files(folder, lambda name: name.startswith("_sysconfigdata") and name.endswith(".py"))
+        for place in ("lib", "lib64", "bin"):
             found += _files(os.path.join(prefix, place), lambda name: _is_shared_library(name, library))
         for place in FRAMEWORK:
             found += _files(os.path.join(prefix, place), lambda name: name == "Python")
         found += _files(os.path.join(prefix, "include", library), lambda name: name == "patchlevel.h")
-    return found if len(found) > 1 else None
+    return found + data if data else None
 
 
 def _is_shared_library(name: str, library: str) -> bool:

@@ -235,13 +235,14 @@ class TestTheBaseInterpreter:
         """As Homebrew and python.org install it: the name in ``bin`` is a link, or a stub."""
         version = tmp_path / "Python.framework" / "Versions" / "3.13"
         app = "Resources/Python.app/Contents/MacOS/Python"
-        parts = ["bin/python3.13", "lib/python3.13/_sysconfigdata__darwin_darwin.py", "Python", app]
-        for name in (*parts, "include/python3.13/patchlevel.h", "Headers"):
+        parts = ["bin/python3.13", "Python", app, "include/python3.13/patchlevel.h"]
+        parts += ["lib/python3.13/_sysconfigdata__darwin_darwin.py"]
+        for name in (*parts, "Headers"):
             script(version / name, "")
         (tmp_path / "opt" / "bin").mkdir(parents=True)
         (tmp_path / "opt" / "bin" / "python3.13").symlink_to(version / "bin" / "python3.13")
         found = interpreters.parts_of(str(tmp_path / "opt" / "bin" / "python3.13"), "python3.13")
-        assert found == [str(version / name) for name in (*parts, "include/python3.13/patchlevel.h")]
+        assert found == [str(version / name) for name in parts]
 
 
 def test_a_record_of_windows_names_its_scripts_like_another() -> None:
