@@ -46,6 +46,7 @@ class LeftAlone(Exception):
 
 def main() -> int:
     """Run the wrapper; does not return where a process can be replaced (POSIX)."""
+    forget_the_project()
     try:
         return wrap()
     except KeyboardInterrupt:  # end as cargo would: killed by the signal, without a trace
@@ -54,6 +55,25 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
+
+
+def forget_the_project() -> None:
+    """Import nothing from the folders on ``PYTHONPATH``, or from the working directory.
+
+    They come before the standard library, and may be the project's: a ``json.py`` there
+    is not ours to run. cargo, and what it starts, get ``PYTHONPATH`` as it is.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it is gone, and what is relative to it leads nowhere
+        here = os.sep
+
+    def place(folder: str) -> str:
+        return os.path.normpath(os.path.join(here, folder))
+
+    own = {place(os.path.dirname(file)) for file in (os.__file__, os.path.dirname(__file__))}
+    named = {place(folder) for folder in ["", *os.environ.get("PYTHONPATH", "").split(os.pathsep)]}
+    sys.path[:] = [folder for folder in sys.path if place(folder) not in named - own]
 
 
 def wrap() -> int:
