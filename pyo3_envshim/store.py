@@ -87,7 +87,11 @@ class Store:
         path = self.address(environment.digest)
         new = self._temporary(".new-")
         try:
-            _write(environment, new, path)
+            mask = os.umask(0o022)  # what is written is the digest's, not the user's of today
+            try:
+                _write(environment, new, path)
+            finally:
+                os.umask(mask)
             while True:
                 try:
                     os.rename(new, path)
@@ -207,16 +211,18 @@ _LONGEST = 100
 
 
 def _link_or_copy(source: str, target: str, executable: bool) -> None:
+    mode = 0o755 if executable else 0o644
     try:
-        os.link(source, target)
-        return
+        if os.stat(source).st_mode & 0o7777 == mode:
+            os.link(source, target)
+            return
     except OSError as error:
         if error.errno not in _CANNOT_LINK:
             raise
     import shutil
 
     shutil.copyfile(source, target)
-    os.chmod(target, 0o755 if executable else 0o644)
+    os.chmod(target, mode)
 
 
 def _create(path: str, content: bytes, executable: bool = False) -> None:
