@@ -314,11 +314,12 @@ def normal_record(record: bytes, site: str, scripts: set[str]) -> bytes:
     if PLACEHOLDER in record:
         raise NotStorable("a RECORD names the placeholder of the environment's path")
     lines = set()
-    for number, line in enumerate(record.decode("utf-8", "surrogateescape").splitlines(), 1):
-        if not line.strip():
+    for number, line in enumerate(record.decode("utf-8", "surrogateescape").split("\n"), 1):
+        line = line[:-1] if line.endswith("\r") else line
+        if not line:
             continue
         path, rest = _first_field(line)
-        if path is None or rest.count(",") != 1 or '"' in rest:
+        if path is None or rest.count(",") != 1 or '"' in rest or "\r" in line:
             raise NotStorable(f"line {number} of a RECORD is malformed: {line[:80]!r}")
         path = path.replace("\\", "/")
         full = os.path.normpath(f"{site}/{path}").replace(os.sep, "/")
