@@ -21,7 +21,7 @@ def environment_of(python: str) -> str | None:
     (PEP 405). *python* is an absolute path, and is not resolved: an environment's scripts
     name it as it was called when they were written.
     """
-    if not os.path.isabs(python) or not os.path.isfile(python):
+    if not os.path.isabs(python) or not os.path.isfile(python) or not os.access(python, os.X_OK):
         return None
     root = os.path.dirname(os.path.dirname(os.path.normpath(python)))
     return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
