@@ -11,11 +11,14 @@ import pytest
 
 from . import making
 
-# Workers share the machine: how long one example takes says nothing.
-hypothesis.settings.register_profile(
-    "unit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+# The same examples in each run, or, with HYPOTHESIS_PROFILE=thorough, many new ones. Workers
+# share the machine: how long one example takes says nothing.
+unit = hypothesis.settings(
+    deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("unit")
+hypothesis.settings.register_profile("unit", unit)
+hypothesis.settings.register_profile("thorough", unit, derandomize=False, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 if str(making.ROOT) not in sys.path:  # the package of this checkout, installed or not
     sys.path.insert(0, str(making.ROOT))
