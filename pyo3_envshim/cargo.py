@@ -232,6 +232,7 @@ def local_names(lock: str) -> set[str]:
         return set()
     names = set()
     for block in blocks:
+        block = block.partition("\n[")[0]  # of what is behind the last package
         keys = dict(line.partition(" = ")[::2] for line in block.splitlines() if " = " in line)
         if "source" not in keys:
             names.add(keys.get("name", "").strip('"'))
