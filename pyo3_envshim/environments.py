@@ -363,7 +363,7 @@ def parse_entry_points(text: bytes) -> dict[str, str]:
             section = line
         elif section in ("[console_scripts]", "[gui_scripts]") and line[:1] not in ("", "#", ";"):
             name, _, reference = line.partition("=")
-            found[name.strip()] = reference.partition("[")[0].replace(" ", "")
+            found[name.strip()] = "".join(reference.partition("[")[0].split())
     return found
 
 
