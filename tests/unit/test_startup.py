@@ -651,7 +651,11 @@ def test_the_start_file_names_a_callable() -> None:
 
 
 def test_the_hook_imports_os_and_sys_only() -> None:
-    for name, allowed in (("__init__", set()), ("_startup", {"__future__", "os", "sys"}), ("_boot", {"os", "sys"})):
+    for name, allowed in (
+        ("__init__", set()),
+        ("_startup", {"__future__", "os", "sys"}),
+        ("_boot", {"os", "sys"}),
+    ):
         module = ast.parse((ROOT / "pyo3_envshim" / f"{name}.py").read_text())
         imported = set()
         for node in module.body:
