@@ -5,12 +5,13 @@ decides everything an interpreter started there can see. In it are:
 
 - the base interpreter: its path, and the content of the files in `interpreters.parts_of`;
 - every file below the environment's folders, by path, content and executable bit, and
-  every relative link that stays inside;
+  every relative link to one of these;
 - ``RECORD``, sorted, without the lines for what is not in the normal form;
 - the `VARIABLES`, as text; not set is the same as empty.
 
 Not in it, and so never noticed nor stored: time stamps, owners and other mode bits;
-byte code in ``__pycache__``; what an installer notes about itself (`INSTALLER_NOTES`);
+byte code in ``__pycache__``, where nothing else may lie; what an installer notes about
+itself (`INSTALLER_NOTES`);
 activation scripts; files beside ``pyvenv.cfg``, which front ends keep there; empty
 folders; whether a wrapper script of an entry point was written by pip or by uv (it is
 written anew); which of its names the interpreter links to; and all of ``pyvenv.cfg``
