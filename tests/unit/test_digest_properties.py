@@ -33,7 +33,11 @@ from .making import ROOT, Shared, make_environment, run, script, site_packages, 
 
 MAKERS = (("uv", "uv"), ("venv", "pip"), ("virtualenv", "uv"), ("virtualenv", "pip"))
 NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json", "provenance_url.json")
-SHELLS = ("activate", "deactivate", "Activate.ps1", "pydoc.bat")
+SHELLS = ("activate", "activate_this.py", "Activate.ps1", "pydoc.bat") + tuple(
+    f"{what}.{shell}"
+    for what in ("activate", "deactivate")
+    for shell in ("bat", "csh", "fish", "nu", "ps1", "xsh")
+)
 
 # Each example copies a small environment, or two and stores them.
 on_disk = settings(max_examples=settings().max_examples * 3 // 4)
@@ -93,7 +97,7 @@ def seen(root: Path) -> dict[str, object]:
             own = path.parent.suffix == ".dist-info" and path.parent.parent == site
             if path.parent == root or (own and name in NOTES):
                 continue
-            if path.parent == root / "bin" and name.partition(".")[0] in (*SHELLS, "activate_this"):
+            if path.parent == root / "bin" and name in SHELLS:
                 continue
             if path.is_symlink():
                 found[str(path.relative_to(root))] = os.readlink(path)
