@@ -11,11 +11,10 @@ decides everything an interpreter started there can see. In it are:
 
 Not in it, and so never noticed nor stored: time stamps, owners and other mode bits;
 byte code in ``__pycache__``, where nothing else may lie; what an installer notes about
-itself (`INSTALLER_NOTES`);
-activation scripts; files beside ``pyvenv.cfg``, which front ends keep there; empty
-folders; whether a wrapper script of an entry point was written by pip or by uv (it is
-written anew); which of its names the interpreter links to; and all of ``pyvenv.cfg``
-but ``home`` and the version.
+itself (`INSTALLER_NOTES`); activation scripts; files beside ``pyvenv.cfg``, which front
+ends keep there; empty folders; whether a wrapper script of an entry point was written by
+pip or by uv (it is written anew); which of its names the interpreter links to; and all of
+``pyvenv.cfg`` but ``home`` and the version.
 
 Contents are read, not taken from ``RECORD``: a file that was changed after it was
 installed would go unnoticed otherwise. This costs about 15 ms for maturin's 27 MB, and
@@ -71,12 +70,6 @@ class Item:
 
     __slots__ = ("content", "executable", "path", "source", "target", "text")
 
-    @property
-    def kind(self) -> str:
-        """What distinguishes it from another with the same content."""
-        kind = "link" if self.target is not None else "text" if self.text is not None else "file"
-        return kind + (" executable" if self.executable else "")
-
     def __init__(
         self,
         path: str,
@@ -92,6 +85,12 @@ class Item:
         self.source = source
         self.text = text
         self.target = target
+
+    @property
+    def kind(self) -> str:
+        """What distinguishes it from another with the same content."""
+        kind = "link" if self.target is not None else "text" if self.text is not None else "file"
+        return kind + (" executable" if self.executable else "")
 
 
 class Environment:
