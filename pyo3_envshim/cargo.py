@@ -8,7 +8,8 @@ Sets for cargo, if it compiles in a throw-away environment and nothing is in dou
 ``PYO3_PYTHON`` and, where they name that environment, ``PYTHON_SYS_EXECUTABLE``,
 ``VIRTUAL_ENV`` and entries of ``PATH``; and a ``PYO3_BASE_PYTHON`` that is unset or ours.
 
-Leaves: an entry in the store and a stamp in cargo's build folder.
+Leaves: an entry in the store and a stamp in cargo's build folder; and, open in cargo and
+what it starts, the entry's folder: nobody prunes it meanwhile.
 
 Leaves alone: arguments, standard streams, exit status, signals, everything else. It must
 never fail where cargo would not: what goes wrong here is one warning, and cargo runs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyo3_envshim.environments import Environment
+    from pyo3_envshim.store import Store
 
 # cargo's own commands that compile local packages, with their built-in aliases (1.95).
 # Others, and the user's aliases and plug-ins, are left as they came.
@@ -178,11 +180,11 @@ def address_of(
             found = environments.read(root, environ, place.hash_file)
         except environments.NotStorable as reason:
             raise LeftAlone(f"the environment cannot be stored: {reason}") from None
-        known = place.get(found)
+        known, damage = place.use(found)
+        if damage:
+            say(f"a stored environment had changed and was replaced: {place.address(found.digest)}: {damage}")
         if not known:
-            place.put(found)
-            if not place.get(found):
-                raise OSError(f"{place.address(found.digest)} does not hold what was stored")
+            prune(place, environ)
     except Exception:
         query.answered()  # leave no child behind for cargo
         raise
@@ -191,8 +193,25 @@ def address_of(
     token = freshness.token_for(build, workspace, packages, skip)
     if token:
         place.alias(found.digest, token)
+    place.keep()
     note = f"environment {found.digest[:12]}{'-' + token if token else ''} {'reused' if known else 'stored'}"
     return place.address(found.digest, token), found, note
+
+
+def prune(place: Store, environ: Mapping[str, str]) -> None:
+    """Keep the store small; where that fails, it is used all the same."""
+    from pyo3_envshim import upkeep
+
+    limit: int | None = upkeep.LIMIT
+    value = environ.get("PYO3_ENVSHIM_CACHE_SIZE", "")
+    try:
+        limit = upkeep.parse_size(value) if value.strip() else limit
+    except ValueError as error:
+        say(f"warning: PYO3_ENVSHIM_CACHE_SIZE is taken as 2G: {error}")
+    try:
+        upkeep.prune(place, limit)
+    except Exception as error:
+        say(f"warning: the store was not pruned: {type(error).__name__}: {error}")
 
 
 def locations(

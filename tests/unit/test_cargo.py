@@ -859,9 +859,12 @@ class TestPassingThrough:
             f'#!/bin/sh\ntest "$1" = metadata && exec cat "{bench.cargo.folder}/metadata.json"\n'
             "grep -E '^Sig(Ign|Blk|Cgt)' /proc/self/status; ls /proc/self/fd | wc -l; umask; ulimit -a\n",
         )
-        plain = bench.run_program(bench.cargo.path, command).stdout
-        assert "SigIgn" in plain
-        assert bench.run(command).stdout == plain
+        plain = bench.run_program(bench.cargo.path, command).stdout.splitlines()
+        assert any("SigIgn" in line for line in plain)
+        (at,) = (number for number, line in enumerate(plain) if line.isdigit() and len(line) < 4)
+        # one more where it is served: the entry, which is held as long as cargo lives
+        plain[at] = str(int(plain[at]) + (command == "build"))
+        assert bench.run(command).stdout.splitlines() == plain
 
     def test_the_users_own_cargo(self, bench: Bench) -> None:
         own = FakeCargo(bench.folder / "own", name="cargo-nightly")

@@ -1,0 +1,181 @@
+"""The store when processes are killed, disks are full, and many write at once: `steps` takes each step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim import upkeep
+from pyo3_envshim.store import Store
+
+from . import steps
+from .kit import Kit, read
+from .making import ROOT, Shared, run
+from .test_cargo import Bench, fine, warned
+
+ERRORS = "ENOSPC,EACCES,EROFS,EIO,EMLINK,EXDEV,ELOOP,ENAMETOOLONG"
+
+
+@pytest.fixture
+def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
+    return Kit(shared, a_python, environ, tmp_path / "tmp")
+
+
+@pytest.fixture
+def roots(kit: Kit) -> list[Path]:
+    """Return two throw-away environments."""
+    found = [kit.environment(f"build-env-0000000{wheel == 'other'}", wheel) for wheel in ("plain", "other")]
+    for root in found:
+        root.chmod(0o700)
+    return found
+
+
+@pytest.mark.parametrize("what", steps.ARRANGED)
+@pytest.mark.parametrize("errors", ["", ERRORS], ids=["killed", "hindered"])
+def test_wherever_a_call_is_stopped_the_store_stays_whole(
+    errors: str, what: str, roots: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    counts = json.loads(run([sys.executable, steps.__file__, what, errors, folder, *roots], {}))
+    assert counts["fcntl.flock"]
+    assert counts["open"]
+
+
+_MANY = """\
+import os, random, sys
+sys.path[:0] = {paths!r}
+from pyo3_envshim import environments, upkeep
+from pyo3_envshim.store import Store
+import steps
+store, number, *roots = sys.argv[1:]
+dice = random.Random(int(number))
+place = Store(store)
+found = [environments.read(root, {{}}, place.hash_file) for root in roots]
+for module in ("fcntl", "shutil", "time"):
+    __import__(module)
+print("ready", flush=True)
+sys.stdin.readline()
+if int(number) % 2:
+    sys.addaudithook(steps.Hindrance(store, dice.randrange(1, 120), "", open(os.devnull, "w")))
+for _ in range(6):
+    mine, other = dice.sample(found, 2)
+    assert place.use(mine)[1] is None
+    place.alias(mine.digest, "0a1b2c3d")
+    upkeep.prune(place, 0)
+    reader = Store(store)
+    assert reader.use(other)[1] is None
+    reader.release()
+    assert place.damage(mine) is None, place.damage(mine)
+    assert os.path.exists(place.address(mine.digest, "0a1b2c3d") + "/bin/python")
+place.release()
+print("done")
+"""
+
+
+def test_of_32_that_store_and_prune_at_once_those_that_are_not_killed_succeed(
+    kit: Kit, roots: list[Path], tmp_path: Path
+) -> None:
+    """A reader sees all or nothing; what one holds, none of the others takes away."""
+    place = Store(str(tmp_path / "store"))
+    roots.append(kit.environment("third", "tiny"))
+    code = _MANY.format(paths=[str(ROOT), str(Path(steps.__file__).parent)])
+    pipe = subprocess.PIPE
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, place.root, str(number), *map(str, roots)],
+            text=True,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+        )
+        for number in range(32)
+    ]
+    for one in many:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in many:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    ends = [one.communicate() for one in many]
+    assert ends[::2] == [("done\n", "")] * 16
+    assert {one.returncode for one in many[1::2]} <= {0, -9}
+    assert -9 in {one.returncode for one in many}
+
+    assert set(upkeep.verify(place).values()) <= {None}
+    for root in roots:
+        place.put(read(root))
+        assert place.get(read(root))
+    upkeep.prune(place, None)
+    assert sorted(entry.digest for entry in upkeep.entries(place)) == sorted(read(r).digest for r in roots)
+    left = [name for name in os.listdir(place.environments) if name.startswith(".")]
+    assert left == []
+
+
+def _can_mount() -> bool:
+    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+    return bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True).returncode
+
+
+@pytest.mark.skipif(not _can_mount(), reason="this user may not mount a file system")
+class TestARealFileSystem:
+    """One of its own for the store, which ends with the script that mounts it."""
+
+    @pytest.fixture
+    def bench(self, shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
+        found = Bench(shared, a_python, environ, tmp_path)
+        found.store.mkdir(mode=0o700)
+        found.environ["PWD"] = str(found.project)  # a shell sets it
+        return found
+
+    def run(self, bench: Bench, options: str, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script, in which ``build`` is a call that compiles."""
+        check = (
+            "from pyo3_envshim import upkeep; from pyo3_envshim.store import Store; import os;"
+            " place = Store(os.environ['PYO3_ENVSHIM_CACHE_DIR']); found = upkeep.verify(place);"
+            " assert set(found.values()) <= {None}, found; upkeep.prune(place, None);"
+            " assert not [name for name in os.listdir(place.environments) if name.startswith('.')]"
+        )
+        text = (
+            f"set -e; mount -t tmpfs -o mode=0700,{options} tmpfs '{bench.store}'\n"
+            f"build() {{ '{bench.wrapper}' build; }}\n"
+            f"valid() {{ PYTHONPATH='{ROOT}' '{sys.executable}' -c \"{check}\"; }}\n{script}\n"
+        )
+        return bench.run_program(Path(shutil.which("unshare") or ""), "-m", "sh", "-c", text)
+
+    def test_that_is_full_is_one_line_and_the_next_call_is_served(self, bench: Bench) -> None:
+        line = warned(
+            self.run(
+                bench, "size=64k", f"build; valid; mount -o remount,size=20m '{bench.store}'; build; valid"
+            )
+        )
+        assert "No space left on device" in line
+        assert "warning: not used for this build" in line
+        first, second = bench.cargo.calls
+        assert first.environ == bench.plain()
+        assert second.environ["PYO3_PYTHON"].startswith(str(bench.store))
+
+    def test_that_cannot_be_written_to_is_one_line(self, bench: Bench) -> None:
+        line = warned(self.run(bench, "size=20m,ro", "build"))
+        assert "Read-only file system" in line
+        assert bench.changes() == {}
+
+    def test_that_cannot_be_written_to_any_more_is_still_used(self, bench: Bench) -> None:
+        fine(self.run(bench, "size=20m", f"build; mount -o remount,ro '{bench.store}'; build"))
+        first, second = bench.cargo.calls
+        assert first.environ == second.environ
+        assert first.environ["PYO3_PYTHON"].startswith(str(bench.store))
+
+    def test_of_its_own_has_the_environment_copied(self, bench: Bench) -> None:
+        """Two file systems have no hard links between them."""
+        file = f"'{bench.store}'/environments/*/share/tiny/shared.txt"
+        done = self.run(bench, "size=20m", f"build; valid; stat -c %h {file}")
+        assert (done.stdout, done.stderr) == ("1\n", "")
+        assert bench.cargo.call.environ["PYO3_PYTHON"].startswith(str(bench.store))
