@@ -74,7 +74,10 @@ class Entry:
     def inodes(self) -> dict[int, int]:
         """The size of each file, byte code left out, by inode: entries may share files."""
         states = (state.split("-", 2) for state, _ in self.files.values())
-        return {int(inode): int(size) for inode, size, _ in states}
+        try:
+            return {int(inode): int(size) for inode, size, _ in states}
+        except ValueError:  # somebody else wrote it
+            return {}
 
     @property
     def size(self) -> int:
