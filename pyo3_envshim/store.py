@@ -15,7 +15,8 @@ environment's file is ever written to: what is rewritten is a copy.
 Who uses or writes an entry holds it: a shared lock (flock) on its folder, which the kernel
 frees when the last process that inherited it ends, however it ends. What nobody holds may
 be pruned (`upkeep`); to take it away needs the exclusive lock. Where a file system has no
-such locks, nothing is pruned.
+such locks, nothing is pruned. A lock on a folder is one of this machine's: a store that
+machines share (NFS) is pruned without regard to what the others build just now.
 
 What has changed in an entry is noticed before each use, but not: byte code that was put
 into a ``__pycache__``, added empty folders, what changes while cargo runs, and whatever
@@ -373,7 +374,7 @@ def _stands(descriptor: int, path: str) -> bool:
 def _note_use(path: str) -> None:
     """Note a use of the entry at *path*, if it can be written to: it can be used anyway."""
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         uses = os.open(os.path.join(path, USES), flags, 0o600)
         try:
             os.write(uses, b".")
