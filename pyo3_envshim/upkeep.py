@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pyo3_envshim import _startup, store
+from pyo3_envshim import _startup, contents, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,20 +52,20 @@ class Entry:
         self.used = 0.0  # without a manifest it is of no use to anybody
         self.uses = 0
         self._files: dict[str, tuple[str, str]] | None = None
-        for name in (store.MANIFEST, store.USES):
+        for name in (contents.MANIFEST, contents.USES):
             try:
                 found = os.lstat(os.path.join(path, name))
             except OSError:
                 continue
             self.used = max(self.used, found.st_mtime)
-            self.uses = found.st_size if name == store.USES else 0
+            self.uses = found.st_size if name == contents.USES else 0
 
     @property
     def files(self) -> dict[str, tuple[str, str]]:
         """The manifest; empty if it cannot be read."""
         if self._files is None:
             try:
-                self._files = store.read_manifest(self.path)
+                self._files = contents.read_manifest(self.path)
             except (OSError, ValueError):
                 self._files = {}
         return self._files
@@ -133,20 +133,23 @@ def prune(place: Store, limit: int | None, age: float = AGE, now: float | None =
     now = time.time() if now is None else now
     _sweep(place, age, now)
     found = sorted(entries(place), key=lambda entry: entry.used)
+    inodes = {entry.digest: entry.inodes for entry in found} if limit is not None else {}
     names: dict[int, int] = {}
     total = 0
-    for entry in found if limit is not None else ():
-        for inode, size in entry.inodes.items():
+    for files in inodes.values():
+        for inode, size in files.items():
             total += 0 if inode in names else size
             names[inode] = names.get(inode, 0) + 1
     gone = []
     for entry in found:
-        if now - entry.used <= age and (limit is None or total <= limit):
+        files = inodes.get(entry.digest, {})
+        # without files it has no manifest that can be read, and nobody can use it
+        if now - entry.used <= age and (limit is None or (files and total <= limit)):
             continue
         if not _take_away(place, entry.digest):
             continue
         gone.append(entry.digest)
-        for inode, size in entry.inodes.items() if limit is not None else ():
+        for inode, size in files.items():
             names[inode] -= 1
             total -= 0 if names[inode] else size
     return gone
@@ -176,14 +179,14 @@ def verify(place: Store) -> dict[str, str | None]:
 
 def _damage(path: str) -> str | None:
     try:
-        damage, known = store.surface(path)
+        damage, known = contents.surface(path)
         for name, (state, content) in known.items():
             full = os.path.join(path, name)
             found = os.lstat(full)
             mode = int(state.rpartition("-")[2], 8)
             same_use = stat.S_ISLNK(mode) or (found.st_mode ^ mode) & 0o100 == 0
-            if not same_use or store.content_of(full, found) != content:
-                return f"changed file {store.named(name)}"
+            if not same_use or contents.content_of(full, found) != content:
+                return f"changed file {contents.named(name)}"
     except (OSError, ValueError) as error:
         return str(error)
     return damage
@@ -213,7 +216,7 @@ def _sweep(place: Store, age: float, now: float) -> None:
         try:
             with store.Lock(path, exclusive=True, without=False) as free:
                 if free:
-                    store.remove(path)
+                    contents.remove(path)
         except OSError:
             pass
     _sweep_names(place)
@@ -243,9 +246,11 @@ def _temporary_files(place: Store, names: list[str]) -> Iterator[str]:
         folder = os.path.join(place.environments, name)
         if "-" in name or os.path.islink(folder) or not os.path.isdir(folder):
             continue
-        for file in os.listdir(folder):
-            if file.startswith(store.MANIFEST + "."):
-                yield os.path.join(folder, file)
+        try:
+            files = os.listdir(folder)
+        except OSError:  # another process prunes too
+            continue
+        yield from (os.path.join(folder, file) for file in files if file.startswith(contents.MANIFEST + "."))
 
 
 def _remove_older(path: str, than: float) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pyo3_envshim import cargo, environments, store, upkeep
+from pyo3_envshim import cargo, contents, environments, upkeep
 from pyo3_envshim.store import Store
 
 KINDS: tuple[str, ...] = (
@@ -112,7 +112,7 @@ class Scene:
             shutil.rmtree(path, ignore_errors=True)
         self.environ["PYO3_ENVSHIM_CACHE_SIZE"] = "none"
         self.keeps_other = True
-        self.allowed = {None, store.ABSENT}
+        self.allowed = {None, contents.ABSENT}
         self.place.put(self.other)
 
     def hindered(self, number: int, code: str) -> str:
@@ -159,7 +159,7 @@ class Scene:
         assert (f"{self.other.digest}-{TOKEN}" in left) <= (self.other.digest in left)
         for name in left:
             files = {file for file in os.listdir(os.path.join(place.environments, name)) if file[0] == "."}
-            assert files <= {store.MANIFEST, store.USES}, files
+            assert files <= {contents.MANIFEST, contents.USES}, files
 
     def _check_the_call(self) -> None:
         """It was served, or it is as it came and there is a line that says why."""
@@ -232,7 +232,7 @@ def leftovers(scene: Scene) -> None:
 
 def whole(scene: Scene) -> None:
     scene.place.put(scene.environment)
-    scene.allowed.remove(store.ABSENT)
+    scene.allowed.remove(contents.ABSENT)
 
 
 def touched(scene: Scene) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import store
+from pyo3_envshim import contents, store
 from pyo3_envshim.environments import Environment, NotStorable
 from pyo3_envshim.store import Store, StoreError
 
@@ -320,10 +320,10 @@ TAMPERING: dict[str, Callable[[Path], object]] = {
     "a link instead of a folder": lambda entry: move_out(
         site_packages(entry) / "tiny" / "include", entry.parents[1] / "elsewhere"
     ),
-    "no manifest": lambda entry: (entry / store.MANIFEST).unlink(),
-    "an empty manifest": lambda entry: in_place(entry / store.MANIFEST, b""),
-    "half a manifest": lambda entry: half(entry / store.MANIFEST),
-    "a manifest that is no text": lambda entry: in_place(entry / store.MANIFEST, b"\xff\0\n\n \n"),
+    "no manifest": lambda entry: (entry / contents.MANIFEST).unlink(),
+    "an empty manifest": lambda entry: in_place(entry / contents.MANIFEST, b""),
+    "half a manifest": lambda entry: half(entry / contents.MANIFEST),
+    "a manifest that is no text": lambda entry: in_place(entry / contents.MANIFEST, b"\xff\0\n\n \n"),
     "nothing in it": empty,
 }
 
@@ -334,7 +334,7 @@ class TestTampering:
         first = kit.environment("first")
         _, entry = stored(place, first)
         whole = tree(entry)
-        whole.pop(store.MANIFEST)
+        whole.pop(contents.MANIFEST)
         shutil.rmtree(first)
         TAMPERING[what](entry)
         environment = read(kit.environment("second"))
@@ -342,7 +342,7 @@ class TestTampering:
         place.put(environment)
         assert place.get(environment)
         mended = tree(entry)
-        mended.pop(store.MANIFEST)
+        mended.pop(contents.MANIFEST)
         assert mended == whole
         assert os.listdir(place.environments) == [environment.digest]
 

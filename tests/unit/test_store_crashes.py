@@ -30,7 +30,7 @@ def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) 
 @pytest.fixture
 def roots(kit: Kit) -> list[Path]:
     """Return two throw-away environments."""
-    found = [kit.environment(f"build-env-0000000{wheel == 'other'}", wheel) for wheel in ("plain", "other")]
+    found = [kit.environment(f"build-env-{wheel:0<8}", wheel) for wheel in ("plain", "other")]
     for root in found:
         root.chmod(0o700)
     return found

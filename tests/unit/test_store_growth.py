@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim import store, upkeep
+from pyo3_envshim import contents, upkeep
 from pyo3_envshim.environments import Environment
 from pyo3_envshim.store import Store
 from pyo3_envshim.upkeep import DAY, parse_size
@@ -51,7 +51,7 @@ def used(place: Store, environment: Environment, days_ago: float) -> str:
 
 
 def date(place: Store, digest: str, days_ago: float) -> None:
-    for name in (store.MANIFEST, store.USES):
+    for name in (contents.MANIFEST, contents.USES):
         os.utime(Path(place.address(digest), name), (NOW - days_ago * DAY,) * 2)
 
 
@@ -135,15 +135,15 @@ class TestPruning:
         assert left(place) == sorted([three[1], f"{three[1]}-{TOKEN}", f"{three[1]}-11111111", three[2]])
 
     def test_takes_what_has_no_manifest_first(self, place: Store, three: list[str]) -> None:
-        Path(place.address(three[2]), store.MANIFEST).unlink()
-        Path(place.address(three[2]), store.USES).unlink()
+        Path(place.address(three[2]), contents.MANIFEST).unlink()
+        Path(place.address(three[2]), contents.USES).unlink()
         assert upkeep.prune(place, None, now=NOW) == three[2:]
 
     @pytest.mark.parametrize("manifest", [b"", b"\xff", b"a b c", b"a-b-c d e", b"1-1 d e"])
     def test_is_not_stopped_by_a_manifest_that_is_none(
         self, manifest: bytes, place: Store, three: list[str]
     ) -> None:
-        Path(place.address(three[2]), store.MANIFEST).write_bytes(manifest)
+        Path(place.address(three[2]), contents.MANIFEST).write_bytes(manifest)
         assert upkeep.verify(place)[three[2]] is not None
         assert upkeep.prune(place, 0, now=NOW) == three
 
@@ -192,7 +192,7 @@ class TestSweeping:
         self, place: Store, three: list[str]
     ) -> None:
         stale = [
-            Path(place.address(three[0]), f"{store.MANIFEST}.1-ab"),
+            Path(place.address(three[0]), f"{contents.MANIFEST}.1-ab"),
             Path(place.interpreters, "ab.1-ab"),
         ]
         for path in stale:
@@ -230,7 +230,7 @@ class TestTheEntries:
         assert entry.interpreter == a_python
         assert entry.version.startswith("3.")
         assert entry.distributions == ["other 1", "tiny 1"]
-        files = [path for path in Path(entry.path).rglob("*") if not path.name.startswith(store.MANIFEST)]
+        files = [path for path in Path(entry.path).rglob("*") if not path.name.startswith(contents.MANIFEST)]
         assert entry.size == sum(
             path.lstat().st_size for path in files if path.is_symlink() or path.is_file()
         )
@@ -326,7 +326,7 @@ class TestACall:
         fine(bench.run("build"))
         assert len(bench.addresses) == 2
         long_ago = time.time() - 31 * DAY
-        for name in (store.MANIFEST, store.USES):
+        for name in (contents.MANIFEST, contents.USES):
             os.utime(bench.store / "environments" / first / name, (long_ago, long_ago))
         (site_packages(bench.root) / "other.py").write_text("VERSION = 4\n")
         fine(bench.run("build"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import store
+from pyo3_envshim import contents
 from pyo3_envshim.store import Store, StoreError
 
 from .making import ROOT
@@ -138,7 +138,7 @@ class TestWithRealUsers:
     def test_an_entry_of_another_user_is_not_used(self, base: Path) -> None:
         place = Store(str(base / "store"))
         folder(Path(place.address("0" * 32)), OTHER, 0o700)
-        assert store.surface(place.address("0" * 32))[0] == "its owner or mode has changed"
+        assert contents.surface(place.address("0" * 32))[0] == "its owner or mode has changed"
 
 
 class TestWithModes:
@@ -216,4 +216,4 @@ def test_an_entry_that_is_odd_from_outside_is_not_used(what: str, tmp_path: Path
     entry = Path(place.address("0" * 32))
     entry.mkdir(mode=0o700)
     ODD[what](entry)
-    assert store.surface(str(entry))[0] in ("it is not a folder", "its owner or mode has changed")
+    assert contents.surface(str(entry))[0] in ("it is not a folder", "its owner or mode has changed")
