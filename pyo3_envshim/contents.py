@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 
+from pyo3_envshim import layout
 from pyo3_envshim.environments import PLACEHOLDER
 
 TYPE_CHECKING = False
@@ -164,7 +165,7 @@ def surface(path: str, wanted: set[str] | None = None) -> tuple[str | None, dict
     for what, names in (("missing", known.keys() - present), ("added", present - known.keys())):
         if names:
             return f"{what} file {named(min(names))}", {}
-    if not os.access(os.path.join(path, "bin", "python"), os.X_OK):
+    if not os.access(layout.interpreter(path), os.X_OK):
         return "its interpreter is gone", {}
     return None, known
 
