@@ -222,6 +222,14 @@ def test_any_changes_that_can_be_seen_are_noticed(
         assume(check_noticed(root, *changes))
 
 
+def test_a_script_that_is_named_like_those_for_shells_is_noticed(made: Path) -> None:
+    """argcomplete has one."""
+    with copies(made / "uv-uv") as (root,):
+        before = digest(root)
+        script(root / "bin" / "activate-global-python-argcomplete", "#!/bin/sh\n")
+        assert digest(root) != before
+
+
 def test_a_file_is_not_taken_for_a_link_with_the_same_words(made: Path) -> None:
     """Nor a script that names the placeholder for one that names the environment."""
     with copies(made / "uv-uv", made / "uv-uv") as (one, two):
