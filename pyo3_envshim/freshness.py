@@ -6,15 +6,18 @@ two source trees share a build folder, or when sources were replaced by older on
 random path of a throw-away environment hid it: everything that depends on PyO3 was
 compiled anyway. Who takes the random path away has to keep that promise, so:
 
-    The time stamps can be trusted if every local source file either has an mtime later
-    than the end of the last build (cargo will see it), or is the very file that was
-    there when the last build started (the same inode, size, mtime and ctime, and a ctime
-    before that start), in the same workspace root.
+    The time stamps can be trusted if the last build here was of the same workspace root,
+    and every local source file either has an mtime later than the end of the last build
+    (cargo will see it), or is the very file that was there when the last build started
+    (the same inode, size, mtime and ctime, and a ctime before that start). A link must
+    lead where it led, and a folder that a file is gone from must be newer than that end.
 
-Otherwise the address gets a new token. What is known of the last build stands in a stamp
-in the build folder, but for its end: the newest ``invoked.timestamp`` among cargo's
-fingerprints, the very times that cargo compares with (cargo 1.95,
-``core/compiler/fingerprint``).
+Otherwise the address gets a new token: one that no other workspace root will ever have,
+which is why two builds that wait for cargo's lock cannot take each other's code. Sources
+are the files in the packages' folders, and what cargo noted that it read elsewhere. What is
+known of the last build stands in a stamp in the build folder, but for its end: the newest
+``invoked.timestamp`` among cargo's fingerprints, the very times that cargo compares with
+(cargo 1.95, ``core/compiler/fingerprint``).
 
 The stamp lists the files instead of only the time of the start, because a folder that is
 renamed into place changes no ctime below it, and a clock that steps back makes a later
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 STAMP = ".pyo3-envshim"
+LINK = "link"  # the state of a link, whose path says where it leads
 FORMAT = "pyo3-envshim stamp 1"
 # https://bford.info/cachedir
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# made by pyo3-envshim for cargo\n"
@@ -70,14 +74,17 @@ def token_for(build: str, root: str, packages: Iterable[str], skip: Sequence[str
     all local packages; *skip*: the target and build folders: all absolute paths.
     Raises OSError where the guard cannot tell; the call must then be left as it came.
     """
-    sources = local_sources([root, *packages], {*skip, build})
+    folders = [root, *packages]
+    sources = local_sources(folders, {*skip, build}, noted_inputs(build, folders))
     # In this order: what cargo compiles meanwhile can only make the end later.
     end = end_of_last_build(build)
     stamp = read_stamp(os.path.join(build, STAMP))
-    if trustworthy(sources, root, stamp, end):
+    if trustworthy({**gone_sources(stamp, sources), **sources}, root, stamp, end):
         token = stamp.token if stamp else ""
-    else:
-        token = os.urandom(4).hex()
+        # Of two that find the folder new at once, one gets the empty token.
+        if write_stamp(build, root, token, sources, only_as_first=stamp is None):
+            return token
+    token = os.urandom(4).hex()
     write_stamp(build, root, token, sources)
     return token
 
@@ -87,13 +94,14 @@ def trustworthy(sources: dict[str, Source], root: str, stamp: Stamp | None, end:
 
     *stamp* is None where there is none; *end*, in ns, is None where nothing was built.
     """
-    if stamp is None and end is None:
-        return True  # a new folder
-    known = stamp.files if stamp and stamp.root == root else {}
+    if stamp is None or stamp.root != root:
+        return stamp is None and end is None  # a new folder
     for path, source in sources.items():
-        if end is not None and source.mtime > end:
+        same = stamp.files.get(path) == source.state
+        # cargo looks at where a link within a package led, not at the link.
+        if end is not None and source.mtime > end and (same or source.state != LINK):
             continue
-        if known.get(path) != source.state or not stamp or not _before(source.ctime, stamp.start):
+        if not same or not _before(source.ctime, stamp.start):
             return False
     return True
 
@@ -106,11 +114,11 @@ def _before(time: int, start: int) -> bool:
     return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
 
 
-def local_sources(folders: Sequence[str], skip: set[str]) -> dict[str, Source]:
-    """Return the source files below *folders* by path.
+def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] = ()) -> dict[str, Source]:
+    """Return the source files below *folders*, and those of *inputs* that lie elsewhere, by path.
 
     Hidden folders, environments, tagged caches, what setuptools builds, and the folders
-    in *skip* hold none.
+    in *skip* hold none, but for what is among *inputs*.
     Links are followed: what counts is what cargo would read.
     """
     found: dict[str, Source] = {}
@@ -120,6 +128,12 @@ def local_sources(folders: Sequence[str], skip: set[str]) -> dict[str, Source]:
     seen: set[str] = set()
     for folder in folders:
         _collect(folder, own, skipped, seen, found)
+    for path in inputs:
+        if path not in found and not _within(os.path.realpath(path), skipped):
+            if os.path.isdir(path):
+                _collect(path, {*own, os.path.realpath(path)}, skipped, seen, found)
+            else:
+                _add(path, found)
     return found
 
 
@@ -134,21 +148,42 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
     if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
         return
     for entry in listing:
-        if entry.is_dir():
-            if not entry.name.startswith(".") and not _is_product(folder, entry.name):
-                _collect(entry.path, own, skipped, seen, found)
-            continue
-        try:
-            at = entry.stat()
-        except FileNotFoundError:  # a dangling link, or a file that is just being removed
-            continue
-        state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
-        mtime, ctime = at.st_mtime_ns, at.st_ctime_ns
-        if entry.is_symlink():  # pointing it elsewhere changes the link, not the file
-            link = entry.stat(follow_symlinks=False)
-            state += f"-{link.st_ino}-{link.st_ctime_ns}"
-            ctime = max(ctime, link.st_ctime_ns)
-        found[entry.path] = Source(state, mtime, ctime)
+        if entry.is_symlink() and os.path.exists(entry.path):
+            at = entry.stat(follow_symlinks=False)
+            leads_to = os.path.realpath(entry.path)
+            found[f"{entry.path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+        if not entry.is_dir():
+            _add(entry.path, found)
+        elif not entry.name.startswith(".") and not _is_product(folder, entry.name):
+            _collect(entry.path, own, skipped, seen, found)
+
+
+def _add(path: str, found: dict[str, Source]) -> None:
+    try:
+        at = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):  # dangling, or just being removed
+        return
+    state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
+    found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder + os.sep) for folder in folders)
+
+
+def gone_sources(stamp: Stamp | None, sources: dict[str, Source]) -> dict[str, Source]:
+    """Return the files of *stamp* that are gone, each as new as the folder it is gone from.
+
+    A link that is gone is not new: cargo knows what it led to, and looks there.
+    """
+    found = {}
+    for path, state in stamp.files.items() if stamp else ():
+        if path not in sources and (state == LINK or not os.path.lexists(path)):
+            folder = os.path.dirname(path)
+            while not os.path.isdir(folder):
+                folder = os.path.dirname(folder)
+            found[path] = Source("gone", 0 if state == LINK else os.stat(folder).st_mtime_ns, 0)
+    return found
 
 
 def _is_product(folder: str, name: str) -> bool:
@@ -165,7 +200,73 @@ def end_of_last_build(build: str) -> int | None:
     cargo lays them at ``[<target>/]<profile>/.fingerprint/<unit>/invoked.timestamp`` up to
     1.95, and below ``[<target>/]<profile>/build/<package>/<hash>/`` with its new layout.
     """
-    return max(_invoked(build, 7), default=None)
+    times = (entry.stat().st_mtime_ns for entry in _left(build, 7) if entry.name == "invoked.timestamp")
+    return max(times, default=None)
+
+
+def noted_inputs(build: str, folders: Sequence[str]) -> set[str]:
+    """Return the paths that cargo noted as inputs of local packages: in their dep-info, and
+    from their build scripts' ``rerun-if-changed``. *folders*: what the relative ones may be relative to.
+    """
+    relative: set[str] = set()
+    absolute: set[str] = set()
+    scripts = []
+    local = set()
+    for entry in _left(build, 7):
+        unit = os.path.dirname(entry.path)
+        package = os.path.basename(unit).rpartition("-")[0]
+        if not package:  # the new layout
+            package = os.path.basename(os.path.dirname(os.path.dirname(unit)))
+        if entry.name.endswith(".json"):
+            scripts.append((package, entry.path))
+        elif entry.name.startswith("dep-"):
+            with open(entry.path, "rb") as file:
+                noted = _read_dep_info(file.read())
+            own = {path for in_package, path in noted if in_package}
+            absolute |= {path for _, path in noted if os.path.isabs(path)}
+            if own:  # cargo notes no files of packages that are not local
+                local.add(package)
+                relative |= own
+    for package, path in scripts:
+        if package in local:
+            for name in _rerun_if_changed(path):
+                (absolute if os.path.isabs(name) else relative).add(name)
+    return absolute.union(os.path.join(folder, name) for folder in folders for name in relative)
+
+
+def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
+    """Return the files in cargo's dep-info, each with whether its path is relative to the package.
+
+    cargo 1.95, ``fingerprint/dep_info.rs``: little-endian lengths before all strings; from
+    1.85 on after six bytes of which the fifth is 255 and the sixth the version, 1.
+    """
+    marked = data[4:5] == b"\xff"
+    if marked and data[5:6] != b"\1":
+        raise OSError(f"cargo's dep-info has a version that is not known: {data[5:6]!r}")
+    at = 6 if marked else 0
+    found = []
+    count, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+    for _ in range(count):
+        start = at + 5
+        end = start + int.from_bytes(data[at + 1 : start], "little")
+        if end >= len(data):
+            return []  # cut short: cargo will compile the unit
+        found.append((data[at] == 0, os.fsdecode(data[start:end])))
+        at = end
+        if marked:
+            at += 1 + (12 + int.from_bytes(data[end + 9 : end + 13], "little")) * data[end]
+    return found
+
+
+def _rerun_if_changed(path: str) -> list[str]:
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            noted = json.load(file)["local"]
+    except (ValueError, KeyError):  # cut short: cargo will run the script
+        return []
+    return [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
 
 
 # Large folders without fingerprints, by a folder that stands beside them: a profile, a
@@ -174,7 +275,8 @@ def end_of_last_build(build: str) -> int | None:
 _NO_FINGERPRINTS = {".fingerprint": ("deps", "incremental"), "fingerprint": ("out",), "root-output": ("out",)}
 
 
-def _invoked(folder: str, depth: int) -> Iterator[int]:
+def _left(folder: str, depth: int) -> Iterator[os.DirEntry[str]]:
+    """Find what cargo left of its builds that is read here."""
     try:
         with os.scandir(folder) as entries:
             listing = list(entries)
@@ -185,10 +287,19 @@ def _invoked(folder: str, depth: int) -> Iterator[int]:
         name for beside, without in _NO_FINGERPRINTS.items() if beside in names for name in without
     ]
     for entry in listing:
-        if entry.name == "invoked.timestamp":
-            yield entry.stat().st_mtime_ns
+        if entry.name == "invoked.timestamp" or (_is_note(entry.name) and _is_unit(folder)):
+            yield entry
         elif depth and entry.name not in passed_over and entry.is_dir(follow_symlinks=False):
-            yield from _invoked(entry.path, depth - 1)
+            yield from _left(entry.path, depth - 1)
+
+
+def _is_note(name: str) -> bool:
+    return name.startswith("dep-") or (name.startswith("run-build-script-") and name.endswith(".json"))
+
+
+def _is_unit(folder: str) -> bool:
+    parent, name = os.path.split(folder)
+    return name == "fingerprint" or os.path.basename(parent) == ".fingerprint"
 
 
 def read_stamp(path: str) -> Stamp | None:
@@ -207,15 +318,32 @@ def read_stamp(path: str) -> Stamp | None:
     return Stamp(lines[1], lines[2], start, files)
 
 
-def write_stamp(build: str, root: str, token: str, sources: dict[str, Source]) -> None:
-    """Leave a stamp in the folder *build*, at once; its own mtime is the start of the build."""
+def write_stamp(
+    build: str, root: str, token: str, sources: dict[str, Source], only_as_first: bool = False
+) -> bool:
+    """Leave a stamp in the folder *build*, at once; its own mtime is the start of the build.
+
+    False if it is there and ours was to be the first.
+    """
     lines = [FORMAT, root, token]
     lines += [f"{source.state} {path}" for path, source in sources.items()]
     if not os.path.isdir(build):
         os.makedirs(build, exist_ok=True)
         with open(os.path.join(build, "CACHEDIR.TAG"), "w", encoding="ascii") as tag:
             tag.write(CACHE_TAG)  # cargo tags only a folder that it makes itself
-    temporary = os.path.join(build, f"{STAMP}.{os.getpid()}-{os.urandom(4).hex()}")
+    place = os.path.join(build, STAMP)
+    temporary = f"{place}.{os.getpid()}-{os.urandom(4).hex()}"
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.write("\0".join([*lines, "end"]))
-    os.replace(temporary, os.path.join(build, STAMP))
+    if only_as_first:
+        try:
+            os.link(temporary, place)
+            os.unlink(temporary)
+            return True
+        except FileExistsError:
+            os.unlink(temporary)
+            return False
+        except OSError:
+            pass  # no hard links here
+    os.replace(temporary, place)
+    return True

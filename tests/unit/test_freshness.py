@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyo3_envshim import freshness
-from pyo3_envshim.freshness import Source, Stamp, trustworthy
+from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
 
 SECOND = 1_000_000_000
 # A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
@@ -38,11 +38,6 @@ class TestTimeStampsAreTrusted:
 
     def test_for_a_file_that_cargo_sees_to_be_newer(self) -> None:
         assert trusted(Source("other", AFTER, AFTER), stamp(), END)
-
-    def test_for_a_newer_file_whatever_else_is_unknown(self) -> None:
-        """A fresh clone with a restored target folder."""
-        assert trusted(Source("other", AFTER, AFTER), None, END)
-        assert trusted(Source("other", AFTER, AFTER), stamp("/elsewhere"), END)
 
     def test_for_a_file_from_the_future(self) -> None:
         assert trusted(Source("other", AFTER * 100, AFTER), stamp(), END)
@@ -82,6 +77,14 @@ class TestTimeStampsAreDoubted:
 
     def test_where_there_is_no_stamp(self) -> None:
         assert not trusted(Source("any", BEFORE, BEFORE), None, END)
+        assert not trusted(Source("any", AFTER, AFTER), None, END)
+
+    def test_for_a_newer_file_in_another_workspace(self) -> None:
+        """What another root compiles after this look at the folder would be newer still."""
+        assert not trusted(Source("other", AFTER, AFTER), stamp("/elsewhere"), END)
+
+    def test_for_a_newer_link_that_leads_elsewhere(self) -> None:
+        assert not trusted(Source(LINK, AFTER, AFTER), stamp(), END)
 
     def test_where_it_is_not_known_when_the_last_build_ended(self) -> None:
         assert not trusted(Source("other", AFTER, AFTER), stamp(), None)
@@ -116,13 +119,10 @@ def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
 ) -> None:
     """The sentence that the module's docstring puts first, in other words."""
     seen = [end is not None and source.mtime > end for source in sources.values()]
-    kept = [
-        root == "/work" and files.get(path) == source.state and source.ctime < start
-        for path, source in sources.items()
-    ]
-    expected = all(a or b for a, b in zip(seen, kept))
+    kept = [files.get(path) == source.state and source.ctime < start for path, source in sources.items()]
+    expected = root == "/work" and all(a or b for a, b in zip(seen, kept))
     assert trustworthy(sources, "/work", Stamp(root, "", start, files), end) == expected
-    assert trustworthy(sources, "/work", None, end) == (end is None or all(seen))
+    assert trustworthy(sources, "/work", None, end) == (end is None)
 
 
 class Workshop:
@@ -199,7 +199,13 @@ def swap_two_files(workshop: Workshop) -> None:
     workshop.write("src/lib.rs", "fn two() {}")
 
 
+def remove(workshop: Workshop, at: int) -> None:
+    (workshop.root / "Cargo.toml").unlink()
+    workshop.back_date(workshop.root, at)
+
+
 CHANGES: dict[str, Callable[[Workshop], object]] = {
+    "a file was removed, its folder's time kept": lambda workshop: remove(workshop, 900_000_000),
     "a file was replaced by an older one": replace_by_an_older_one,
     "a file was overwritten in place, its time kept": overwrite_in_place_keeping_times,
     "the folder was replaced by another": replace_the_folder,
@@ -245,6 +251,38 @@ class TestATokenChanges:
         token = workshop.settled()
         link.unlink()
         link.symlink_to("../../shared/two.rs")
+        assert workshop.token() != token
+
+    def test_when_a_link_leads_to_a_newer_file(self, workshop: Workshop) -> None:
+        """cargo notes where a link within the package led, and would look there."""
+        for name in ("one.rs", "two.rs"):
+            workshop.write(f"src/{name}", name)
+        link = workshop.root / "src" / "linked.rs"
+        link.symlink_to("one.rs")
+        token = workshop.settled()
+        workshop.back_date(workshop.root / "src" / "two.rs", 4_000_000_001)
+        link.unlink()
+        link.symlink_to("two.rs")
+        assert workshop.token() != token
+
+    def test_when_a_newer_file_takes_the_place_of_a_link(self, workshop: Workshop) -> None:
+        workshop.write("src/one.rs", "one")
+        link = workshop.root / "src" / "linked.rs"
+        link.symlink_to("one.rs")
+        token = workshop.settled()
+        link.unlink()
+        workshop.back_date(workshop.write("src/linked.rs", "two"), 4_000_000_001)
+        workshop.back_date(workshop.root / "src", 4_000_000_001)
+        assert workshop.token() != token
+
+    def test_when_a_link_to_a_folder_leads_to_another_known_one(self, workshop: Workshop) -> None:
+        for name in ("one", "two"):
+            workshop.write(f"{name}/x.rs", name)
+        link = workshop.root / "linked"
+        link.symlink_to("one")
+        token = workshop.settled()
+        link.unlink()
+        link.symlink_to("two")
         assert workshop.token() != token
 
     def test_when_what_a_link_leads_to_changes(self, workshop: Workshop) -> None:
@@ -333,6 +371,16 @@ class TestATokenChanges:
         workshop.write("src/lib.rs", "two")
         assert workshop.token() != token
 
+    def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
+        """Both looked before either left its stamp: only one may get the empty token."""
+        freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
+        written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
+        assert not written
+        found = freshness.read_stamp(str(workshop.build / freshness.STAMP))
+        assert found is not None
+        assert found.root == "/elsewhere"
+        assert len(os.listdir(workshop.build)) == 2
+
     def test_to_one_that_was_never_used(self, workshop: Workshop) -> None:
         workshop.built()
         found: set[str] = set()
@@ -354,7 +402,7 @@ UNSEEN: dict[str, Callable[[Workshop], object]] = {
     "a file that is newer than the last build": lambda workshop: workshop.back_date(
         workshop.write("src/lib.rs", "two"), 4_000_000_001
     ),
-    "a removed file": lambda workshop: (workshop.root / "Cargo.toml").unlink(),
+    "a removed file": lambda workshop: remove(workshop, 4_000_000_001),
 }
 
 

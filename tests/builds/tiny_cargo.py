@@ -1,0 +1,128 @@
+"""Real cargo on crates that compile in no time, through the guard: what the guard's own tests build with.
+
+``standin`` stands in for PyO3: it comes from a directory source, and all it does is
+``rerun-if-env-changed=PYO3_PYTHON``. Builds take the wrapper's own way from the answer of
+``cargo metadata`` to the token; the token then stands in ``PYO3_PYTHON``, as in an address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from .workshop import _ROOT, real_cargo, small_environment
+
+if str(_ROOT) not in sys.path:  # the package of this checkout, installed or not
+    sys.path.insert(0, str(_ROOT))
+
+from pyo3_envshim import cargo, freshness
+
+MANIFEST = """\
+[package]
+name = "{name}"
+version = "0.1.0"
+edition = "2021"
+"""
+WORKSPACE = MANIFEST.format(name="tiny") + '[dependencies]\nstandin = "0.1"\n'
+STANDIN = 'fn main() { println!("cargo:rerun-if-env-changed=PYO3_PYTHON"); }\n'
+LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = "<{}>";\n'
+
+
+class TinyCargo:
+    """A folder for worktrees, and the variables of a build in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.target = folder / "target"
+        standin = folder / "vendor" / "standin"
+        write(standin / "Cargo.toml", MANIFEST.format(name="standin"))
+        write(standin / "build.rs", STANDIN)
+        write(standin / "src" / "lib.rs", "")
+        write(standin / ".cargo-checksum.json", '{"files": {}}')
+        sources = '[source.crates-io]\nreplace-with = "here"\n[source.here]\ndirectory = "vendor"\n'
+        write(folder / ".cargo" / "config.toml", sources)
+        self.environment = {
+            **small_environment(),
+            "CARGO_TARGET_DIR": str(self.target),
+            "CARGO_NET_OFFLINE": "true",
+            "PYO3_PYTHON": "/random/0",
+        }
+        self._builds = 0
+
+    def tree(self, name: str = "tree", mark: str = "one") -> Path:
+        """Write a worktree whose library holds *mark*, older than any build."""
+        tree = self.folder / name
+        write(tree / "Cargo.toml", WORKSPACE)
+        write(tree / "src" / "lib.rs", LIBRARY.format(mark))
+        self.run(["metadata", "--format-version=1"], tree)  # writes Cargo.lock
+        age(tree, 3600)
+        return tree
+
+    def guard(self, tree: Path, *arguments: str) -> str:
+        """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
+        query = cargo.metadata_arguments(["build", *arguments])
+        answer = json.loads(self.run(query, tree))
+        found = cargo.locations(answer, real_cargo(), ["build", *arguments], self._at(tree))
+        return f"/store/environment-{freshness.token_for(*found)}"
+
+    def unguarded(self) -> str:
+        """Return the value of PYO3_PYTHON in an ordinary isolated build: a new one each time."""
+        self._builds += 1
+        return f"/random/{self._builds}"
+
+    def build(self, tree: Path, *arguments: str, python: str | None = None) -> set[str]:
+        """Build through the guard, or with this PYO3_PYTHON; return the packages that were compiled."""
+        output = self.run(
+            ["build", "--message-format=json", "--lib", *arguments],
+            tree,
+            PYO3_PYTHON=self.guard(tree, *arguments) if python is None else python,
+        )
+        return set(compiled(output.splitlines()))
+
+    def run(self, arguments: list[str], tree: Path, **variables: str) -> str:
+        """Run cargo in a tree; return what it printed."""
+        environment = {**self._at(tree), **variables}
+        done = subprocess.run(
+            [real_cargo(), *arguments], cwd=tree, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def mark(self, profile: str = "debug") -> str:
+        """Return what the last library holds."""
+        content = (self.target / profile / "libtiny.rlib").read_bytes()
+        return content[content.rindex(b"<") + 1 : content.rindex(b">")].decode()
+
+    def _at(self, tree: Path) -> dict[str, str]:
+        return {**self.environment, "PWD": str(tree)}
+
+
+def compiled(lines: Iterable[str]) -> list[str]:
+    """Return the packages that cargo compiled, from its JSON messages."""
+    messages = (json.loads(line) for line in lines if line.startswith("{"))
+    return [
+        message["target"]["name"]
+        for message in messages
+        if message["reason"] == "compiler-artifact" and not message["fresh"]
+    ]
+
+
+def write(path: Path, text: str, seconds: float = 0) -> Path:
+    """Write a file whose mtime lies in the past."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if seconds:
+        age(path, seconds)
+    return path
+
+
+def age(path: Path, seconds: float) -> None:
+    """Move the mtime of a file, or of all below a folder, into the past."""
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if not each.is_symlink() or each.exists():
+            moment = each.stat().st_mtime - seconds
+            os.utime(each, (moment, moment))
