@@ -190,7 +190,7 @@ def address_of(
         raise
     answer = query.answer()
     build, workspace, packages, skip = locations(answer, cargo, arguments, environ)
-    token = freshness.token_for(build, workspace, packages, skip)
+    token = freshness.token_for(build, workspace, packages, [*skip, place.root])
     if token:
         place.alias(found.digest, token)
     place.keep()
