@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .workshop import _ROOT, real_cargo, small_environment
@@ -29,7 +29,7 @@ edition = "2021"
 """
 WORKSPACE = MANIFEST.format(name="tiny") + '[dependencies]\nstandin = "0.1"\n'
 STANDIN = 'fn main() { println!("cargo:rerun-if-env-changed=PYO3_PYTHON"); }\n'
-LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = "<{}>";\n'
+LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = concat!("{{{{", {}, "}}}}");\n'
 
 
 class TinyCargo:
@@ -53,13 +53,28 @@ class TinyCargo:
         }
         self._builds = 0
 
-    def tree(self, name: str = "tree", mark: str = "one") -> Path:
-        """Write a worktree whose library holds *mark*, older than any build."""
+    def tree(
+        self,
+        name: str = "tree",
+        mark: str = '"one"',
+        also: str = "",
+        files: Mapping[str, str] | None = None,
+        *,
+        age: float = 3600,
+    ) -> Path:
+        """Write a worktree, *age* seconds old, whose library holds *mark* (an expression).
+
+        *also*: more of its manifest; *files*: more files.
+        """
         tree = self.folder / name
-        write(tree / "Cargo.toml", WORKSPACE)
-        write(tree / "src" / "lib.rs", LIBRARY.format(mark))
+        for path, text in {
+            "Cargo.toml": WORKSPACE + also,
+            "src/lib.rs": LIBRARY.format(mark),
+            **(files or {}),
+        }.items():
+            write(tree / path, text)
         self.run(["metadata", "--format-version=1"], tree)  # writes Cargo.lock
-        age(tree, 3600)
+        set_back(tree, age)
         return tree
 
     def guard(self, tree: Path, *arguments: str) -> str:
@@ -95,7 +110,7 @@ class TinyCargo:
     def mark(self, profile: str = "debug") -> str:
         """Return what the last library holds."""
         content = (self.target / profile / "libtiny.rlib").read_bytes()
-        return content[content.rindex(b"<") + 1 : content.rindex(b">")].decode()
+        return content.partition(b"{{")[2].partition(b"}}")[0].decode()
 
     def _at(self, tree: Path) -> dict[str, str]:
         return {**self.environment, "PWD": str(tree)}
@@ -116,11 +131,11 @@ def write(path: Path, text: str, seconds: float = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     if seconds:
-        age(path, seconds)
+        set_back(path, seconds)
     return path
 
 
-def age(path: Path, seconds: float) -> None:
+def set_back(path: Path, seconds: float) -> None:
     """Move the mtime of a file, or of all below a folder, into the past."""
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
         if not each.is_symlink() or each.exists():

@@ -1,0 +1,323 @@
+"""A model of cargo's freshness rule, and of a file system, for histories that no real one can play.
+
+The rule is that of cargo 1.95 (``core/compiler/fingerprint``): a unit is dirty if it was never
+built, if the value of a variable it registered differs, if a unit it depends on is dirty or has
+newer output, or if one of the inputs it noted is gone or has an mtime later than the unit's own
+``invoked.timestamp``. An input within the package is noted relative to it, and where a link led.
+
+A worktree is a package of three inputs: ``lib``; what the link ``data`` leads to (``x`` or ``y``);
+and the names in the folder ``parts``, which the build script watches. The units are ``standin``
+(PyO3: registers PYO3_PYTHON), ``script`` and ``tiny``, which depend on it.
+`tests/builds/test_guard_histories.py` holds the model against the real cargo.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+from typing import Any
+
+from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
+
+TICK = 4_000_000  # ns: what the kernel's file times count
+SECOND = 1_000_000_000
+PARTS = ("parts/p", "parts/q")
+FILES = ("lib", "x", "y", *PARTS)
+ALL = (*FILES, "data", "parts")
+Content = tuple[object, ...]
+Step = tuple[Any, ...]
+
+AGES = [0, 0, TICK, SECOND, 100 * SECOND, 100 * SECOND, -100 * SECOND]  # the last: in the future
+PASSES = [0, TICK, SECOND // 10, 3 * SECOND, 3 * SECOND, 1000 * SECOND, -50 * SECOND]
+
+
+def steps(random: Random, count: int) -> Iterator[Step]:
+    """Make up a history: names of what happens, with arguments."""
+    names = "build guard cargo random stable write replace touch remove link check_out swap pass_time target"
+    weights = [6, 2, 3, 1, 1, 3, 2, 1, 2, 3, 3, 1, 4, 1]
+    for name in random.choices(names.split(), weights, k=random.randint(1, count)):
+        tree = random.choice("aab")
+        if name in ("build", "guard", "random", "stable"):
+            yield name, tree, random.choice(["debug", "debug", "debug", "release"])
+        elif name in ("write", "replace"):
+            yield name, tree, random.choice(FILES), str(random.random()), random.choice(AGES)
+        elif name == "check_out":
+            yield name, tree, str(random.random()), random.choice(AGES)
+        elif name == "touch":
+            yield name, tree, random.choice(FILES)
+        elif name == "remove":
+            yield name, tree, random.random() < 0.5
+        elif name == "link":
+            yield name, tree, random.choice("xy")
+        elif name == "swap":
+            yield name, "a", "b"
+        elif name == "pass_time":
+            yield name, random.choice(PASSES)
+        elif name == "cargo":
+            yield name, random.randrange(3)
+        else:
+            more: list[Step] = [
+                ("clean", random.random() < 0.5),
+                ("stamp_at", random.choice([1, 990])),
+                ("save",),
+                ("restore", random.random() < 0.5),
+            ]
+            yield random.choice(more)
+
+
+class File:
+    """A file, a link (whose content is where it leads) or a folder: contents are all of one size."""
+
+    def __init__(self, content: object, inode: int, time: int) -> None:
+        self.content = content
+        self.inode = inode
+        self.mtime = self.ctime = time
+
+
+class Unit:
+    """What cargo left of a unit's last build."""
+
+    def __init__(self, python: str, time: int, inputs: list[str], content: Content) -> None:
+        self.python = python
+        self.time = time
+        self.inputs = inputs
+        self.content = content
+
+
+class Model:
+    """Worktrees that share one target folder."""
+
+    def __init__(self, grain: int = TICK, target_grain: int = TICK) -> None:
+        self.now = 1000 * SECOND
+        self.grain = grain
+        self.target_grain = target_grain
+        self.units: dict[tuple[str, str], Unit] = {}
+        self.stamp: Stamp | None = None
+        self.inodes = self.tokens = 0
+        self.trees: dict[str, dict[str, File]] = {}
+        for tree in "ab":
+            self.check_out(tree, tree, 0)
+
+    def time(self, grain: int) -> int:
+        return self.now // grain * grain
+
+    def new(self, content: object) -> File:
+        self.inodes += 1
+        return File(content, self.inodes, self.time(self.grain))
+
+    # What happens to sources
+
+    def pass_time(self, nanoseconds: int) -> None:
+        """Or step the clock back."""
+        self.now += nanoseconds
+
+    def write(self, tree: str, name: str, content: str, age: int = 0) -> None:
+        """Write a file in place, or anew; and set its mtime back as ``cp -p`` does."""
+        if name not in self.trees[tree]:
+            self.trees[tree][name] = self.new(content)
+            self.touch_parts(tree, name)
+        file = self.trees[tree][name]
+        file.content = content
+        file.mtime = (self.now - age) // self.grain * self.grain
+        file.ctime = self.time(self.grain)
+
+    def replace(self, tree: str, name: str, content: str, age: int = 0) -> None:
+        """Write a file beside, set its time, and rename it into place, as ``rsync -t`` does."""
+        self.trees[tree].pop(name, None)
+        self.write(tree, name, content, age)
+        self.touch_parts(tree, name)
+
+    def touch(self, tree: str, name: str) -> None:
+        if name in self.trees[tree]:
+            self.trees[tree][name].mtime = self.trees[tree][name].ctime = self.time(self.grain)
+
+    def remove(self, tree: str, keep_time: bool) -> None:
+        """Remove a part; the folder's time may be set back afterwards."""
+        if self.trees[tree].pop("parts/q", None):
+            before = self.trees[tree]["parts"].mtime
+            self.touch(tree, "parts")
+            if keep_time:
+                self.trees[tree]["parts"].mtime = before
+
+    def touch_parts(self, tree: str, name: str) -> None:
+        if name in PARTS:
+            self.touch(tree, "parts")
+
+    def link(self, tree: str, name: str) -> None:
+        """Point the link elsewhere: a new link."""
+        self.trees[tree]["data"] = self.new(name)
+
+    def check_out(self, tree: str, mark: str, age: int) -> None:
+        """Make a worktree anew: with the times of now, or as a source archive has them."""
+        self.trees[tree] = {name: self.new("x" if name == "data" else f"{mark} {name}") for name in ALL}
+        for file in self.trees[tree].values():
+            file.mtime = (self.now - age) // self.grain * self.grain
+
+    def swap(self, one: str, other: str) -> None:
+        """Let two worktrees change places, by renaming folders: no file's times change."""
+        self.trees[one], self.trees[other] = self.trees[other], self.trees[one]
+
+    # What happens to the target folder
+
+    def clean(self, stamp: bool) -> None:
+        """Remove cargo's part of the target folder, or all of it."""
+        self.units = {}
+        if stamp:
+            self.stamp = None
+
+    def stamp_at(self, seconds: int) -> None:
+        """Set the stamp's time."""
+        if self.stamp:
+            self.stamp.start = seconds * SECOND
+
+    def saved(self) -> object:
+        return copy.deepcopy((self.units, self.stamp))
+
+    def restore(self, saved: object, new_times: bool) -> None:
+        """Put a saved target folder in place of what is there, with its times or with new ones."""
+        assert isinstance(saved, tuple)
+        self.units, self.stamp = copy.deepcopy(saved)
+        if new_times:
+            for unit in self.units.values():
+                unit.time = self.time(self.target_grain)
+            self.stamp_at(self.now // SECOND)
+
+    # Builds
+
+    def truth(self, tree: str) -> Content:
+        """Return what a compiler would read now."""
+        files = self.trees[tree]
+        data = files.get(str(files["data"].content))
+        parts = tuple(name for name in PARTS if name in files)
+        return files["lib"].content, data and data.content, parts
+
+    def sources(self, tree: str) -> dict[str, Source]:
+        """Do what `freshness.local_sources` does."""
+        found = {}
+        for name, file in self.trees[tree].items():
+            if name == "data":
+                found[f"{tree}/{name} -> {file.content}"] = Source(LINK, file.mtime, file.ctime)
+            elif name != "parts":
+                state = f"{file.inode}-{file.mtime}-{file.ctime}"
+                found[f"{tree}/{name}"] = Source(state, file.mtime, file.ctime)
+        return found
+
+    def gone(self, tree: str, sources: dict[str, Source]) -> dict[str, Source]:
+        """Do what `freshness.gone_sources` does."""
+        return {
+            path: Source("gone", 0 if state == LINK else self.trees[tree]["parts"].mtime, 0)
+            for path, state in (self.stamp.files if self.stamp else {}).items()
+            if path.startswith(f"{tree}/") and path not in sources
+        }
+
+    def guard(self, tree: str, trusts: Callable[..., bool] = trustworthy) -> str:
+        """Do what `freshness.token_for` does; return PYO3_PYTHON."""
+        sources = self.sources(tree)
+        end = max((unit.time for unit in self.units.values()), default=None)
+        judged = {**self.gone(tree, sources), **sources}
+        if trusts(judged, tree, self.stamp, end):
+            token = self.stamp.token if self.stamp else ""
+        else:
+            self.tokens += 1
+            token = f"{self.tokens:x}"
+        files = {path: source.state for path, source in sources.items()}
+        self.stamp = Stamp(tree, token, self.time(self.target_grain), files)
+        return f"/address-{token}"
+
+    def random(self) -> str:
+        """Return the PYO3_PYTHON of an isolated build without the shim."""
+        self.tokens += 1
+        return f"/random/{self.tokens}"
+
+    def cargo(self, tree: str, python: str, profile: str = "debug") -> set[str]:
+        """Build; return the units that were compiled or run."""
+        files = self.trees[tree]
+        plan = {
+            "standin": [],
+            "script": ["parts", *(name for name in PARTS if name in files)],
+            "tiny": ["lib", str(files["data"].content)],
+        }
+        dirty: set[str] = set()
+        for name, inputs in plan.items():
+            unit = self.units.get((profile, name))
+            if dirty or unit is None or unit.python != python or self.is_dirty(unit, files):
+                dirty.add(name)
+                time = self.time(self.target_grain)
+                self.units[profile, name] = Unit(python, time, inputs, self.truth(tree))
+        return dirty
+
+    def is_dirty(self, unit: Unit, files: dict[str, File]) -> bool:
+        if "parts" in unit.inputs:  # a folder is as new as the newest in it
+            return any(file.mtime > unit.time for name, file in files.items() if name.startswith("parts"))
+        return any(name not in files or files[name].mtime > unit.time for name in unit.inputs)
+
+    def built(self, profile: str = "debug") -> Content:
+        """Return what is in the artefact."""
+        lib, data, _ = self.units[profile, "tiny"].content
+        return lib, data, self.units[profile, "script"].content[2]
+
+
+def sets_back(name: str, arguments: list[object]) -> bool:
+    """Tell whether a step may leave older times, or a link, where cargo is about to look."""
+    return name in ("swap", "link") or (arguments[-1] not in (0, False) and name != "touch")
+
+
+class History:
+    """Plays steps on a model, and checks each artefact that is built through the guard."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.saved = self.model.saved()
+        self.waiting: list[tuple[str, str, str, list[Content]]] = []
+
+    def play(self, steps: Iterable[Step]) -> None:
+        for name, *arguments in steps:
+            if name in ("clean", "save", "restore"):
+                if not self.waiting:  # who takes a folder away below a build is on his own
+                    getattr(self, name)(*arguments)
+            elif name in ("build", "guard", "cargo", "random", "stable"):
+                getattr(self, name)(*arguments)
+            elif not (sets_back(name, arguments) and self.waits_for(arguments)):
+                getattr(self.model, name)(*arguments)
+            for tree, _, _, said in self.waiting:
+                said.append(self.model.truth(tree))
+
+    def waits_for(self, arguments: list[object]) -> bool:
+        return any(tree in arguments for tree, *_ in self.waiting)
+
+    def clean(self, stamp: bool) -> None:
+        self.model.clean(stamp)
+
+    def save(self) -> None:
+        self.saved = self.model.saved()
+
+    def restore(self, new_times: bool) -> None:
+        self.model.restore(self.saved, new_times)
+
+    def guard(self, tree: str, profile: str) -> None:
+        """Start a build that waits for cargo's lock."""
+        said = self.model.truth(tree)
+        self.waiting.append((tree, profile, self.model.guard(tree), [said]))
+        self.model.pass_time(10 * TICK)  # starting cargo takes more
+
+    def cargo(self, which: int = 0) -> None:
+        """Let one that waits have the lock."""
+        if self.waiting:
+            tree, profile, python, said = self.waiting.pop(which % len(self.waiting))
+            self.model.cargo(tree, python, profile)
+            self.model.pass_time(10 * TICK)
+            assert self.model.built(profile) in [*said, self.model.truth(tree)]
+
+    def build(self, tree: str, profile: str) -> None:
+        self.guard(tree, profile)
+        self.cargo(-1)
+
+    def random(self, tree: str, profile: str) -> None:
+        """Build without the shim: never stale."""
+        self.model.cargo(tree, self.model.random(), profile)
+        assert self.model.built(profile) == self.model.truth(tree)
+
+    def stable(self, tree: str, profile: str) -> None:
+        """Build outside of isolation: stale if cargo is misled, in both worlds."""
+        self.model.cargo(tree, "/home/me/.venv/bin/python", profile)
