@@ -148,7 +148,9 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
     if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
         return
     for entry in listing:
-        if entry.is_symlink() and os.path.exists(entry.path):
+        if entry.is_symlink():
+            if not os.path.exists(entry.path):  # cargo sees nothing there
+                continue
             at = entry.stat(follow_symlinks=False)
             leads_to = os.path.realpath(entry.path)
             found[f"{entry.path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
@@ -161,7 +163,7 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
 def _add(path: str, found: dict[str, Source]) -> None:
     try:
         at = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):  # dangling, or just being removed
+    except (FileNotFoundError, NotADirectoryError):  # gone, or just being removed
         return
     state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
     found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
@@ -238,10 +240,10 @@ def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
     """Return the files in cargo's dep-info, each with whether its path is relative to the package.
 
     cargo 1.95, ``fingerprint/dep_info.rs``: little-endian lengths before all strings; from
-    1.85 on after six bytes of which the fifth is 255 and the sixth the version, 1.
+    1.84 on after six bytes of which the fifth is 255 and the sixth the version, 1.
     """
     marked = data[4:5] == b"\xff"
-    if marked and data[5:6] != b"\1":
+    if marked and data[5:6] not in (b"\1", b""):
         raise OSError(f"cargo's dep-info has a version that is not known: {data[5:6]!r}")
     at = 6 if marked else 0
     found = []

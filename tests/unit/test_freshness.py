@@ -398,6 +398,7 @@ UNSEEN: dict[str, Callable[[Workshop], object]] = {
     "a tagged cache": lambda workshop: workshop.write("cache/x.rs"),
     "the target folder": lambda workshop: workshop.write("target/debug/build/x/out/x.rs"),
     "byte code": lambda workshop: workshop.write(".mypy_cache/x.json"),
+    "a link to itself": lambda workshop: (workshop.root / "circle").symlink_to("circle"),
     "a dangling link": lambda workshop: (workshop.root / "dangling").symlink_to("nothing"),
     "a file that is newer than the last build": lambda workshop: workshop.back_date(
         workshop.write("src/lib.rs", "two"), 4_000_000_001
@@ -443,6 +444,45 @@ def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Wo
     workshop.build.write_text("a file")
     with pytest.raises(OSError, match="target"):
         workshop.token()
+
+
+def dep_info(*paths: str, version: int = 1) -> bytes:
+    """Return what cargo 1.95 leaves of a unit that read these files of its package."""
+    entries = b"".join(b"\0" + len(path).to_bytes(4, "little") + path.encode() + b"\0" for path in paths)
+    count = len(paths).to_bytes(4, "little")
+    return b"\1\0\0\0\xff" + bytes([version]) + count + entries + bytes(4)
+
+
+class TestWhatCargoNotedAsInputs:
+    def noted(self, workshop: Workshop, content: bytes) -> set[str]:
+        workshop.built()
+        (unit,) = workshop.build.glob("debug/.fingerprint/*")
+        (unit / "dep-lib-tiny").write_bytes(content)
+        return freshness.noted_inputs(str(workshop.build), [str(workshop.root)])
+
+    def test_is_read(self, workshop: Workshop) -> None:
+        expected = {f"{workshop.root}/src/lib.rs", "/elsewhere/x.rs"}
+        assert self.noted(workshop, dep_info("src/lib.rs", "/elsewhere/x.rs")) == expected
+
+    def test_is_read_as_cargo_left_it_up_to_1_83(self, workshop: Workshop) -> None:
+        content = b"\1\0\0\0\0\x0a\0\0\0src/lib.rs\0\0\0\0"
+        assert self.noted(workshop, content) == {f"{workshop.root}/src/lib.rs"}
+
+    @pytest.mark.parametrize("size", [0, 5, 6, 9, 10, 20, 30])
+    def test_is_nothing_where_it_is_cut_short(self, size: int, workshop: Workshop) -> None:
+        """cargo compiles such a unit."""
+        assert self.noted(workshop, dep_info("src/lib.rs", "src/other.rs")[:size]) == set()
+
+    def test_is_not_guessed_where_a_newer_cargo_left_it(self, workshop: Workshop) -> None:
+        with pytest.raises(OSError, match="version"):
+            self.noted(workshop, dep_info("src/lib.rs", version=2))
+
+    def test_is_watched_in_a_hidden_folder(self, workshop: Workshop) -> None:
+        workshop.write(".hidden/x.rs", "one")
+        self.noted(workshop, dep_info("src/lib.rs", ".hidden/x.rs"))
+        token = workshop.settled()
+        workshop.write(".hidden/x.rs", "two")
+        assert workshop.token() != token
 
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
