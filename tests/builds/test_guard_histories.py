@@ -6,10 +6,12 @@ them. All mtimes here, cargo's own too, are those of the model's clock, which ma
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -36,8 +38,8 @@ _MARK = '"{}|", include_str!("data"), "|", env!("PARTS")'
 class OnDisk(Model):
     """A model whose steps happen on disk too, and whose builds are cargo's."""
 
-    def __init__(self, folder: Path) -> None:
-        self.cargo_there = TinyCargo(folder)
+    def __init__(self, folder: Path, target: Path | None = None) -> None:
+        self.cargo_there = TinyCargo(folder, target)
         self.begin = (folder.stat().st_mtime_ns // SECOND) * SECOND + _DAY
         self.shown: dict[str, dict[str, tuple[int, object]]] = {"a": {}, "b": {}}
         super().__init__()
@@ -143,11 +145,37 @@ def set_time(path: Path, time: int) -> None:
         os.utime(path, ns=(time, time), follow_symlinks=False)
 
 
+@pytest.fixture
+def other_file_system() -> Iterator[Path]:
+    """Return a folder in memory, where there is such a thing."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_no_history_is_stale(tmp_path: Path, seed: int) -> None:
+def test_no_history_is_stale(tmp_path: Path, other_file_system: Path, seed: int) -> None:
     random = Random(seed)
-    history = History(OnDisk(tmp_path))
+    history = History(OnDisk(tmp_path, other_file_system / "target" if seed % 2 else None))
     history.play(steps(random, 30))
+
+
+def test_cargo_looks_at_the_sources_when_it_has_its_lock(tmp_path: Path) -> None:
+    """So a build that waits is one whose cargo starts later, as the next test has it."""
+    there = TinyCargo(tmp_path)
+    tree = there.tree()
+    there.build(tree)
+    python = there.guard(tree)
+    with open(there.target / "debug" / ".cargo-lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = there.start(["build"], tree, PYO3_PYTHON=python)
+        assert waiting.stderr is not None
+        for line in waiting.stderr:
+            if "build directory" in line or "artifact directory" in line:
+                break
+        write(tree / "src" / "lib.rs", LIBRARY.format('"two"'))
+    waiting.communicate()
+    assert waiting.returncode == 0
+    assert there.mark() == "two"
 
 
 _EVENTS = ("guard a", "cargo a", "guard b", "cargo b")

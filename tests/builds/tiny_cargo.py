@@ -35,9 +35,9 @@ LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = concat!("{{{{", {}, "}}}
 class TinyCargo:
     """A folder for worktrees, and the variables of a build in them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, target: Path | None = None) -> None:
         self.folder = folder
-        self.target = folder / "target"
+        self.target = target or folder / "target"
         standin = folder / "vendor" / "standin"
         write(standin / "Cargo.toml", MANIFEST.format(name="standin"))
         write(standin / "build.rs", STANDIN)
@@ -100,12 +100,18 @@ class TinyCargo:
 
     def run(self, arguments: list[str], tree: Path, **variables: str) -> str:
         """Run cargo in a tree; return what it printed."""
+        process = self.start(arguments, tree, **variables)
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return output
+
+    def start(self, arguments: list[str], tree: Path, **variables: str) -> subprocess.Popen[str]:
+        """Start cargo in a tree."""
         environment = {**self._at(tree), **variables}
-        done = subprocess.run(
-            [real_cargo(), *arguments], cwd=tree, env=environment, capture_output=True, text=True, check=False
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [real_cargo(), *arguments], cwd=tree, env=environment, stdout=pipe, stderr=pipe, text=True
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def mark(self, profile: str = "debug") -> str:
         """Return what the last library holds."""
