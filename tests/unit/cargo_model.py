@@ -88,6 +88,8 @@ class Unit:
 class Model:
     """Worktrees that share one target folder."""
 
+    linked = True  # False: nobody looks at the link, which no two worktrees have in common
+
     def __init__(self, grain: int = TICK, target_grain: int = TICK) -> None:
         self.now = 1000 * SECOND
         self.grain = grain
@@ -197,6 +199,8 @@ class Model:
         found = {}
         for name, file in self.trees[tree].items():
             if name == "data":
+                if not self.linked:
+                    continue
                 found[f"{tree}/{name} -> {file.content}"] = Source(LINK, file.mtime, file.ctime)
             elif name != "parts":
                 state = f"{file.inode}-{file.mtime}-{file.ctime}"

@@ -57,4 +57,6 @@ def play_order(history: History, order: Iterable[str], age: int) -> None:
 @pytest.mark.parametrize("age", [0, 100 * SECOND], ids=["new", "old"])
 def test_two_worktrees_that_wait_for_cargos_lock_keep_their_own_code(age: int) -> None:
     for order in ORDERS:
-        play_order(History(Model()), order, age)
+        model = Model()
+        model.linked = False
+        play_order(History(model), order, age)
