@@ -181,11 +181,19 @@ def gone_sources(stamp: Stamp | None, sources: dict[str, Source]) -> dict[str, S
     found = {}
     for path, state in stamp.files.items() if stamp else ():
         if path not in sources and (state == LINK or not os.path.lexists(path)):
-            folder = os.path.dirname(path)
-            while not os.path.isdir(folder):
-                folder = os.path.dirname(folder)
-            found[path] = Source("gone", 0 if state == LINK else os.stat(folder).st_mtime_ns, 0)
+            found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
     return found
+
+
+def _mtime_above(path: str) -> int:
+    """Return the mtime of the nearest folder above *path* that is there; 0 if there is none."""
+    folder = os.path.dirname(path)
+    while folder not in (path, ""):
+        try:
+            return os.stat(folder).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            path, folder = folder, os.path.dirname(folder)
+    return 0
 
 
 def _is_product(folder: str, name: str) -> bool:

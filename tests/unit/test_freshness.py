@@ -363,6 +363,14 @@ class TestATokenChanges:
         os.utime(path, (3_000_000_000, 3_000_000_000))
         assert workshop.token() not in (token, "")
 
+    @pytest.mark.parametrize("line", ["", "junk", "1-2 ", "1-2 relative", "link ", "1-2 //gone/x"])
+    def test_when_the_stamp_holds_what_was_never_there(self, line: str, workshop: Workshop) -> None:
+        token = workshop.settled()
+        path = workshop.build / freshness.STAMP
+        path.write_text(path.read_text().replace("\0end", f"\0{line}\0end"))
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.token() != token
+
     def test_when_a_stamp_from_the_future_hides_nothing(self, workshop: Workshop) -> None:
         token = workshop.settled()
         os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
