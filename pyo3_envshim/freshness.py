@@ -129,11 +129,15 @@ def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] 
     for folder in folders:
         _collect(folder, own, skipped, seen, found)
     for path in inputs:
-        if path not in found and not _within(os.path.realpath(path), skipped):
-            if os.path.isdir(path):
-                _collect(path, {*own, os.path.realpath(path)}, skipped, seen, found)
-            else:
-                _add(path, found)
+        if path in found or not os.path.exists(path):
+            continue
+        real = os.path.realpath(path)
+        if _within(real, skipped):
+            continue
+        if os.path.isdir(path):
+            _collect(path, {*own, real}, skipped, seen, found)
+        else:
+            _add(path, found)
     return found
 
 
