@@ -224,6 +224,22 @@ class TestATokenChanges:
         CHANGES[what](workshop)
         assert workshop.token() not in (token, "")
 
+    def test_when_a_folder_of_equal_times_takes_the_place_of_another(self, workshop: Workshop) -> None:
+        """Copied with their times in one tick of the clock: only the files' numbers differ."""
+        one = workshop.root / "src" / "lib.rs"
+        two = workshop.write("../other/lib.rs", "fn two() {}")
+        for _ in range(1000):
+            workshop.back_date(one)
+            workshop.back_date(two)
+            if one.stat().st_ctime_ns == two.stat().st_ctime_ns:
+                break
+        else:
+            pytest.skip("this file system has no two equal times")
+        token = workshop.settled()
+        one.parent.rename(workshop.root.parent / "away")
+        two.parent.rename(one.parent)
+        assert workshop.token() != token
+
     def test_when_another_workspace_uses_the_build_folder(self, workshop: Workshop, tmp_path: Path) -> None:
         token = workshop.settled()
         other = Workshop(tmp_path / "second")
