@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -404,6 +405,32 @@ class TestATokenChanges:
         assert found is not None
         assert found.root == "/elsewhere"
         assert len(os.listdir(workshop.build)) == 2
+
+    def test_for_the_slower_of_two_first_builds(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def meanwhile(*_: object) -> bool:
+            freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
+            return True
+
+        monkeypatch.setattr(freshness, "trustworthy", meanwhile)
+        assert workshop.token() != ""
+
+    def test_when_cargo_compiles_while_the_sources_are_listed(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The end is read last: what was newer a moment ago may not be now."""
+        token = workshop.settled()
+        workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
+        listed = freshness.local_sources
+
+        def meanwhile(*arguments: Any) -> dict[str, Source]:
+            found = listed(*arguments)
+            workshop.built(4_000_000_002)
+            return found
+
+        monkeypatch.setattr(freshness, "local_sources", meanwhile)
+        assert workshop.token() != token
 
     def test_to_one_that_was_never_used(self, workshop: Workshop) -> None:
         workshop.built()
