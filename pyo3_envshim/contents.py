@@ -95,6 +95,22 @@ def _link_or_copy(source: str, target: str, executable: bool) -> None:
     os.chmod(target, mode)
 
 
+def copy_by_links(source: str, target: str) -> None:
+    """Make the folder *target*, if it is not there, of the same files as *source*. Raises OSError."""
+    import shutil
+
+    if os.path.isdir(target):
+        return
+    new = f"{target}.{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        shutil.copytree(source, new, symlinks=True, copy_function=os.link)
+        os.rename(new, target)
+    except OSError:
+        remove(new)
+        if not os.path.isdir(target):  # or another process was first
+            raise
+
+
 def _create(path: str, content: bytes, executable: bool = False) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755 if executable else 0o644)
     with open(descriptor, "wb") as file:

@@ -14,9 +14,10 @@ environment's file is ever written to: what is rewritten is a copy.
 
 Who uses or writes an entry holds it: a shared lock (flock) on its folder, which the kernel
 frees when the last process that inherited it ends, however it ends. What nobody holds may
-be pruned (`upkeep`); to take it away needs the exclusive lock. Where a file system has no
-such locks, nothing is pruned. A lock on a folder is one of this machine's: a store that
-machines share (NFS) is pruned without regard to what the others build just now.
+be pruned (`upkeep`); to take it away needs the exclusive lock. Where there are no such
+locks (some file systems, and Windows), nothing is pruned. A lock on a folder is one of this
+machine's: a store that machines share (NFS) is pruned without regard to what the others
+build just now.
 
 What has changed in an entry is noticed before each use, but not: byte code that was put
 into a ``__pycache__``, added empty folders, what changes while cargo runs, and whatever
@@ -29,7 +30,7 @@ import errno
 import os
 import sys
 
-from pyo3_envshim import contents, trust
+from pyo3_envshim import contents, layout, trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,12 +228,16 @@ class Store:
 
     def alias(self, digest: str, token: str) -> None:
         """Give an entry that is held a second name with *token*. Raises OSError."""
+        path = self.address(digest, token)
         # Or the name might just be swept, as one that an entry pruned earlier has left.
         with Lock(self.environments, exclusive=False, wait=True, without=True):
+            if layout.WINDOWS:  # where a symbolic link takes a privilege
+                contents.copy_by_links(self.address(digest), path)
+                return
             try:
-                os.symlink(digest, self.address(digest, token))
+                os.symlink(digest, path)
             except FileExistsError:
-                if os.readlink(self.address(digest, token)) != digest:
+                if os.readlink(path) != digest:
                     raise
 
     def hash_file(self, path: str) -> str:

@@ -17,7 +17,7 @@ import distlib  # type: ignore[import-untyped]
 import pytest
 from distlib.scripts import ScriptMaker  # type: ignore[import-untyped]
 
-from pyo3_envshim import _startup, cargo, environments, interpreters, layout
+from pyo3_envshim import _startup, cargo, environments, interpreters, layout, store
 from pyo3_envshim.environments import PLACEHOLDER, normal_launcher
 
 from .making import ROOT, script
@@ -254,3 +254,25 @@ def test_a_record_of_windows_names_its_scripts_like_another() -> None:
 def test_the_flavours_know_their_own_separators() -> None:
     assert layout.paths(True) is ntpath
     assert layout.paths(False) is os.path
+
+
+class TestASecondNameOnWindows:
+    @pytest.fixture
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> store.Store:
+        found = store.Store(str(tmp_path / "cache"))
+        script(Path(found.address("0123"), "Scripts", "python.exe"), "MZ")
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        return found
+
+    def test_is_a_folder_of_the_same_files(self, place: store.Store) -> None:
+        for _ in range(2):
+            place.alias("0123", "abcd")
+        one, other = (Path(place.address("0123", t), "Scripts", "python.exe") for t in ("", "abcd"))
+        assert one.samefile(other)
+        assert not os.path.islink(place.address("0123", "abcd"))
+        assert sorted(os.listdir(place.environments)) == ["0123", "0123-abcd"]
+
+    def test_of_what_is_not_there_is_an_error_and_leaves_nothing(self, place: store.Store) -> None:
+        with pytest.raises(OSError, match="4567"):
+            place.alias("4567", "abcd")
+        assert os.listdir(place.environments) == ["0123"]
