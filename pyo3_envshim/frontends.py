@@ -22,9 +22,12 @@ class FrontEnd:
     *environment*: a function that tells, from the parts of a path and the temporary
     folders, whether an environment is one of its throw-away ones; None if it makes none
     (*why* then says what it does instead). *seen*: the release in which it was seen.
+    *python*: whether its own process is a Python, so that the shim can be installed beside
+    it. *unpacks*: how the names of folders start that it unpacks an sdist below, to build
+    from there; *in_place*: the command that builds where the sources are, if there is one.
     """
 
-    __slots__ = ("environment", "name", "programs", "seen", "why")
+    __slots__ = ("environment", "in_place", "name", "programs", "python", "seen", "unpacks", "why")
 
     def __init__(
         self,
@@ -33,12 +36,18 @@ class FrontEnd:
         seen: str,
         environment: Callable[[str, Sequence[str]], bool] | None = None,
         why: str = "",
+        python: bool = True,
+        unpacks: Sequence[str] = (),
+        in_place: str = "",
     ) -> None:
         self.name = name
         self.programs = tuple(programs)
         self.seen = seen
         self.environment = environment
         self.why = why
+        self.python = python
+        self.unpacks = tuple(unpacks)
+        self.in_place = in_place
 
 
 def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
@@ -86,9 +95,24 @@ OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overl
 
 FRONT_ENDS = (
     # pip's default isolation is an overlay; --use-feature=venv-isolation makes environments
-    FrontEnd("pip", ("pip", "__pip-runner__"), "26.3", _temporary("pip-build-env-")),
-    FrontEnd("build", ("build", "pyproject-build"), "1.6.1", _temporary("build-env-")),
-    FrontEnd("uv", ("uv",), "0.13.9", _of_uv),
+    FrontEnd(
+        "pip",
+        ("pip", "__pip-runner__"),
+        "26.3",
+        _temporary("pip-build-env-"),
+        unpacks=("pip-req-build-", "pip-install-", "pip-wheel-"),
+    ),
+    FrontEnd(
+        "build",
+        ("build", "pyproject-build"),
+        "1.6.1",
+        _temporary("build-env-"),
+        unpacks=("build-via-sdist-",),
+        in_place="python -m build --wheel",
+    ),
+    FrontEnd(
+        "uv", ("uv",), "0.13.9", _of_uv, python=False, unpacks=("sdists-v",), in_place="uv build --wheel"
+    ),
     FrontEnd("pdm", ("pdm",), "2.29.3", why=OVERLAY),
     FrontEnd("poetry", ("poetry",), "2.5.1", _of_poetry),
     FrontEnd("hatch", ("hatch",), "1.18.2", why=PERMANENT),
@@ -108,6 +132,15 @@ def throw_away(root: str, environ: Mapping[str, str]) -> FrontEnd | None:
     temporary = temporary_folders(environ)
     for front_end in FRONT_ENDS:
         if front_end.environment and front_end.environment(root, temporary):
+            return front_end
+    return None
+
+
+def unpacked_by(path: str) -> FrontEnd | None:
+    """Return the front end that unpacked an sdist somewhere above *path*, by the folders' names."""
+    names = path.split(os.sep)
+    for front_end in FRONT_ENDS:
+        if front_end.unpacks and any(name.startswith(front_end.unpacks) for name in names):
             return front_end
     return None
 
