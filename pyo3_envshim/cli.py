@@ -39,10 +39,20 @@ def _env(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    command = chosen.COMMAND[1:] if chosen.COMMAND[:1] == ["--"] else chosen.COMMAND
+    return activation.run(_command(chosen))
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import explain
+
+    return explain.explain(_command(chosen), chosen.json)
+
+
+def _command(chosen: argparse.Namespace) -> list[str]:
+    command: list[str] = chosen.COMMAND[1:] if chosen.COMMAND[:1] == ["--"] else chosen.COMMAND
     if not command:
-        raise activation.ActivationError("no command given", "pyo3-envshim run -- uv build")
-    return activation.run(command)
+        raise activation.ActivationError("no command given", f"pyo3-envshim {chosen.command} -- uv build")
+    return command
 
 
 def _install(chosen: argparse.Namespace) -> int:
@@ -80,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments, after --")
     run.set_defaults(act=_run)
+    explain = commands.add_parser(
+        "explain",
+        help="run one command, and say what cargo recompiled and why",
+        description="Run a build command and say which crates cargo recompiled, the root cause of each, and "
+        "the way out. It changes nothing: the shim is on or off as without it. The explanation goes to "
+        "stderr; output, exit status and signals are the command's.",
+        epilog="example: pyo3-envshim explain -- uv build --wheel",
+    )
+    explain.add_argument(
+        "--json", action="store_true", help="explain to stdout, as JSON; the command's own goes to stderr"
+    )
+    explain.add_argument("COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments, after --")
+    explain.set_defaults(act=_explain)
     install = commands.add_parser(
         "install",
         help="switch it on for every environment made from an interpreter",

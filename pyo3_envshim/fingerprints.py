@@ -1,0 +1,193 @@
+"""Reads cargo's log of fingerprints: which units it compiled, and what it gave as the reason.
+
+No input or output, and no judgement: a reason that is not understood stays as cargo
+wrote it. The format is what Rust's ``{:?}`` prints of cargo's ``DirtyReason`` (seen in
+1.95 and 1.97; ``core/compiler/fingerprint/dirty_reason.rs``). Before 1.67 it is prose.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# The second form: up to 1.70.
+_MESSAGE = re.compile(
+    r"(?: *\d+\.\d+s +[A-Z]+ (?:.*[ :])?|\[\S+ [A-Z]+ +)cargo::(?:core::)?compiler::fingerprint(?:: |\] )(.*)"
+)
+_UNIT = re.compile(
+    r"fingerprint (?:dirty|error) for (?P<name>\S+) v(?P<version>\S+?)(?: \((?P<path>.+?)\))?"
+    r"/(?:Build|Check|Test|Doc|Doctest|Docscrape|RunCustomBuild)\b"
+)
+_PACKAGE = re.compile(r"package_id=(\S+) v(\S+)")
+_NEWER = re.compile(r"dependency on `(.+?)` is newer than we are (\d+\.\d+)s")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A Rust value with a name: ``Name``, ``Name { field: … }`` or ``Name(…)``."""
+
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    items: tuple[Any, ...] = ()
+
+
+@dataclass
+class Unit:
+    """One unit that cargo compiles or runs: a library, a build script, its run…
+
+    *place*: its fingerprint. *reason*: why it was dirty, None if cargo did not say so;
+    *raw*: the same as cargo wrote it. *cold*: it has no fingerprint, or none that is whole.
+    """
+
+    package: str
+    version: str
+    place: str
+    dirty: bool = False
+    cold: bool = False
+    reason: Value | None = None
+    raw: str = ""
+
+
+@dataclass
+class Log:
+    """What one call of cargo told."""
+
+    units: list[Unit]
+    newer: dict[str, str]  # the mtime of a dependency that another build compiled → its name
+
+    @property
+    def dirty(self) -> list[Unit]:
+        """The units that were not fresh, in the order of the log."""
+        return [unit for unit in self.units if unit.dirty]
+
+
+def read(lines: Iterable[str]) -> Log:
+    """Read the log of one call."""
+    log = Log([], {})
+    for line in lines:
+        found = _MESSAGE.match(line)
+        if not found:
+            if log.units and log.units[-1].cold and line.strip() == "No such file or directory (os error 2)":
+                log.units[-1].raw += ": no such file"
+            continue
+        message = found[1]
+        if message.startswith("fingerprint at: "):
+            package = _PACKAGE.search(line)
+            name, version = package.groups() if package else ("", "")
+            log.units.append(Unit(name, version, message[len("fingerprint at: ") :]))
+            continue
+        newer = _NEWER.match(message)
+        if newer:
+            log.newer[newer[2]] = newer[1]
+        elif log.units:
+            _add(log.units[-1], message)
+    return log
+
+
+def _add(unit: Unit, message: str) -> None:
+    """Add what a line says to the unit that it is about: the one whose fingerprint was named last."""
+    header = _UNIT.match(message)
+    if header:
+        unit.dirty = True
+        unit.package, unit.version = header["name"], header["version"]
+    elif message.startswith("    dirty: "):
+        unit.raw = message[len("    dirty: ") :]
+        unit.reason = value(unit.raw)
+    elif message.startswith("    err: "):
+        unit.raw = message[len("    err: ") :]
+        unit.cold = unit.raw.startswith("failed to read ")
+
+
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[\w.+-]+(?:::\w+)*|\S)')
+_ESCAPE = re.compile(r"\\(u\{([0-9a-f]+)\}|.)")
+_WORDS = {"None": None, "true": True, "false": False}
+_SHORT = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+
+
+def value(text: str) -> Value | None:
+    """Return the value that *text* is the ``{:?}`` of, or None if it is not understood."""
+    tokens: list[str] = _TOKEN.findall(text)
+    try:
+        found, rest = _parse(tokens, 0)
+    except (IndexError, ValueError):
+        return None
+    return found if rest == len(tokens) and isinstance(found, Value) else None
+
+
+def _parse(tokens: Sequence[str], at: int) -> tuple[Any, int]:
+    token = tokens[at]
+    if token[0] == '"':
+        return _ESCAPE.sub(_unescaped, token[1:-1]), at + 1
+    if token == "[":
+        items, at = _items(tokens, at + 1, "]")
+        return list(items), at
+    if token[0].isdigit() or token[0] == "-":
+        return float(token) if "." in token else int(token), at + 1
+    if not token[0].isalpha():
+        raise ValueError(token)
+    following = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if following == "(":
+        items, at = _items(tokens, at + 2, ")")
+        return (items[0] if token == "Some" else Value(token, items=items)), at
+    if following == "{":
+        fields, at = _fields(tokens, at + 2)
+        return Value(token, fields), at
+    return None if token == "None" else token == "true" if token in ("true", "false") else Value(
+        token
+    ), at + 1
+
+
+def _items(tokens: Sequence[str], at: int, end: str) -> tuple[tuple[Any, ...], int]:
+    found = []
+    while tokens[at] != end:
+        item, at = _parse(tokens, at)
+        found.append(item)
+        at += tokens[at] == ","
+    return tuple(found), at + 1
+
+
+def _fields(tokens: Sequence[str], at: int) -> tuple[dict[str, Any], int]:
+    found = {}
+    while tokens[at] != "}":
+        if tokens[at + 1] != ":":
+            raise ValueError(tokens[at])
+        found[tokens[at]], at = _parse(tokens, at + 2)
+        at += tokens[at] == ","
+    return found, at + 1
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return chr(int(found[2], 16)) if found[2] else _SHORT.get(found[1], found[1])
+
+
+def followed(units: Sequence[Unit], left: dict[str, Any]) -> Iterator[tuple[Unit, list[Unit]]]:
+    """Yield each of *units* with those among them that it depends on.
+
+    *left* is what cargo left of each, by place: a fingerprint holds the hashes of those
+    that it depends on. Where a build failed, and there is none, their names decide.
+    """
+    by_hash = {_number(left[unit.place]["hash"]): unit for unit in units if left[unit.place]["hash"]}
+    for unit in units:
+        found = []
+        for _, name, _, number in left[unit.place]["facts"].get("deps", []):
+            other = by_hash.get(number)
+            if other is not None:
+                found.append(other)
+            elif not left[unit.place]["hash"]:
+                found += [other for other in units if other is not unit and _is_called(other, name, unit)]
+        yield unit, found
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(bytes.fromhex(text), "little")
+
+
+def _is_called(unit: Unit, name: str, by: Unit) -> bool:
+    file = re.split(r"[/\\]", unit.place)[-1]
+    if name == "build_script_build":
+        return unit.package == by.package and "build-script" in file
+    return unit.package.replace("-", "_") == name and file.startswith("lib-")
