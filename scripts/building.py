@@ -32,6 +32,45 @@ _NOT_PASSED_ON = re.compile(
     r"|UV_(NO_BUILD.*|PROJECT.*|CONSTRAINT|BUILD_CONSTRAINT|WORKING_DIR.*|PYTHON.*)"
 )
 
+_CRATE = {
+    "Cargo.toml": """\
+[package]
+name = "envshim-demo"
+version = "0.1.0"
+edition = "2021"
+
+[lib]
+name = "envshim_demo"
+crate-type = ["cdylib"]
+
+[dependencies]
+pyo3 = "0.30"
+""",
+    "pyproject.toml": """\
+[build-system]
+requires = ["maturin>=1.16,<2"]
+build-backend = "maturin"
+
+[project]
+name = "envshim-demo"
+version = "0.1.0"
+requires-python = ">=3.9"
+""",
+    "src/lib.rs": """\
+use pyo3::prelude::*;
+
+#[pymodule]
+mod envshim_demo {
+    use super::*;
+
+    #[pyfunction]
+    fn answer() -> u32 {
+        ANSWER
+    }
+}
+""",
+}
+
 # A cargo that runs the real one and writes down what it compiles; others than builds it only runs.
 RECORDER = """\
 #!{python} -IS
@@ -330,6 +369,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.poll()
         time.sleep(0.05)
     process.wait()
+
+
+def write_crate(folder: Path, answer: int = 42) -> None:
+    """Write a small PyO3 crate whose function returns *answer*."""
+    for name, text in _CRATE.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("ANSWER", str(answer)))
 
 
 @contextmanager
