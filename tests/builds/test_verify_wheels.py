@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_SCRIPTS = Path(__file__).parents[2] / "scripts"
+from .scripts import loaded
+
 _MEMBERS = {"tiny/__init__.py": "", "tiny/tiny.so": "code", "tiny-1.dist-info/RECORD": "tiny,,"}
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    """Load the script, without byte code beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "dont_write_bytecode", True)
-        patch.syspath_prepend(str(_SCRIPTS))
-        spec = spec_from_loader(
-            "verify_wheels", SourceFileLoader("verify_wheels", str(_SCRIPTS / "verify-wheels"))
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        patch.setitem(sys.modules, "verify_wheels", module)  # dataclasses look there
-        spec.loader.exec_module(module)
+    with loaded("verify-wheels") as module:
         yield module
 
 
