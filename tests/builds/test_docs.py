@@ -277,6 +277,24 @@ def _says_what_it_does(block: Block, bench: Bench) -> None:
     assert re.search(r"pyo3-envshim: environment [0-9a-f]{12}(-[0-9a-f]{8})? stored: PYO3_PYTHON=/", output)
 
 
+def _a_transcript(block: Block, bench: Bench) -> None:
+    """The second time it is run, with the shim elsewhere, it says that; but for names, paths and numbers."""
+    desk = Desk(bench, "build")
+    tools = bench.folder / "tools" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "pyo3-envshim").symlink_to(bench.shimmed.folder / "bin" / "pyo3-envshim")
+    command, _, said = block.text[len("$ ") :].partition("\n...\n")
+    project = bench.project()
+    first, second = (desk.sh(command, project.folder).output for _ in range(2))
+    assert first != second
+    assert _normalised(second).endswith(_normalised(said.replace("demo ", "tiny ")))
+
+
+def _normalised(text: str) -> str:
+    text = re.sub(r"\S+/build-env-\w{8}/", "ENVIRONMENT/", text)
+    return re.sub(r"(?<![\w.])\d+(\.\d+)?(?![\w.])", "0", re.sub(r" +", " ", text))
+
+
 def _finds_them_equal(block: Block, bench: Bench) -> None:
     """It builds twice, once without the shim, and `cmp` finds no difference."""
     desk = Desk(bench, "build", "pyo3-envshim")
@@ -301,6 +319,7 @@ _WAYS: dict[tuple[str, str], Callable[[Block, Bench], None]] = {
     ("recipes.md", "[tool.uv.extra-build-dependencies]"): _a_setting_of_uv,
     ("recipes.md", "name: wheel"): _a_workflow,
     ("recipes.md", "FROM rust:1-slim-bookworm AS wheel"): _a_dockerfile,
+    ("explain.md", "$ pyo3-envshim explain -- python -m build --wheel"): _a_transcript,
     ("the-trap.md", "mkdir trap"): _the_trap,
     ("the-trap.md", 'export CARGO_TARGET_DIR="$PWD/target"'): _the_trap_in_pip,
     ("the-trap.md", "mkdir unpacked"): _with_the_trap_in_pip,
