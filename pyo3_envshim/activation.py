@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -130,7 +131,7 @@ def install(python: str, chain: bool = False, force: bool = False, dry_run: bool
     folder, version = _standard_library(python)
     path, before = os.path.join(folder, SITECUSTOMIZE), os.path.join(folder, BEFORE)
     content = _sitecustomize()
-    present = _read(path)
+    present = read(path)
     if present == content:
         return f"already installed: {path}"
     if os.path.exists(os.path.join(folder, "EXTERNALLY-MANAGED")) and not force:
@@ -166,7 +167,7 @@ def uninstall(python: str, dry_run: bool = False) -> str:
     """Remove exactly what `install` wrote for *python*; return one line. Raises `ActivationError`."""
     folder, version = _standard_library(python)
     path, before = os.path.join(folder, SITECUSTOMIZE), os.path.join(folder, BEFORE)
-    if not (_read(path) or "").startswith(_MARK):
+    if not (read(path) or "").startswith(_MARK):
         if os.path.lexists(before) and not dry_run:
             _discard(before)  # ours was overwritten, and nothing reads this any more
         return f"not installed: {path}"
@@ -189,6 +190,19 @@ def uninstall(python: str, dry_run: bool = False) -> str:
     return done
 
 
+def installed(python: str) -> tuple[str, bool] | None:
+    """Return the path of what `install` wrote for *python*, and whether that finds a package; or None.
+
+    Raises `ActivationError` if *python* does not run.
+    """
+    path = os.path.join(_standard_library(python)[0], SITECUSTOMIZE)
+    text = read(path) or ""
+    if not text.startswith(_MARK):
+        return None
+    line = re.search(r'^ *sitedir = (".*")', text, re.MULTILINE)
+    return path, line is not None and os.path.isdir(os.path.join(json.loads(line[1]), "pyo3_envshim"))
+
+
 def _standard_library(python: str) -> tuple[str, str]:
     """Return the standard-library folder of *python* (its base interpreter's) and its version."""
     try:
@@ -203,7 +217,7 @@ def _standard_library(python: str) -> tuple[str, str]:
 def _sitecustomize() -> str:
     """Return the text of our ``sitecustomize.py``, with the place of this package in it."""
     here = os.path.dirname(os.path.abspath(__file__))
-    template = _read(os.path.join(here, "_sitecustomize.py.in"))
+    template = read(os.path.join(here, "_sitecustomize.py.in"))
     if template is None:
         raise ActivationError(f"{here} is not a whole installation", "install the wheel, not as editable")
     return template.replace('"@SITE@"', json.dumps(os.path.dirname(here), ensure_ascii=False))
@@ -214,7 +228,8 @@ def _check_writable(folder: str) -> None:
         raise ActivationError(f"{folder} is not writable", "run this as the interpreter's owner")
 
 
-def _read(path: str) -> str | None:
+def read(path: str) -> str | None:
+    """Return the text of a file, or None if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from pyo3_envshim import __version__, activation
+from pyo3_envshim.frontends import FRONT_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +37,7 @@ def _env(chosen: argparse.Namespace) -> int:
         print(activation.append_for_github(found, os.environ))
     else:
         shell = chosen.shell or activation.shell_of(os.environ, os.name == "nt")
-        # A path may hold what stdout's encoding does not
-        sys.stdout.buffer.write(os.fsencode(activation.shell_code(found, shell)))
+        _print(activation.shell_code(found, shell))
     return 0
 
 
@@ -63,6 +66,101 @@ def _install(chosen: argparse.Namespace) -> int:
 def _uninstall(chosen: argparse.Namespace) -> int:
     print(activation.uninstall(chosen.python, chosen.dry_run))
     return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import doctor
+
+    sight = doctor.look(os.environ, os.getcwd())
+    found = doctor.diagnose(sight, chosen.FRONT_END)
+    _tell(chosen, doctor.as_data(sight, found), doctor.report(sight, found, _coloured()))
+    return 0 if found.served else 1
+
+
+def _cache(chosen: argparse.Namespace) -> int:
+    try:
+        return int(chosen.does(chosen))
+    except OSError as error:
+        raise activation.ActivationError(f"{error.filename}: {error.strerror}", "is it yours?") from None
+
+
+def _cache_dir(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import store
+
+    _print(store.folder(os.environ) + "\n")
+    return 0
+
+
+def _cache_list(chosen: argparse.Namespace) -> int:
+    import time
+
+    from pyo3_envshim import cache, upkeep
+
+    place = cache.opened(os.environ)
+    entries = upkeep.entries(place)
+    _tell(chosen, cache.as_data(entries, place.root), cache.listing(entries, place.root, time.time()))
+    return 0
+
+
+def _cache_prune(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import cache, upkeep
+
+    limit = cache.limit_of(chosen.size, os.environ)
+    place = cache.opened(os.environ)
+    before = cache.content(upkeep.entries(place))
+    upkeep.prune(place, limit, chosen.days * upkeep.DAY)
+    change = cache.removed(before, cache.content(upkeep.entries(place)))
+    _tell(chosen, change, cache.told(change) + "\n")
+    return 0
+
+
+def _cache_clear(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import cache, upkeep
+
+    place = cache.opened(os.environ)
+    before = cache.content(upkeep.entries(place))
+    if not chosen.yes:
+        if not sys.stdin.isatty():
+            raise activation.ActivationError("nothing was removed: nobody can be asked", "--yes answers it")
+        print(f"Remove {before} in {place.root}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 1
+    held = upkeep.clear(place)
+    change = cache.removed(before, cache.content(upkeep.entries(place)))
+    _tell(chosen, {**change, "in_use": held}, cache.told(change) + "\n")
+    if held:
+        print(f"hint: left, because running builds use them: {cache.counted(len(held))}", file=sys.stderr)
+    return 0
+
+
+def _cache_verify(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim import cache, upkeep
+
+    place = cache.opened(os.environ)
+    found = upkeep.verify(place)
+    lines = cache.damages(found)
+    whole = f"{cache.counted(len(found))} in {place.root}, all whole\n"
+    _tell(chosen, {"folder": place.root, "entries": found}, "".join(lines) or whole)
+    if lines:
+        print(f"error: {len(lines)} of {cache.counted(len(found))} damaged", file=sys.stderr)
+        print("hint: a build replaces what it needs; pyo3-envshim cache clear removes all", file=sys.stderr)
+    return 1 if lines else 0
+
+
+def _coloured() -> bool:
+    """Tell whether stdout is a terminal that shows colours, and nobody minds them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _print(text: str) -> None:
+    """Print to stdout; a path may hold what its encoding does not."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(text))
+    sys.stdout.buffer.flush()
+
+
+def _tell(chosen: argparse.Namespace, data: object, text: str) -> None:
+    _print(json.dumps(data, indent=2) + "\n" if chosen.json else text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,4 +221,56 @@ def _parser() -> argparse.ArgumentParser:
     for command in (install, uninstall):
         command.add_argument("--python", default=sys.executable, help="default: the one that runs this")
         command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    _add_doctor(commands)
+    _add_cache(commands)
     return parser
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell whether a build started here would be served, and why",
+        description="Tell whether a build started here would be served, and why. What was looked at is ok; "
+        "off: it keeps builds from being served; idle: there is nothing to serve; or unknown. The exit "
+        "status is 0 if a build would be served by a front end on PATH, by the one named if one is, else 1.",
+        epilog="example: pyo3-envshim doctor uv",
+    )
+    names = [front_end.name for front_end in FRONT_ENDS]
+    doctor.add_argument(
+        "FRONT_END", nargs="?", choices=names, metavar="FRONT_END", help="only this: " + ", ".join(names)
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(act=_doctor)
+
+
+def _add_cache(commands: Commands) -> None:
+    cache = commands.add_parser(
+        "cache",
+        help="the stored environments: dir, list, prune, clear, verify",
+        description="Look after the stored environments.",
+        epilog="example: pyo3-envshim cache list",
+    )
+    actions = cache.add_subparsers(dest="action", metavar="ACTION", required=True, help="one of these")
+    for name, act, what, example in (
+        ("dir", _cache_dir, "print the path of the cache folder", 'du -sh "$(pyo3-envshim cache dir)"'),
+        ("list", _cache_list, "list the entries: what is in each, its size, and its use", ""),
+        ("prune", _cache_prune, "remove what was not used for long, and what is too much", "--size 500M"),
+        ("clear", _cache_clear, "remove all entries that no running build uses", "--yes"),
+        ("verify", _cache_verify, "read every file again; exit status 1 if one has changed", ""),
+    ):
+        example = example if "$" in example else f"pyo3-envshim cache {name} {example}".rstrip()
+        description = f"{what[0].upper()}{what[1:]}."
+        action = actions.add_parser(name, help=what, description=description, epilog=f"example: {example}")
+        action.set_defaults(act=_cache, does=act)
+        if name != "dir":
+            action.add_argument("--json", action="store_true", help="as JSON")
+        if name == "prune":
+            action.add_argument(
+                "--size",
+                help="keep at most this, such as 500M or none; default: PYO3_ENVSHIM_CACHE_SIZE, or 2G",
+            )
+            action.add_argument(
+                "--days", type=float, default=30, help="keep what was used in these; default: 30"
+            )
+        if name == "clear":
+            action.add_argument("--yes", action="store_true", help="do not ask")

@@ -25,9 +25,16 @@ class FrontEnd:
     *python*: whether its own process is a Python, so that the shim can be installed beside
     it. *unpacks*: how the names of folders start that it unpacks an sdist below, to build
     from there; *in_place*: the command that builds where the sources are, if there is one.
+
+    For `doctor`: *commands*: its names on PATH. *option*: without it, it makes no such
+    environment, and *settings* are the arguments that make it list what is set. *target*:
+    those that make it print the interpreter that it would build for, if not its own.
     """
 
-    __slots__ = ("environment", "in_place", "name", "programs", "python", "seen", "unpacks", "why")
+    __slots__ = (
+        *("environment", "in_place", "name", "programs", "python", "seen", "unpacks", "why"),
+        *("commands", "option", "settings", "target"),
+    )
 
     def __init__(
         self,
@@ -39,6 +46,10 @@ class FrontEnd:
         python: bool = True,
         unpacks: Sequence[str] = (),
         in_place: str = "",
+        commands: Sequence[str] = (),
+        option: str = "",
+        settings: Sequence[str] = (),
+        target: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.programs = tuple(programs)
@@ -48,6 +59,10 @@ class FrontEnd:
         self.python = python
         self.unpacks = tuple(unpacks)
         self.in_place = in_place
+        self.commands = tuple(commands) or (name,)
+        self.option = option
+        self.settings = tuple(settings)
+        self.target = tuple(target)
 
 
 def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
@@ -92,6 +107,7 @@ def _of_poetry(root: str, temporary: Sequence[str]) -> bool:
 
 PERMANENT = "uses an environment with a permanent path"
 OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overlay on PYTHONPATH"
+STARTS = "starts "
 
 FRONT_ENDS = (
     # pip's default isolation is an overlay; --use-feature=venv-isolation makes environments
@@ -101,6 +117,9 @@ FRONT_ENDS = (
         "26.3",
         _temporary("pip-build-env-"),
         unpacks=("pip-req-build-", "pip-install-", "pip-wheel-"),
+        commands=("pip", "pip3"),
+        option="--use-feature=venv-isolation",
+        settings=("config", "list"),
     ),
     FrontEnd(
         "build",
@@ -109,16 +128,24 @@ FRONT_ENDS = (
         _temporary("build-env-"),
         unpacks=("build-via-sdist-",),
         in_place="python -m build --wheel",
+        commands=("pyproject-build",),
     ),
     FrontEnd(
-        "uv", ("uv",), "0.13.9", _of_uv, python=False, unpacks=("sdists-v",), in_place="uv build --wheel"
+        "uv",
+        ("uv",),
+        "0.13.9",
+        _of_uv,
+        python=False,
+        unpacks=("sdists-v",),
+        in_place="uv build --wheel",
+        target=("python", "find"),
     ),
     FrontEnd("pdm", ("pdm",), "2.29.3", why=OVERLAY),
     FrontEnd("poetry", ("poetry",), "2.5.1", _of_poetry),
     FrontEnd("hatch", ("hatch",), "1.18.2", why=PERMANENT),
     FrontEnd("tox", ("tox",), "4.67.15", why=PERMANENT),
-    FrontEnd("nox", ("nox",), "2026.10.20", why="starts pip or uv"),
-    FrontEnd("cibuildwheel", ("cibuildwheel",), "4.3.3", why="starts pip, build or uv"),
+    FrontEnd("nox", ("nox",), "2026.10.20", why=STARTS + "pip or uv"),
+    FrontEnd("cibuildwheel", ("cibuildwheel",), "4.3.3", why=STARTS + "pip, build or uv"),
 )
 
 
