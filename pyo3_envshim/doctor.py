@@ -232,7 +232,7 @@ def _not_on(seen: Seen, environ: Mapping[str, str]) -> Finding:
         path = seen.installed[0]
         mend = f"pyo3-envshim install --python {shlex.quote(seen.python)}"
         return Finding(seen.name, OFF, f"{path} names a package that is gone", mend)
-    if seen.name == "uv" and not seen.asked:
+    if not named(seen.name).python and not seen.asked:
         return Finding(seen.name, OFF, "no Python program, and CARGO is not the wrapper", mend)
     if not seen.asked:
         return Finding(seen.name, UNKNOWN, f"{seen.path} did not start a Python that answers", mend)

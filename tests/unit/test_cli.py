@@ -16,7 +16,7 @@ import pyo3_envshim
 
 from .making import Shared
 
-COMMANDS = ("env", "run", "explain", "install", "uninstall")
+COMMANDS = ("env", "run", "explain", "install", "uninstall", "doctor", "cache")
 
 
 @dataclass
