@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pyo3-envshim`` with *arguments* (default: the process's); return its exit status."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        return _complete(parser)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
@@ -29,6 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except activation.ActivationError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return 2
+
+
+def _complete(parser: argparse.ArgumentParser) -> int:
+    """Answer a shell that completes (extra ``completion``); argcomplete ends the process itself."""
+    import importlib
+
+    try:
+        importlib.import_module("argcomplete").autocomplete(parser)
+    except ImportError:
+        pass
+    return 1
 
 
 def _env(chosen: argparse.Namespace) -> int:

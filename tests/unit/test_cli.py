@@ -96,6 +96,29 @@ class TestHelp:
         assert (done.returncode, done.stdout) == (0, cli.said("--version"))
 
 
+class TestCompletion:
+    """What a shell is told that asks as argcomplete's shell code does."""
+
+    @staticmethod
+    def completed(cli: Cli, line: str, **variables: str) -> list[str]:
+        answer = cli.cwd / "completions"
+        variables.update(_ARGCOMPLETE="1", COMP_LINE=line, COMP_POINT=str(len(line)), IFS="\n")
+        variables.update(_ARGCOMPLETE_STDOUT_FILENAME=str(answer))
+        done = cli.run(**variables)
+        assert (done.stdout, done.stderr) == ("", "")
+        return re.split(r"[\n\v]", answer.read_text()) if answer.exists() else []
+
+    def test_knows_commands_and_options(self, cli: Cli) -> None:
+        argcomplete = pytest.importorskip("argcomplete")
+        path = {"PYTHONPATH": os.path.dirname(os.path.dirname(argcomplete.__file__))}
+        assert [it.strip() for it in self.completed(cli, "pyo3-envshim do", **path)] == ["doctor"]
+        assert "poetry" in self.completed(cli, "pyo3-envshim doctor ", **path)
+        assert self.completed(cli, "pyo3-envshim cache prune --si", **path)[0].strip() == "--size"
+
+    def test_is_silent_without_argcomplete(self, cli: Cli) -> None:
+        assert self.completed(cli, "pyo3-envshim do") == []
+
+
 class TestEnv:
     """`pyo3-envshim env`."""
 

@@ -80,9 +80,12 @@ class TestAWheel:
         assert {metadata["Tag"]} == {str(tag) for tag in parse_wheel_filename(wheel.name)[3]}
 
     @BOTH
-    def test_asks_for_platformdirs_only(self, which: str, shared: Shared) -> None:
+    def test_asks_for_platformdirs_only_without_extras(self, which: str, shared: Shared) -> None:
         metadata = email.message_from_bytes(contents(getattr(shared, which))[f"{INFO}/METADATA"])
-        assert metadata.get_all("Requires-Dist") == ["platformdirs>=3"]
+        assert metadata.get_all("Requires-Dist") == [
+            "platformdirs>=3",
+            "argcomplete>=3; extra == 'completion'",
+        ]
         assert metadata["Requires-Python"] == ">=3.9"
 
     @BOTH
