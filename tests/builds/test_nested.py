@@ -65,7 +65,7 @@ def test_five_projects_of_one_workspace_share_an_environment_and_are_warm(
     first = bench.build(UV_SYNC_WORKSPACE, workspace, bench.shimmed)
     assert set(MEMBERS) <= set(first.compiled)
     assert answers(first.site) == list(MEMBERS)
-    assert len(bench.entries) == 1
+    assert len(bench.digests) == 1
 
     second = bench.build(UV_SYNC_WORKSPACE, workspace, bench.shimmed)
     assert len([call for call in second.calls if call.compiles]) == len(MEMBERS)
@@ -147,4 +147,4 @@ def test_front_ends_that_build_one_project_at_once_are_warm_together(bench: Benc
         )
     assert [one.compiled for one in built] == [[], [], []]
     assert {one.answer(it) for one, it in zip(benches, built)} == {"together"}
-    assert len(bench.entries) == 1
+    assert len(bench.digests) == 1

@@ -297,6 +297,11 @@ class Bench:
         return sorted(path.name for path in self.store.glob("environments/*"))
 
     @property
+    def digests(self) -> set[str]:
+        """The digests of what is in the store."""
+        return {name.partition("-")[0] for name in self.entries}
+
+    @property
     def shimmed(self) -> Host:
         """The host with the shim."""
         return self.shared.shimmed
