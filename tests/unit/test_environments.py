@@ -185,10 +185,9 @@ NOT_STORABLE: dict[str, Change] = {
         root / "bin" / "odd", f"#!{root}/bin/python\nimport sys\n\n\nprint('{root}')\n"
     ),
     "with a pipe": lambda root: os.mkfifo(site_packages(root) / "pipe"),
-    "with a copied interpreter": lambda root: [
-        (root / "bin" / "python").replace(root / "bin" / "kept"),
-        add("/bin/python", b"\x7fELF")(root),
-    ],
+    "with a copied interpreter": lambda root: script(root / "bin" / "copy", "\x7fELF").replace(
+        root / "bin" / "python"
+    ),
     "with two libraries": lambda root: (root / "lib" / "python3.1" / "site-packages").mkdir(parents=True),
     "without a configuration": lambda root: (root / "pyvenv.cfg").unlink(),
     "with a configuration that is cut short": add("/pyvenv.cfg", "ho"),
