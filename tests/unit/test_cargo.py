@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyo3_envshim import cargo
+from pyo3_envshim.store import Store
 
 from .kit import Kit
 from .making import (
@@ -293,6 +294,17 @@ class TestRealCargo:
     ) -> None:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
+        with pytest.raises(cargo.LeftAlone):
+            locate()
+
+    def test_is_asked_by_a_python_that_cannot_spawn_at_once(
+        self, locate: Locate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """PyPy."""
+        answer = locate()
+        monkeypatch.delattr(os, "POSIX_SPAWN_OPEN")
+        assert locate() == answer
+        (tmp_path / "work" / "Cargo.toml").unlink()
         with pytest.raises(cargo.LeftAlone):
             locate()
 
@@ -988,3 +1000,14 @@ class TestARecordOfTheEnvironment:
         python = f"{bench.store}/environments/{digest}/bin/python"
         assert bench.cargo.call.environ["PYO3_PYTHON"] == python
         assert json.dumps(bench.cargo.call.environ).count(str(bench.root)) == 0
+
+
+def test_a_store_that_cannot_be_pruned_costs_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Store(str(tmp_path / "store"))
+    os.rmdir(place.environments)
+    cargo.prune(place, {})
+    said = capsys.readouterr().err
+    assert said.startswith("pyo3-envshim: warning: the store was not pruned: FileNotFoundError: ")
+    assert said.count("\n") == 1

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 
 import pyo3_envshim
 
-from .making import Shared
+from .making import Shared, script, tree
 
 COMMANDS = ("env", "run", "explain", "install", "uninstall", "doctor", "cache")
 
@@ -223,6 +223,11 @@ class TestRun:
         error, _ = cli.refused("run", "--", command)
         assert error.startswith(f"{command} cannot be run: ")
 
+    def test_says_what_the_system_cannot_run(self, cli: Cli, tmp_path: Path) -> None:
+        program = script(tmp_path / "program", "\x7fELF is what this is not")
+        error, _ = cli.refused("run", "--", str(program))
+        assert error == f"{program} cannot be run: Exec format error"
+
 
 class TestAnInstallationThatIsNotWhole:
     """The wrapper is not beside the program."""
@@ -272,3 +277,106 @@ class TestInstallAndUninstall:
             command, "--dry-run", "--python", os.path.basename(a_python), PATH=os.path.dirname(a_python)
         )
         assert len(said.splitlines()) == 1
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Return a standard-library folder, with something that answers as its interpreter does."""
+    folder = tmp_path / "library"
+    answers_for(folder, script(folder / "python", ""))
+    return folder
+
+
+def answers_for(folder: Path, python: Path) -> None:
+    """Make *python* answer as the interpreter whose standard library *folder* is."""
+    python.write_text(f'#!/bin/sh\necho \'["{folder}", "3.13.1"]\'\n')
+
+
+class TestAnInterpretersLibrary:
+    """What `install` does there; builds/test_ways_in.py then runs the interpreter."""
+
+    @pytest.fixture
+    def say(self, cli: Cli, library: Path) -> Callable[..., str]:
+        """Return what runs a command for the interpreter."""
+        return lambda *words: cli.said(*words, "--python", str(library / "python"))
+
+    @pytest.fixture
+    def refuse(self, cli: Cli, library: Path) -> Callable[..., tuple[str, str]]:
+        """Return what runs a command that is refused for the interpreter, and changes nothing."""
+
+        def refuse(*words: str) -> tuple[str, str]:
+            before = tree(library)
+            said = cli.refused(*words, "--python", str(library / "python"))
+            assert tree(library) == before
+            return said
+
+        return refuse
+
+    def test_gets_one_file_and_loses_it_again(self, say: Callable[..., str], library: Path) -> None:
+        before = tree(library)
+        assert say("install") == f"installed {library}/sitecustomize.py for Python 3.13.1\n"
+        assert tree(library).keys() - before.keys() == {"sitecustomize.py"}
+        assert say("install") == f"already installed: {library}/sitecustomize.py\n"
+        script(library / "__pycache__" / "sitecustomize.cpython-313.pyc", "")
+        other = script(library / "__pycache__" / "site.cpython-313.pyc", "")
+        assert say("uninstall") == f"removed {library}/sitecustomize.py of Python 3.13.1\n"
+        assert tree(library) == {**before, str(other.relative_to(library)): b""}
+        assert say("uninstall") == f"not installed: {library}/sitecustomize.py\n"
+
+    def test_gets_another_owners_file_back(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        (library / "sitecustomize.py").write_text("theirs = 1\n")
+        before = tree(library)
+        assert refuse("install")[1].startswith("--chain ")
+        say("install", "--chain")
+        assert before["sitecustomize.py"] in tree(library).values()
+        assert say("uninstall").startswith("restored ")
+        assert tree(library) == before
+
+    def test_loses_what_was_kept_of_a_file_that_came_back(
+        self, say: Callable[..., str], library: Path
+    ) -> None:
+        """By an upgrade of the interpreter."""
+        (library / "sitecustomize.py").write_text("theirs = 1\n")
+        say("install", "--chain")
+        (library / "sitecustomize.py").write_text("theirs = 2\n")
+        say("uninstall")
+        assert tree(library).keys() == {"python", "sitecustomize.py"}
+
+    def test_stays_as_it_is_in_a_dry_run(self, say: Callable[..., str], library: Path) -> None:
+        before = tree(library)
+        assert say("install", "--dry-run").startswith("would have installed ")
+        assert tree(library) == before
+        say("install")
+        before = tree(library)
+        assert say("uninstall", "--dry-run").startswith("would have removed ")
+        assert tree(library) == before
+
+    def test_that_is_externally_managed_is_changed_by_force_only(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        (library / "EXTERNALLY-MANAGED").touch()
+        error, hint = refuse("install")
+        assert "externally managed" in error
+        assert "--force" in hint
+        assert say("install", "--force").startswith("installed ")
+
+    @pytest.mark.parametrize("what", ["nothing", "a file", "a folder where the file belongs"])
+    def test_that_cannot_be_written_to_is_told_of(
+        self, what: str, refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        place = library / "place"
+        if what == "a file":
+            place.touch()
+        elif what != "nothing":
+            script(place / "sitecustomize.py" / "theirs", "")
+        answers_for(place, library / "python")
+        assert str(place) in refuse("install", "--chain")[0]
+
+    def test_that_cannot_be_given_back_what_was_kept_is_told_of(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        say("install")
+        (library / "sitecustomize-before-pyo3-envshim.py").mkdir()
+        assert refuse("uninstall")[0].startswith(f"{library}/sitecustomize.py cannot be removed: ")

@@ -330,6 +330,14 @@ class TestDifferentEnvironments:
         add("b.py", "b.py")(two)
         assert digest(one) != digest(two)
 
+    def test_have_large_files_that_differ_at_their_end(self, kit: Kit) -> None:
+        one, two = kit.environment("one"), kit.environment("two")
+        for root, last in ((one, b"1"), (two, b"2")):
+            add("large.so", bytes(3 << 19) + last)(root)
+        assert digest(one) != digest(two)
+        add("large.so", bytes(3 << 19) + b"1")(two)
+        assert digest(one) == digest(two)
+
 
 class TestANormalForm:
     def test_lists_every_file_that_can_be_seen(self, kit: Kit) -> None:

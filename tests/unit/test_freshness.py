@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -507,7 +508,7 @@ def dep_info(*paths: str, version: int = 1) -> bytes:
 class TestWhatCargoNotedAsInputs:
     def noted(self, workshop: Workshop, content: bytes) -> set[str]:
         workshop.built()
-        (unit,) = workshop.build.glob("debug/.fingerprint/*")
+        unit = workshop.build / "debug" / ".fingerprint" / "tiny-0123456789abcdef"
         (unit / "dep-lib-tiny").write_bytes(content)
         return freshness.noted_inputs(str(workshop.build), [str(workshop.root)])
 
@@ -534,6 +535,50 @@ class TestWhatCargoNotedAsInputs:
         token = workshop.settled()
         workshop.write(".hidden/x.rs", "two")
         assert workshop.token() != token
+
+    def asked_for(self, workshop: Workshop, folder: str, text: str) -> set[str]:
+        """Return what is noted where a build script has left *text* in a unit's folder."""
+        self.noted(workshop, dep_info("src/lib.rs"))
+        unit = workshop.build / "debug" / folder
+        unit.mkdir(parents=True)
+        (unit / "run-build-script-build-script-build.json").write_text(text)
+        return freshness.noted_inputs(str(workshop.build), [str(workshop.root)])
+
+    @pytest.mark.parametrize(
+        "folder", [".fingerprint/{}-fedcba9876543210", "build/{}/fedcba9876543210/fingerprint"]
+    )
+    def test_is_what_the_build_script_of_a_local_package_asked_for(
+        self, folder: str, workshop: Workshop
+    ) -> None:
+        files = {"output": "debug/build/o", "paths": ["data/x", "/elsewhere/y"]}
+        text = json.dumps({"local": [{"RerunIfEnvChanged": {"var": "X"}}, {"RerunIfChanged": files}]})
+        own = {f"{workshop.root}/src/lib.rs"}
+        assert self.asked_for(workshop, folder.format("from-a-registry"), text) == own
+        asked = {f"{workshop.root}/data/x", "/elsewhere/y"}
+        assert self.asked_for(workshop, folder.format("tiny"), text) == own | asked
+
+    @pytest.mark.parametrize("text", ["", '{"local":[{"Rerun', "{}"])
+    def test_is_not_what_a_build_script_asked_for_in_a_note_that_is_cut_short(
+        self, text: str, workshop: Workshop
+    ) -> None:
+        """cargo runs such a script."""
+        unit = ".fingerprint/tiny-fedcba9876543210"
+        assert self.asked_for(workshop, unit, text) == {f"{workshop.root}/src/lib.rs"}
+
+    def test_is_watched_in_a_folder_that_was_asked_for(self, workshop: Workshop) -> None:
+        workshop.write(".hidden/deep/x.rs", "one")
+        self.noted(workshop, dep_info("src/lib.rs", ".hidden"))
+        token = workshop.settled()
+        workshop.write(".hidden/deep/x.rs", "two")
+        assert workshop.token() != token
+
+    def test_is_not_watched_in_the_build_folder(self, workshop: Workshop) -> None:
+        """What build scripts make there is cargo's to follow."""
+        workshop.write("target/debug/build/out/x.rs", "one")
+        self.noted(workshop, dep_info("src/lib.rs", "target/debug/build/out/x.rs"))
+        token = workshop.settled()
+        workshop.write("target/debug/build/out/x.rs", "two")
+        assert workshop.token() == token
 
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:

@@ -530,6 +530,15 @@ class TestSilence:
         _startup.run()
 
 
+def test_the_command_line_is_known_where_python_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CPython 3.9."""
+    if not (hasattr(sys, "orig_argv") and os.path.exists("/proc/self/cmdline")):
+        pytest.skip("this needs Python 3.10 or later, and Linux's /proc")
+    told = list(sys.orig_argv)
+    monkeypatch.delattr(sys, "orig_argv")
+    assert _startup._argv() == told
+
+
 HOSTILE = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
 
 

@@ -346,6 +346,14 @@ class TestTampering:
         assert mended == whole
         assert os.listdir(place.environments) == [environment.digest]
 
+    def test_that_cannot_be_mended_is_told_with_what_was_in_the_way(self, place: Store, kit: Kit) -> None:
+        root = kit.environment()
+        environment, entry = stored(place, root)
+        (entry / "pyvenv.cfg").unlink()
+        shutil.rmtree(root)
+        with pytest.raises(StoreError, match=r"missing file pyvenv\.cfg.* was not replaced: .*No such file"):
+            place.use(environment)
+
     def test_is_not_taken_for_what_only_changes_times(self, place: Store, kit: Kit) -> None:
         environment, entry = stored(place, kit.environment())
         for path in entry.rglob("*"):
