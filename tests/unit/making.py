@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import coverage
 import uv
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
+MEASURED = Path(__file__).with_name("measured.py")  # as text: it runs where the tests are not
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 MARKERS = ("_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "UV_INTERNAL__BUILD_DIR")
 IN_A_BUILD = {MARKERS[0]: "maturin"}
@@ -146,6 +148,8 @@ class Shared:
                 start = str(outer / "bin" / "python")
             make_environment(maker, start, root, self.environ)
             install(root, self.front_ends, *([self.wheel] if shim else []), environ=self.environ)
+            if "COVERAGE_FILE" in os.environ:
+                measure(root, os.environ["COVERAGE_FILE"])
 
         words = [Path(python).name, maker, *["nested"] * nested, *["bare"] * (not shim)]
         return self.once("-".join(words), make)
@@ -169,6 +173,14 @@ def install(root: Path, *wheels: Path, environ: Mapping[str, str], installer: st
     if installer == "pip":
         command = [sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-compile"]
     run([*command, "--no-deps", *wheels], environ)
+
+
+def measure(root: Path, data: str) -> None:
+    """Have coverage measure what runs in the environment at *root*, if it is of this Python."""
+    if site_packages(root).parent.name == f"python{sys.version_info[0]}.{sys.version_info[1]}":
+        given = str(Path(coverage.__file__).parents[1]), str(ROOT / "pyproject.toml"), data
+        text = f"{MEASURED.read_text()}\nmeasure{given}\n"
+        (site_packages(root) / "a_measured.pth").write_text(f"import os; exec({text!r}, {{}})\n")
 
 
 def make_wheel(
