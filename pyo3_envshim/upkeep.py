@@ -87,12 +87,12 @@ class Entry:
     @property
     def interpreter(self) -> str:
         """The path of the base interpreter."""
-        return self._config().get("executable", "")
+        return _startup.read_config(self.path).get("executable", "")
 
     @property
     def version(self) -> str:
         """The version of the base interpreter."""
-        return self._config().get("version", "")
+        return _startup.read_config(self.path).get("version", "")
 
     @property
     def distributions(self) -> list[str]:
@@ -101,12 +101,6 @@ class Entry:
         names = (os.path.split(folder) for folder in folders)
         found = (name for above, name in names if os.path.basename(above) == "site-packages")
         return sorted(name[: -len(".dist-info")].replace("-", " ", 1) for name in found)
-
-    def _config(self) -> dict[str, str]:
-        try:
-            return _startup.read_config(self.path)
-        except (OSError, ValueError):
-            return {}
 
 
 def entries(place: Store) -> list[Entry]:
