@@ -117,6 +117,13 @@ def test_the_shell_is_detected(shell: str | None, windows: bool, expected: str) 
     assert activation.shell_of(environ, windows) == expected
 
 
+def test_a_checkout_is_not_installed() -> None:
+    """Its `sitecustomize` lies elsewhere than in the wheel."""
+    with pytest.raises(activation.ActivationError, match="not a whole installation") as error:
+        activation.install(sys.executable, dry_run=True)
+    assert "wheel" in error.value.hint
+
+
 class TestAJobOfGitHubActions:
     """`env --github`."""
 

@@ -136,6 +136,7 @@ UNNOTICED: dict[str, Change] = {
     "who installed it": edit("tiny-1.dist-info/INSTALLER", "uv", "pip"),
     "that it was asked for": add("tiny-1.dist-info/REQUESTED", ""),
     "where it came from": add("tiny-1.dist-info/direct_url.json", '{"url": "file:///elsewhere"}'),
+    "that it came from an index": remove("tiny-1.dist-info/direct_url.json"),
     "what uv notes": add("tiny-1.dist-info/uv_cache.json", "{}"),
     "activation": edit("/bin/activate", "deactivate", "reactivate"),
     "the prompt": lambda root: add("/pyvenv.cfg", (root / "pyvenv.cfg").read_text() + "prompt = x\n")(root),
