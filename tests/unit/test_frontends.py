@@ -149,9 +149,14 @@ def test_each_front_end_stands_once_and_says_what_it_does() -> None:
         assert front_end.seen or not front_end.environment, front_end.name
 
 
-def test_the_temporary_folders_are_tempfiles(tmp_path: Path) -> None:
-    found = frontends.temporary_folders(
-        {"TMPDIR": f"{tmp_path}/a", "TEMP": f"{tmp_path}/b", "TMP": f"{tmp_path}/c"}
-    )
-    assert found[:3] == [f"{os.path.realpath(tmp_path)}/{name}" for name in "abc"]
-    assert os.path.realpath("/tmp") in found
+@pytest.mark.parametrize("environ", [{}, {"TMPDIR": "/one", "TEMP": "/two", "TMP": "/three"}])
+def test_the_temporary_folders_are_tempfiles(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    *candidates, here = tempfile._candidate_tempdir_list()  # type: ignore[attr-defined]
+    assert here == os.getcwd()  # where there is nothing else: not a place to trust
+    assert frontends.temporary_folders(environ) == [os.path.realpath(folder) for folder in candidates]

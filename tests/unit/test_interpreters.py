@@ -11,7 +11,7 @@ import pytest
 
 from pyo3_envshim import interpreters
 
-from .making import Shared, make_environment, run
+from .making import Shared, make_environment, run, script
 
 IDENTITY = "import sys; print(sys.version, sys.base_prefix, sep='\\n')"
 
@@ -32,6 +32,30 @@ def test_the_base_is_the_interpreter_outside_of_any_environment(
 def test_every_maker_leads_to_the_same_name_of_the_base(shared: Shared, python: str) -> None:
     bases = {interpreters.base_of(str(shared.environment(python, m))) for m in ("venv", "virtualenv", "uv")}
     assert len(bases) == 1
+
+
+@pytest.mark.parametrize("name", ["python", "python3", "{0}"])
+def test_the_base_has_its_own_name_whatever_the_environment_calls_it(
+    name: str, a_python: str, tmp_path: Path
+) -> None:
+    called = Path(a_python).with_name(name.format(os.path.basename(a_python)))
+    if os.path.realpath(called) != a_python:
+        pytest.skip(f"{called} is not {a_python}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(called)
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {called.parent}\n")
+    assert interpreters.base_of(str(tmp_path)) == a_python
+
+
+def test_the_base_keeps_the_name_it_is_called_by_where_its_own_is_not_beside_it(
+    a_python: str, tmp_path: Path
+) -> None:
+    base = tmp_path / "base" / "bin" / "python"
+    for link, target in ((base, a_python), (tmp_path / "environment" / "bin" / "python", str(base))):
+        link.parent.mkdir(parents=True)
+        link.symlink_to(target)
+    (tmp_path / "environment" / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    assert interpreters.base_of(str(tmp_path / "environment")) == str(base)
 
 
 @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
@@ -127,6 +151,13 @@ class TestTheEnvironmentOfAnInterpreter:
     def test_of_a_program_that_is_not_there_is_none(self, shared: Shared, a_python: str) -> None:
         assert interpreters.environment_of(str(shared.environment(a_python) / "bin" / "python9")) is None
 
+    def test_of_what_cannot_be_run_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "pyvenv.cfg").touch()
+        (tmp_path / "bin" / "folder").mkdir(parents=True)
+        (tmp_path / "bin" / "text").touch(0o644)
+        for name in ("folder", "text"):
+            assert interpreters.environment_of(str(tmp_path / "bin" / name)) is None
+
 
 class TestThePartsOfAnInterpreter:
     def test_are_its_executable_its_build_data_and_its_version(
@@ -158,6 +189,22 @@ class TestThePartsOfAnInterpreter:
         python = tmp_path / "bin" / "python3.11"
         python.touch()
         assert interpreters.parts_of(str(python), "python3.11") is None
+
+    @pytest.mark.parametrize("platform_library", ["lib", "lib64"])
+    @pytest.mark.parametrize("folder", ["lib", "lib64", "bin"])
+    @pytest.mark.parametrize("library", ["libpython3.13.so.1.0", "libpython3.13.dylib"])
+    def test_are_all_that_decide_and_no_others(
+        self, platform_library: str, folder: str, library: str, tmp_path: Path
+    ) -> None:
+        data = f"{platform_library}/python3.13/_sysconfigdata__linux_.py"
+        parts = ["bin/python3.13", f"{folder}/{library}", "include/python3.13/patchlevel.h", data]
+        others = ["bin/pip", f"{folder}/libpython3.13.a", f"{folder}/libother.so", f"{data}.orig"]
+        others += [f"{platform_library}/python3.13/os.py", "include/python3.13/Python.h"]
+        for name in (*parts, *others):
+            script(tmp_path / name, "")
+        (tmp_path / platform_library / "python3.13" / "_sysconfigdata_.py").mkdir()
+        found = interpreters.parts_of(str(tmp_path / "bin" / "python3.13"), "python3.13")
+        assert found == [str(tmp_path / name) for name in parts]
 
 
 def test_no_interpreter_is_started(shared: Shared, a_python: str, monkeypatch: pytest.MonkeyPatch) -> None:

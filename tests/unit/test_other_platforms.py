@@ -219,6 +219,7 @@ class TestTheBaseInterpreter:
             "Python313.dll",
             "vcruntime140.dll",
             "include/patchlevel.h",
+            "include/Python.h",
             "NEWS.txt",
         ):
             script(tmp_path / name, "")
@@ -230,6 +231,8 @@ class TestTheBaseInterpreter:
     def test_is_in_doubt_where_only_its_executable_is_found(self, tmp_path: Path) -> None:
         script(tmp_path / "python.exe", "")
         assert interpreters.parts_of(str(tmp_path / "python.exe"), "", windows=True) is None
+        script(tmp_path / "python3.dll", "")
+        assert interpreters.parts_of(str(tmp_path / "python.exe"), "", windows=True) is not None
 
     def test_is_its_library_and_program_in_a_framework(self, tmp_path: Path) -> None:
         """As Homebrew and python.org install it: the name in ``bin`` is a link, or a stub."""
