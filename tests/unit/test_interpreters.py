@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,10 @@ def test_the_base_has_its_own_name_whatever_the_environment_calls_it(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(called)
     (tmp_path / "pyvenv.cfg").write_text(f"home = {called.parent}\n")
+    assert interpreters.base_of(str(tmp_path)) == a_python
+    (tmp_path / "bin" / "python").unlink()
+    shutil.copy(a_python, tmp_path / "bin" / "python")
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {called.parent}\nbase-executable = {called}\n")
     assert interpreters.base_of(str(tmp_path)) == a_python
 
 
