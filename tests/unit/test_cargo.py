@@ -666,6 +666,28 @@ class TestACallThatIsLeftAlone:
         assert bench.addresses == []
         assert not (bench.project / "target").exists()
 
+    @pytest.mark.parametrize(
+        ("name", "place"),
+        [
+            ("PYO3_CONFIG_FILE", "mine/pyo3-config-x.txt"),
+            ("PYO3_CONFIG_FILE", "maturin/mine.txt"),
+            ("PYO3_CROSS_LIB_DIR", "maturin/pyo3-config-x.txt"),
+        ],
+    )
+    def test_is_one_with_a_setting_that_is_not_maturins_own(
+        self, name: str, place: str, bench: Bench
+    ) -> None:
+        more = {name: f"{bench.project}/target/{place}"}
+        fine(bench.run("build", **more))
+        assert bench.changes(**more) == {}
+        fine(bench.run("build", PYO3_CONFIG_FILE=f"{bench.project}/target/maturin/pyo3-config-x.txt"))
+        assert bench.addresses
+
+    def test_is_one_without_an_interpreter_at_all(self, bench: Bench) -> None:
+        bench.without("PYO3_PYTHON")
+        fine(bench.run("build"))
+        assert bench.changes() == {}
+
     def test_is_one_outside_of_a_build(self, bench: Bench) -> None:
         bench.without(*IN_A_BUILD)
         fine(bench.run("build"))
@@ -702,13 +724,18 @@ class TestACallThatIsLeftAlone:
         line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1", PYO3_CONFIG_FILE="/x"))
         assert line == "pyo3-envshim: left alone: PYO3_CONFIG_FILE is set\n"
 
-    def test_has_a_base_of_ours_corrected(self, shared: Shared, bench: Bench) -> None:
+    def test_says_nothing_if_that_is_switched_off(self, bench: Bench) -> None:
+        fine(bench.run("build", PYO3_ENVSHIM_VERBOSE="0"))
+
+    @pytest.mark.parametrize("switch", ["on", "base"])
+    def test_has_a_base_of_ours_corrected(self, switch: str, shared: Shared, bench: Bench) -> None:
         """``maturin -i``: the hook named the base of the interpreter that runs maturin."""
         other = next((p for v in ("3.12", "3.13") if (p := interpreter(v)) and p != bench.kit.python), None)
         if other is None:
             pytest.skip("this needs a second CPython")
         python = f"{shared.environment(other)}/bin/python"
         ours = {"PYO3_BASE_PYTHON": bench.kit.python, "PYO3_ENVSHIM_BASE": bench.kit.python}
+        ours["PYO3_ENVSHIM"] = switch
         fine(bench.run("build", PYO3_PYTHON=python, **ours))
         assert os.path.realpath(bench.cargo.call.environ["PYO3_BASE_PYTHON"]) == other
 
@@ -763,10 +790,10 @@ def break_environment(bench: Bench) -> None:
     shutil.rmtree(bench.root / "lib")
 
 
-def break_package(bench: Bench) -> None:
+def break_package(bench: Bench, module: str = "environments") -> None:
     own = bench.folder / "installed"
     shutil.copytree(bench.installed, own, symlinks=True)
-    (site_packages(own) / "pyo3_envshim" / "environments.py").write_text("def (:\n")
+    (site_packages(own) / "pyo3_envshim" / f"{module}.py").write_text("def (:\n")
     bench.wrapper = script(
         own / "bin" / "pyo3-envshim-cargo",
         f"#!{own}/bin/python\nimport sys\nfrom pyo3_envshim.cargo import main\nsys.exit(main())\n",
@@ -805,6 +832,19 @@ class TestTroubleOfOurOwn:
         TROUBLE[what](bench)
         fine(bench.run("build", PYO3_ENVSHIM="off"))
         assert bench.changes(PYO3_ENVSHIM="off") == {}
+
+    def test_leaves_a_base_of_ours_that_cannot_be_corrected(self, bench: Bench) -> None:
+        break_package(bench, "interpreters")
+        ours = {"PYO3_BASE_PYTHON": "/x", "PYO3_ENVSHIM_BASE": "/x"}
+        assert "warning: not used for this build" in warned(bench.run("build", **ours))
+        assert bench.changes(**ours) == {}
+
+    def test_is_not_a_working_folder_that_is_gone(self, bench: Bench) -> None:
+        script(bench.cargo.path, "#!/bin/sh\nexit 7\n")
+        code = 'mkdir gone && cd gone && rmdir ../gone && exec "$CARGO" fetch'
+        done = bench.run_program(Path("/bin/sh"), "-c", code)
+        assert done.returncode == 7
+        assert "envshim" not in done.stderr  # the shells themselves may say something
 
     def test_is_survived_with_standard_error_closed(self, bench: Bench) -> None:
         break_store(bench)
@@ -988,6 +1028,18 @@ class TestTheProjectBeingBuilt:
         assert [call.arguments for call in bench.cargo.calls] == [["fetch"], ["build"]]
         assert not (bench.folder / "ran").exists()
         assert bool(bench.addresses) == inside
+
+    def test_cannot_put_modules_in_place_of_the_standard_librarys(self, bench: Bench) -> None:
+        """A folder on ``PYTHONPATH``, relative to the working directory or not, comes before it."""
+        (bench.project / "hostile").mkdir()
+        for name in ("json", "hashlib", "time", "fcntl", "ntpath", "posixpath", "shutil", "platformdirs"):
+            text = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
+            script(bench.project / "hostile" / f"{name}.py", text)
+        for path in ("hostile", f"/nothing:{bench.project}/hostile"):
+            more = {"HOSTILE_RAN": str(bench.folder / "ran"), "PYTHONPATH": path}
+            fine(bench.run("build", **more))
+            assert bench.changes(**more)["PYO3_PYTHON"]
+            assert not (bench.folder / "ran").exists()
 
 
 class TestARecordOfTheEnvironment:

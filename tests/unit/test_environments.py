@@ -272,6 +272,15 @@ class TestEqualEnvironments:
     def test_have_one_digest_though_there_is_a_space_in_their_path(self, kit: Kit) -> None:
         assert digest(kit.environment("with space", "plain")) == digest(kit.environment("without", "plain"))
 
+    def test_have_one_digest_behind_a_link_whose_path_ends_that_of_the_folder(self, kit: Kit) -> None:
+        """As on macOS, where ``/tmp/x`` is ``/private/tmp/x``: one name is found within the other."""
+        real = Path(f"{kit.folder}/a{kit.folder}/z")
+        real.mkdir(parents=True)
+        (kit.folder / "z").symlink_to(real)
+        one = kit.environment(str(real / "e"), "plain")
+        two = kit.environment("two", "plain")
+        assert digest(kit.folder / "z" / "e") == digest(one) == digest(two)
+
     def test_have_one_digest_behind_a_linked_temporary_folder(self, kit: Kit) -> None:
         """``TMPDIR`` is a link, so that scripts hold another path than the resolved one (macOS: /tmp)."""
         (kit.folder / "real").mkdir()
@@ -608,6 +617,50 @@ class TestAScript:
     def test_is_read_or_refused_whatever_it_holds(self, data: bytes, reference: str | None) -> None:
         found = environments.normal_script(b"#!" + ROOT + b"/bin/python\n" + data, [ROOT], reference)
         assert found is None or ROOT not in found
+
+
+LIMIT = 1 << 20  # what is larger is not searched for the environment's path
+
+
+class TestALargeFile:
+    def test_is_read_to_its_end(self, kit: Kit) -> None:
+        root = kit.environment()
+        path = site_packages(root) / "tiny" / "large.so"
+        for content in (bytes(LIMIT + 1), bytes(LIMIT) + b"1", bytes(3 * LIMIT), b"1" + bytes(3 * LIMIT)):
+            path.write_bytes(content)
+            (item,) = [item for item in read(root).items if item.path.endswith("large.so")]
+            assert (item.source, item.content) == (str(path), sha256_of(str(path)))
+            assert not item.executable
+        before = digest(root)
+        path.chmod(0o755)
+        assert digest(root) != before
+
+    def test_may_hold_the_path_of_the_environment(self, kit: Kit) -> None:
+        root = kit.environment()
+        path = site_packages(root) / "tiny" / "large.so"
+        path.write_bytes(str(root).encode().ljust(LIMIT + 1))
+        digest(root)
+        path.write_bytes(str(root).encode().ljust(LIMIT))
+        with pytest.raises(NotStorable, match="own path"):
+            digest(root)
+
+    def test_is_a_record_all_the_same(self, kit: Kit) -> None:
+        root = kit.environment()
+        path = site_packages(root) / "other-1.dist-info" / "RECORD"
+        lines = [*path.read_text().splitlines(), *(f"{'x' * 200}/{number}.py,," for number in range(6000))]
+        found = set()
+        for order in (lines, lines[::-1]):
+            path.write_text("\n".join(order))
+            assert path.stat().st_size > LIMIT
+            found.add(digest(root))
+        assert len(found) == 1
+
+
+def test_a_script_may_have_a_name_that_begins_like_an_interpreters(kit: Kit) -> None:
+    root = kit.environment()
+    for name in ("bin/py", "bin/pytest", "bin/python-config", "bin/pyproject-build"):
+        script(root / name, "#!/bin/sh\n")
+        assert name in [item.path for item in read(root).items]
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
