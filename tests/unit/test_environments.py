@@ -87,6 +87,13 @@ def rewrite_every_file(root: Path) -> None:
             copy.replace(path)
 
 
+def copy_interpreter(root: Path) -> None:
+    python = root / "bin" / "python"
+    real = python.resolve()
+    python.unlink()
+    shutil.copy(real, python)
+
+
 NOTICED: dict[str, Change] = {
     "a module": edit("tiny/__init__.py", "tiny", "tinY"),
     "a module of the same size": edit("tiny/__init__.py", "hello", "holla"),
@@ -114,6 +121,8 @@ NOTICED: dict[str, Change] = {
     "a script that cannot be run": mode("bin/tool", 0o644),
     "a module that can be run": mode("share/tiny/shared.txt", 0o755),
     "a link": link("tiny/link.txt", "data.txt"),
+    "a link to the folder of libraries": lambda root: os.symlink("lib", root / "lib32"),
+    "a file in a package with the name of an installer's note": add("tiny/INSTALLER"),
     "a module instead of a folder": lambda root: (site_packages(root) / "tiny" / "include").rename(
         site_packages(root) / "tiny" / "include2"
     ),
@@ -143,6 +152,7 @@ UNNOTICED: dict[str, Change] = {
     "files beside pyvenv.cfg": add("/.lock", ""),
     "an empty folder": lambda root: (site_packages(root) / "empty").mkdir(),
     "group's and others' permissions": mode("share/tiny/shared.txt", 0o600),
+    "that others may run it": mode("share/tiny/shared.txt", 0o655),
     "the order of a RECORD": lambda root: add(
         "tiny-1.dist-info/RECORD",
         "".join(
@@ -167,6 +177,8 @@ NOT_STORABLE: dict[str, Change] = {
     "with a distribution without RECORD": remove("other-1.dist-info/RECORD"),
     "with an egg-info folder": add("old-1.egg-info/PKG-INFO"),
     "with an egg-info file": add("old-1.egg-info"),
+    "with an egg": add("old.egg/EGG-INFO/PKG-INFO"),
+    "with a copy of the interpreter": copy_interpreter,
     "with an egg-link": add("old.egg-link", "/project\n"),
     "with a link out of it": link("outside", "../../../../outside"),
     "with a link that leaves it and comes back": lambda root: link(
@@ -448,6 +460,13 @@ class TestARecord:
         line = '"with, comma and ""quotes""",sha256=x,1\n'
         assert normal(line) == line
 
+    @pytest.mark.parametrize(
+        "line",
+        ["aX.py,h,1", '"""a",h,1', "a/b:c/d,h,1", "tiny/INSTALLER,h,1", "t/x.dist-info/INSTALLER,h,1"],
+    )
+    def test_keeps_other_lines_as_they_are(self, line: str) -> None:
+        assert set(normal(f"{line}\n\nz.py,h,1\n").splitlines()) == {line, "z.py,h,1"}
+
     def test_quotes_alike(self) -> None:
         assert normal('"a.py",sha256=x,1\n') == "a.py,sha256=x,1\n"
 
@@ -472,7 +491,20 @@ class TestARecord:
 
     @pytest.mark.parametrize(
         "line",
-        ["a.py", "a.py,", "a.py,x", "a.py,x,1,2", ",x,1", '"a.py,x,1', '"a.py"x,x,1', '"",x,1', '"a', '"'],
+        [
+            "a.py",
+            "a.py,",
+            "a.py,x",
+            "a.py,x,1,2",
+            'a.py,",1',
+            "a.py,\r,1",
+            ",x,1",
+            '"a.py,x,1',
+            '"a.py"x,x,1',
+            '"",x,1',
+            '"a',
+            '"',
+        ],
     )
     def test_that_is_malformed_is_refused(self, line: str) -> None:
         with pytest.raises(NotStorable, match=r"line 2 .* malformed"):
