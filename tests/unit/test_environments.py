@@ -498,6 +498,7 @@ class TestARecord:
             "a.py,x,1,2",
             'a.py,",1',
             "a.py,\r,1",
+            '"a"x",x,1',
             ",x,1",
             '"a.py,x,1',
             '"a.py"x,x,1',
@@ -686,6 +687,13 @@ class TestALargeFile:
             assert path.stat().st_size > LIMIT
             found.add(digest(root))
         assert len(found) == 1
+
+
+def test_an_entry_point_is_found_among_other_metadata(kit: Kit) -> None:
+    roots = [kit.environment(installer, "plain", installer=installer) for installer in ("pip", "uv")]
+    for root in roots:
+        (site_packages(root) / "plain-1.dist-info" / "top_level.txt").write_text("tiny\n")
+    assert digest(roots[0]) == digest(roots[1])
 
 
 def test_a_script_may_have_a_name_that_begins_like_an_interpreters(kit: Kit) -> None:
