@@ -1,0 +1,430 @@
+"""Second isolated builds with nothing changed: crates recompiled and wall time, beside other ways."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benching import Found, Setting, Target, make_environment, median, the_same
+from building import Build, Failure, FrontEnd, Host, Progress, Workshop, find_cargo, write_crate
+
+TITLE = "Rebuild: the second isolated build, nothing changed"
+ABOUT = """
+Crates recompiled, and seconds (medians; the ways are built in turn). *limit*: `--no-build-isolation` in a
+permanent environment, the least that any build can take; *environment*: what the front end itself takes
+to make an environment, that is a build with the same requirements and a back end that only imports the
+project's own, less the same without isolation (front ends install no byte code, so that the first import in
+a new environment is slow). Each way has a target folder of its own, which stands at one and the same path
+while it builds. All requirements come from a local folder, and nothing from the network.
+
+Before anything is timed, each way is seen to compile the same crates in its first build as all others,
+and to make the same wheel, byte for byte, in all its builds. A way that makes another wheel, or cannot be
+had, is a note below the table. For uv, which is no Python program, `CARGO` is set, as
+`pyo3-envshim env` does.
+"""
+NEEDS = ("cargo", "tar")
+
+LIMIT = "limit: no isolation"
+PLAIN = "without the shim"
+SHIM = "with the shim"
+# What is compared must be the same for these; others may be wrong, and are only noted.
+_MUST = (LIMIT, PLAIN, SHIM)
+WITHIN = 1.10  # of the limit and the front end's own environment
+
+FRONT_ENDS = {
+    "uv": ("uv", "build", "--wheel", "-o"),
+    "build": ("build", "-w", ".", "-o"),
+    "pip": ("pip", "wheel", "--no-deps", ".", "-w"),
+}
+_ISOLATION = {"pip": ("--use-feature=venv-isolation",)}
+_NO_ISOLATION = {"uv": "--no-build-isolation", "build": "--no-isolation", "pip": "--no-build-isolation"}
+
+_SETUPTOOLS_RUST = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["setuptools>=77", "setuptools-rust>=1.13"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "envshim-demo"
+version = "0.1.0"
+requires-python = ">=3.9"
+
+[tool.setuptools]
+packages = ["envshim_demo"]
+
+[[tool.setuptools-rust.ext-modules]]
+target = "envshim_demo.envshim_demo"
+""",
+    "envshim_demo/__init__.py": "from .envshim_demo import answer as answer\n",
+}
+_NOTHING = {
+    "nothing.py": """\
+import importlib
+import zipfile
+
+for module in [{imports}]:
+    importlib.import_module(module)
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "nothing-1-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        for member, text in (
+            ("METADATA", "Metadata-Version: 2.1\\nName: nothing\\nVersion: 1\\n"),
+            ("WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"),
+            ("RECORD", "nothing-1.dist-info/METADATA,,\\nnothing-1.dist-info/WHEEL,,\\n"),
+        ):
+            wheel.writestr("nothing-1.dist-info/" + member, text)
+    return name
+""",
+    "pyproject.toml": """\
+[build-system]
+requires = [{requires}]
+build-backend = "nothing"
+backend-path = ["."]
+""",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is built: an sdist that the package index has, or a small crate with a back end."""
+
+    name: str
+    back_end: str
+    sdist: bool = False
+
+
+MATURIN = Project("small, maturin", "maturin")
+PROJECTS = (
+    MATURIN,
+    Project("small, setuptools-rust", "setuptools-rust"),
+    Project("rpds-py==2026.9.1", "maturin", sdist=True),
+    Project("bcrypt==5.0.0", "setuptools-rust", sdist=True),
+)
+
+
+@dataclass
+class Way:
+    """A way to build: the front end, where it lies, the variables. *builds* are all its builds."""
+
+    name: str
+    front_end: FrontEnd
+    host: Host
+    variables: Mapping[str, str] = field(default_factory=dict)
+    builds: list[Build] = field(default_factory=list)
+
+    def seconds(self) -> float:
+        """Return the median of what its builds took, but the first."""
+        return median([build.seconds for build in self.builds[1:]])
+
+    def wheels(self) -> list[tuple[str, str]]:
+        """Return its different wheels: one, if it is reproducible."""
+        return sorted({(build.wheel, build.sha256) for build in self.builds})
+
+    def recompiled(self) -> list[str]:
+        """Return the crates that any of its builds but the first compiled."""
+        return sorted({crate for build in self.builds[1:] for crate in build.crates})
+
+
+class Range(Workshop):
+    """One project at a time, and a target folder for each way to build it."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        super().__init__(folder, folder / "source", find_cargo(), progress)
+        self.variables: dict[str, str] = {}
+        self.target = folder / "target"
+        self.permanent = Host(folder / "permanent", shimmed=False)
+        self.wheelhouse = folder / "wheelhouse"
+        self.offline = False
+        self._unpacked: set[Path] = set()
+
+    def _environment(self, host: Host | None) -> dict[str, str]:
+        found = super()._environment(host)
+        # What the recording cargo takes is no part of a build: time stamps tell what was compiled.
+        recording = str(self.folder / "recording")
+        path = [entry for entry in found["PATH"].split(os.pathsep) if entry != recording]
+        found |= {"PATH": os.pathsep.join(path), "CARGO_TARGET_DIR": str(self.target)}
+        found["CARGO_BUILD_BUILD_DIR"] = str(self.target)
+        del found["PYTHONDONTWRITEBYTECODE"]  # as it is for a user
+        if self.offline:
+            links = str(self.wheelhouse)
+            found |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links, "UV_OFFLINE": "1", "UV_FIND_LINKS": links}
+            found["CARGO_NET_OFFLINE"] = "true"
+        return found | self.variables
+
+    def set_project(self, project: Project) -> None:
+        """Fill the source folder, and fetch all that its builds take: two steps."""
+        self.progress.step(f"{project.name}: unpacking and fetching")
+        self.offline, self.variables = False, {}
+        for folder in (self.source, self.permanent.folder, self.folder / "targets", self.target):
+            shutil.rmtree(folder, ignore_errors=True)
+        plain = str(self.hosts[0].script("python"))
+        if project.sdist:
+            sdists = self.folder / "sdists"
+            name = project.name.partition("==")[0]
+            pip = [
+                plain,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "-d",
+                str(sdists),
+            ]
+            self._run([*pip, "--no-binary", name, project.name])
+            (sdist,) = sdists.glob(f"{name.replace('-', '?')}-*")
+            self.source.mkdir()
+            self._run(["tar", "-xf", str(sdist), "--strip-components=1", "-C", str(self.source)])
+        else:
+            write_crate(self.source)
+            if project.back_end == "setuptools-rust":
+                write(self.source, _SETUPTOOLS_RUST)
+        (manifest,) = self.manifests()
+        self._run([self._cargo, "fetch", "--manifest-path", str(manifest)])
+        self._unpacked = set(self.source.iterdir())
+        self.progress.step(f"{project.name}: its permanent environment")
+        requires = self.requires()
+        self._run([plain, "-m", "pip", "download", "-q", "-d", str(self.wheelhouse), *requires])
+        host_tools = [f"{name}=={version}" for name, version in self.versions().items() if name in _TOOLS]
+        make_environment(self.permanent.folder, sys.executable, *host_tools, *requires)
+        imports = ["setuptools.build_meta", "setuptools_rust"]
+        if project.back_end == "maturin":
+            imports = ["maturin"]
+        write(
+            self.folder / "nothing",
+            {
+                name: text.replace("{requires}", _listed(requires)).replace("{imports}", _listed(imports))
+                for name, text in _NOTHING.items()
+            },
+        )
+        self.offline = True
+
+    def manifests(self) -> list[Path]:
+        """Return the ``Cargo.toml`` that cargo is called with."""
+        found = sorted(self.source.glob("**/Cargo.toml"), key=lambda path: len(path.parts))
+        return found[:1]
+
+    def requires(self) -> list[str]:
+        """Return what the project's pyproject.toml requires for a build."""
+        text = (self.source / "pyproject.toml").read_text()
+        listed = re.search(r"^\[build-system\][^\[]*?^requires\s*=\s*\[(.*?)\]\s*$", text, re.M | re.S)
+        if listed is None:
+            raise Failure("its pyproject.toml has no list of requirements that can be read")
+        return [
+            double or single for double, single in re.findall(r"\"([^\"]*)\"|'([^']*)'", _bare(listed[1]))
+        ]
+
+    def ways(self, name: str, project: Project) -> list[Way]:
+        """Return all ways to build with a front end, the limit first."""
+        plain, shimmed = self.hosts
+        words = FRONT_ENDS[name]
+        isolated = FrontEnd(name, _with(words, *_ISOLATION.get(name, ())))
+        shim = {"CARGO": str(shimmed.script("pyo3-envshim-cargo"))} if name == "uv" else {}
+        found = [
+            self.limit(name),
+            Way(PLAIN, isolated, plain),
+            Way(SHIM, isolated, Host(shimmed.folder, shimmed=False), shim),
+        ]
+        if project.back_end == "maturin":
+            found.append(Way(_USE_BASE, isolated, plain, {_USE_BASE.partition("=")[0]: "1"}))
+        found.append(
+            Way(_PINNED, isolated, plain, {"PYO3_CONFIG_FILE": str(self.folder / "pyo3-config.txt")})
+        )
+        if name == "build":
+            found.append(Way(_ENV_DIR, FrontEnd(name, _with(words, "--env-dir", "../env-dir")), plain))
+        return found
+
+    def limit(self, name: str) -> Way:
+        """Return the way without isolation."""
+        front_end = FrontEnd(name, _with(FRONT_ENDS[name], _NO_ISOLATION[name]))
+        variables = {"UV_PYTHON": str(self.permanent.script("python"))}
+        return Way(LIMIT, front_end, self.permanent, variables)
+
+    def build_in_turn(self, way: Way, key: str) -> None:
+        """Build once, in the way's own target folder; the first time, also without what others left."""
+        kept = self.folder / "targets" / key
+        kept.parent.mkdir(exist_ok=True)
+        if kept.exists():
+            kept.rename(self.target)
+        else:
+            for path in set(self.source.iterdir()) - self._unpacked:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.build_way(way)
+        self.target.rename(kept)
+
+    def build_way(self, way: Way) -> None:
+        """Build once."""
+        before = stamps(self.target)
+        self.variables = dict(way.variables)
+        try:
+            build = self.build(way.front_end, way.host)
+        finally:
+            self.variables = {}
+        after = stamps(self.target)
+        compiled = sorted(
+            {crate for (crate, path), time in after.items() if before.get((crate, path)) != time}
+        )
+        way.builds.append(Build(compiled, build.seconds, build.file, build.sha256))
+
+    def environment_time(self, name: str, rounds: int) -> float:
+        """Return what a front end takes to make an environment: two steps a round."""
+        source, self.source = self.source, self.folder / "nothing"
+        isolated = Way(
+            PLAIN, FrontEnd(name, _with(FRONT_ENDS[name], *_ISOLATION.get(name, ()))), self.hosts[0]
+        )
+        took: list[list[float]] = [[], []]
+        try:
+            for _ in range(rounds + 1):
+                for times, way in zip(took, (isolated, self.limit(name))):
+                    self.progress.step(f"{name}: a back end that does nothing, {way.name}")
+                    self.variables = dict(way.variables)
+                    times.append(self.build(way.front_end, way.host).seconds)
+        finally:
+            self.source, self.variables = source, {}
+        return max(0.0, median([one - other for one, other in list(zip(*took))[1:]]))
+
+    def write_configuration(self) -> None:
+        """Write the configuration file that PyO3 prints for the base interpreter."""
+        self.variables = {"PYO3_PRINT_CONFIG": "1", "PYO3_PYTHON": self._base}
+        command = [self._cargo, "build", "--manifest-path", str(self.manifests()[0])]
+        try:
+            said = self._run(command, self.source)
+        except Failure:  # as it is meant to
+            said = self._output.read_text(errors="replace")
+        finally:
+            self.variables = {}
+            shutil.rmtree(self.target, ignore_errors=True)
+        keys = re.findall(rf"^ *((?:{'|'.join(_KEYS)})=.*)$", said, re.M)
+        if not any(key.startswith("version=") for key in keys):
+            raise Failure("PyO3 printed no configuration", said)
+        (self.folder / "pyo3-config.txt").write_text("\n".join(dict.fromkeys(keys)) + "\n")
+
+
+_USE_BASE = "MATURIN_PEP517_USE_BASE_PYTHON=1"
+_PINNED = "PYO3_CONFIG_FILE, pinned"
+_ENV_DIR = "build --env-dir"
+_TOOLS = ("build", "uv")
+# Of a configuration file of PyO3 (pyo3-build-config 0.30, impl_.rs).
+_KEYS = ("implementation", "version", "shared", "abi3", "lib_name", "lib_dir", "executable", "pointer_width",
+    "build_flags", "python_framework_prefix", "suppress_build_script_link_lines", "target_abi")  # fmt: skip
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def _bare(text: str) -> str:
+    """Return the lines of a TOML list without comments."""
+    return "\n".join(re.sub(r"^\s*#.*|(?<=[\"'],)\s*#.*", "", line) for line in text.splitlines())
+
+
+def _with(words: Sequence[str], *more: str) -> tuple[str, ...]:
+    """Return a front end's command with more options, before the last, which takes the folder."""
+    return (*words[:-1], *more, words[-1])
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def stamps(target: Path) -> dict[tuple[str, str], int]:
+    """Return when cargo last compiled each unit below a target folder: by crate and path."""
+    found = {}
+    for path in target.rglob("invoked.timestamp"):
+        crate = path.parent.name.rpartition("-")[0]
+        found[crate, str(path.relative_to(target))] = path.stat().st_mtime_ns
+    return found
+
+
+def _rounds(setting: Setting) -> int:
+    return setting.rounds or (1 if setting.quick else 3)
+
+
+def _chosen(quick: bool) -> tuple[Sequence[Project], Sequence[str]]:
+    return (PROJECTS[:1], ("uv",)) if quick else (PROJECTS, tuple(FRONT_ENDS))
+
+
+def steps(setting: Setting) -> int:
+    """Return how many steps it takes, at most."""
+    projects, names = _chosen(setting.quick)
+    ways = sum(
+        4 + (name == "build") + (project.back_end == "maturin") for project in projects for name in names
+    )
+    rounds = _rounds(setting)
+    return 2 + len(projects) * (2 + 2 * len(names) * (rounds + 1)) + ways * (rounds + 1)
+
+
+def measure(setting: Setting) -> Found:
+    """Measure all ways, of each project and front end."""
+    place = Range(setting.folder, setting.progress)
+    place.set_up()
+    rounds = _rounds(setting)
+    projects, names = _chosen(setting.quick)
+    found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
+    for project in projects:
+        place.set_project(project)
+        place.write_configuration()
+        for name in names:
+            environment = place.environment_time(name, rounds)
+            ways = place.ways(name, project)
+            for number in range(rounds + 1):
+                for way in list(ways):
+                    setting.progress.step(f"{project.name}, {name}, {way.name}: build {number + 1}")
+                    try:
+                        place.build_in_turn(way, f"{name}-{ways.index(way)}")
+                    except Failure as failure:
+                        if way.name in _MUST:
+                            raise
+                        found.notes.append(f"{project.name}, {name}, {way.name}: {failure}")
+                        way.builds.clear()
+                        shutil.rmtree(place.target, ignore_errors=True)
+                ways = [way for way in ways if way.builds]
+            _add(found, project, name, ways, environment)
+            shutil.rmtree(place.folder / "targets")
+    return found
+
+
+def check(what: str, ways: Sequence[Way]) -> None:
+    """Raise `Failure` if these ways did not do the same work."""
+    the_same(f"{what}: what the first build compiled", {way.name: way.builds[0].crates for way in ways})
+    if not any(crate.startswith("pyo3") for crate in ways[0].builds[0].crates):
+        raise Failure(f"{what}: the first build compiled no PyO3: the second shows nothing")
+    the_same(f"{what}: the wheels", {way.name: way.wheels() for way in ways})
+    if len(ways[0].wheels()) != 1:
+        raise Failure(f"{what}: its wheels are not reproducible, and cannot be compared")
+
+
+def _add(found: Found, project: Project, name: str, ways: Sequence[Way], environment: float) -> None:
+    """Add what one project and front end came to."""
+    what = f"{project.name}, {name}"
+    must = [way for way in ways if way.name in _MUST]
+    check(what, must)
+    seconds = {way.name: way.seconds() for way in ways}
+    for way in ways:
+        row: dict[str, object] = {"project": project.name, "front end": name, "way": way.name}
+        row |= {"recompiled": len(way.recompiled()), "seconds": seconds[way.name]}
+        found.rows.append({**row, "environment": environment, "wheel": "identical"})
+        if way.wheels() != must[0].wheels():
+            found.rows[-1]["wheel"] = "DIFFERENT"
+            found.notes.append(f"{what}, {way.name}: makes another wheel.")
+        found.chart["series"].setdefault(way.name, {})[what] = seconds[way.name]
+    by_name = {way.name: way for way in must}
+    needless = set(by_name[SHIM].recompiled()) - set(by_name[LIMIT].recompiled())
+    found.targets.append(
+        Target(f"{what}: crates that only the shim recompiles", len(needless), 0, timed=False)
+    )
+    text = f"{what}: seconds, and {WITHIN:.2f} of the limit and the front end's environment"
+    found.targets.append(Target(text, seconds[SHIM], WITHIN * (seconds[LIMIT] + environment)))
