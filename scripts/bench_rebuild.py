@@ -193,7 +193,7 @@ class Range(Workshop):
         self._run([self._cargo, "fetch", "--manifest-path", str(manifest)])
         self._unpacked = set(self.source.iterdir())
         self.progress.step(f"{project.name}: its permanent environment")
-        requires = self.requires()
+        requires = requirements((self.source / "pyproject.toml").read_text())
         self._run([plain, "-m", "pip", "download", "-q", "-d", str(self.wheelhouse), *requires])
         host_tools = [f"{name}=={version}" for name, version in self.versions().items() if name in _TOOLS]
         make_environment(self.permanent.folder, sys.executable, *host_tools, *requires)
@@ -213,16 +213,6 @@ class Range(Workshop):
         """Return the ``Cargo.toml`` that cargo is called with."""
         found = sorted(self.source.glob("**/Cargo.toml"), key=lambda path: len(path.parts))
         return found[:1]
-
-    def requires(self) -> list[str]:
-        """Return what the project's pyproject.toml requires for a build."""
-        text = (self.source / "pyproject.toml").read_text()
-        listed = re.search(r"^\[build-system\][^\[]*?^requires\s*=\s*\[(.*?)\]\s*$", text, re.M | re.S)
-        if listed is None:
-            raise Failure("its pyproject.toml has no list of requirements that can be read")
-        return [
-            double or single for double, single in re.findall(r"\"([^\"]*)\"|'([^']*)'", _bare(listed[1]))
-        ]
 
     def ways(self, name: str, project: Project) -> list[Way]:
         """Return all ways to build with a front end, the limit first."""
@@ -319,13 +309,19 @@ _KEYS = ("implementation", "version", "shared", "abi3", "lib_name", "lib_dir", "
     "build_flags", "python_framework_prefix", "suppress_build_script_link_lines", "target_abi")  # fmt: skip
 
 
+def requirements(text: str) -> list[str]:
+    """Return what a pyproject.toml requires for a build (tomllib came with Python 3.11)."""
+    lines = "\n".join(re.sub(r"^\s*#.*|(?<=[\"'],)\s*#.*", "", line) for line in text.splitlines())
+    listed = re.search(
+        r"^\[build-system\]\n[^\[]*?requires *= *\[((?:[^\"'\]]|\"[^\"]*\"|'[^']*')*)\]", lines, re.M
+    )
+    if listed is None:
+        raise Failure("its pyproject.toml has no list of requirements that can be read", text)
+    return [double or single for double, single in re.findall(r"\"([^\"]*)\"|'([^']*)'", listed[1])]
+
+
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
-
-
-def _bare(text: str) -> str:
-    """Return the lines of a TOML list without comments."""
-    return "\n".join(re.sub(r"^\s*#.*|(?<=[\"'],)\s*#.*", "", line) for line in text.splitlines())
 
 
 def _with(words: Sequence[str], *more: str) -> tuple[str, ...]:

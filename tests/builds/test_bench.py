@@ -1,0 +1,271 @@
+"""How scripts/bench counts, judges and shows; and its cheap benchmarks, in their smallest case.
+
+`scripts/bench rebuild ci` takes minutes: run by hand, as docs/benchmarks.md says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .scripts import SCRIPTS, loaded
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Any]:
+    with loaded("bench") as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def benching(script: Any) -> Any:
+    return sys.modules[script.Found.__module__]
+
+
+def _bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / "bench"), *arguments, "--save", str(folder / "found")]
+    environ = {**os.environ, "PYTHON": sys.executable, "TMPDIR": str(folder)}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("name", "tool"), [("store", "sh"), ("startup", "valgrind"), ("wrapper", "cargo")])
+def test_the_smallest_case_is_measured_and_saved(name: str, tool: str, tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not on PATH")
+    done = _bench(tmp_path, name, "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = json.loads((tmp_path / "found" / f"{name}.json").read_text())
+    assert data["rows"]
+    assert data["chart"]["series"]
+    assert all(target["met"] for target in data["targets"] if not target["timed"])
+    assert all(target["text"] in done.stdout for target in data["targets"])
+    page = (tmp_path / "found.md").read_text()
+    assert f"`./scripts/bench {name} --quick" in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "found.md"]  # and nothing else
+
+
+def test_a_tool_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "dirname", "git"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    environ = {"PATH": str(tmp_path / "bin"), "PYTHON": sys.executable}
+    command = [str(SCRIPTS / "bench"), "startup", "--save", str(tmp_path / "found")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bench: startup needs valgrind, which is not on PATH; hint: ")
+    assert not (tmp_path / "found").exists()
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "speed")
+    assert done.returncode == 2
+    assert "rebuild, startup, wrapper, store, ci, or all" in done.stderr
+
+
+def _found(benching: Any, measured: float, timed: bool) -> Any:
+    target = benching.Target("crates", measured, 2, timed=timed)
+    rows = [
+        {"way": "plain", "crates": 3, "seconds": 9.5},
+        {"way": "with the shim", "crates": 0, "seconds": None},
+    ]
+    return benching.Found(rows, [target], {"kind": "bars"}, {"cargo": "1"}, ["note"])
+
+
+@pytest.mark.parametrize(
+    ("measured", "timed", "quick", "missed"),
+    [
+        (2, True, False, []),
+        (2.1, True, False, ["crates"]),
+        (2.1, True, True, []),
+        (2.1, False, True, ["crates"]),
+    ],
+    ids=["met", "missed", "a-time-in-a-quick-run", "a-count-in-a-quick-run"],
+)
+def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
+    script: Any,
+    benching: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    measured: float,
+    timed: bool,
+    quick: bool,
+    missed: list[str],
+) -> None:
+    class Stand:
+        TITLE, ABOUT, NEEDS = "Stand", "What it is.", ()
+
+        @staticmethod
+        def steps(setting: Any) -> int:
+            return 0
+
+        @staticmethod
+        def measure(setting: Any) -> Any:
+            return _found(benching, measured, timed)
+
+    monkeypatch.setattr(script, "BENCHMARKS", {"stand": Stand})
+    options = script.argparse.Namespace(
+        benchmarks=["stand"],
+        quick=quick,
+        pythons=[],
+        rounds=0,
+        keep=False,
+        chart=False,
+        save=tmp_path / "found",
+    )
+    if missed:
+        with pytest.raises(script.Failure, match="targets missed: 1"):
+            script.bench(options, "./scripts/bench stand")
+    else:
+        script.bench(options, "./scripts/bench stand")
+    assert ("MISSED" if measured > 2 else "met: crates: 2 of 2") in capsys.readouterr().out
+    page = (tmp_path / "found.md").read_text()
+    assert "| way | crates | seconds |\n| --- | --- | --- |\n| plain | 3 | 9.50 |\n" in page
+    assert "Made by `./scripts/bench stand`, commit " in page
+    assert "cargo 1." in page
+
+
+def test_a_table_has_its_figures_to_the_right(benching: Any) -> None:
+    text = _found(benching, 1, True).text().splitlines()
+    assert text[0] == "way            crates  seconds"
+    assert text[2] == "plain               3     9.50"
+    assert text[3] == "with the shim       0        -"
+    assert text[-2:] == ["note", "met: crates: 1 of 2"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "shown"),
+    [(1234567, "1,234,567"), (0.123, "0.12"), (12.34, "12.3"), (123.4, "123"), (None, "-"), ("3.9", "3.9")],
+)
+def test_a_figure_is_shown_with_what_means_something(benching: Any, figure: object, shown: str) -> None:
+    assert benching.shown(figure) == shown
+
+
+def test_different_work_is_not_compared(script: Any, benching: Any) -> None:
+    benching.the_same("the wheel", {"one": "a", "other": "a"})
+    with pytest.raises(script.Failure, match=r"the wheel of 'other' is not that of 'one'"):
+        benching.the_same("the wheel", {"one": "a", "other": "b"})
+
+
+@dataclass(frozen=True)
+class _Build:
+    crates: list[str]
+    seconds: float = 1.0
+    wheel: str = "tiny.whl"
+    sha256: str = "a"
+
+
+_COLD = _Build(["pyo3", "pyo3-ffi", "tiny"])
+_WARM = _Build([])
+
+
+def _ways(script: Any, shim: list[_Build], limit: list[_Build] | None = None) -> list[Any]:
+    rebuild = script.bench_rebuild
+    builds = {rebuild.LIMIT: limit or [_COLD, _WARM], rebuild.PLAIN: [_COLD, _COLD], rebuild.SHIM: shim}
+    return [rebuild.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
+
+
+def _rebuilt(script: Any, benching: Any, shim: list[_Build], limit: list[_Build] | None = None) -> Any:
+    found = benching.Found([], [], {"series": {}}, {})
+    ways = _ways(script, shim, limit)
+    script.bench_rebuild._add(found, script.bench_rebuild.MATURIN, "uv", ways, 0.5)
+    return found
+
+
+def test_the_shim_may_take_the_limit_and_the_environment(script: Any, benching: Any) -> None:
+    crates, seconds = _rebuilt(script, benching, [_COLD, replace(_WARM, seconds=1.64)]).targets
+    assert (crates.met, seconds.met) == (True, True)
+    crates, seconds = _rebuilt(script, benching, [_COLD, replace(_WARM, seconds=1.66)]).targets
+    assert (crates.met, seconds.met) == (True, False)
+
+
+def test_the_shim_may_recompile_what_the_limit_does(script: Any, benching: Any) -> None:
+    own = _Build(["tiny"])
+    crates, _ = _rebuilt(script, benching, [_COLD, own], [_COLD, own]).targets
+    assert crates.met
+    crates, _ = _rebuilt(script, benching, [_COLD, own]).targets
+    assert (crates.met, crates.timed) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("shim", "said"),
+    [
+        ([_Build(["pyo3"]), _WARM], "what the first build compiled"),
+        ([_COLD, replace(_WARM, sha256="b")], "the wheels"),
+        ([_COLD, replace(_WARM, wheel="other.whl")], "the wheels"),
+    ],
+    ids=["crates", "a-wheel", "a-name"],
+)
+def test_builds_that_did_different_work_have_no_row(
+    script: Any, benching: Any, shim: list[_Build], said: str
+) -> None:
+    with pytest.raises(script.Failure, match=f"{said} of 'with the shim'"):
+        _rebuilt(script, benching, shim)
+
+
+def test_a_first_build_without_pyo3_shows_nothing(script: Any) -> None:
+    ways = _ways(script, [_WARM, _WARM], [_WARM, _WARM])
+    ways[1].builds[:] = [_WARM, _WARM]
+    with pytest.raises(script.Failure, match="compiled no PyO3"):
+        script.bench_rebuild.check("tiny", ways)
+
+
+def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: Any, benching: Any) -> None:
+    own, more = _Build(["tiny"]), _Build(["pyo3", "tiny"])
+    for second, met in ((own, True), (more, False)):
+        found = benching.Found([], [], {"series": {}}, {})
+        script.bench_ci._add(found, "tiny, uv", _ways(script, [_COLD, second], [_COLD, own]))
+        assert [target.met for target in found.targets] == [met]
+        assert found.rows[2]["of these"] == ", ".join(second.crates)
+
+
+def test_what_cargo_compiled_is_told_by_its_time_stamps(script: Any, tmp_path: Path) -> None:
+    unit = tmp_path / "release" / ".fingerprint" / "pyo3-ffi-0123456789abcdef"
+    unit.mkdir(parents=True)
+    (unit / "invoked.timestamp").touch()
+    before = script.bench_rebuild.stamps(tmp_path)
+    assert [crate for crate, _ in before] == ["pyo3-ffi"]
+    assert script.bench_rebuild.stamps(tmp_path) == before
+    os.utime(unit / "invoked.timestamp", (1, 1))
+    assert script.bench_rebuild.stamps(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[build-system]\nrequires = ["a>=1", "b[x]"]\nbuild-backend = "a"\n',
+        "[project]\nname = 'x'\n[build-system]\nbuild-backend = 'a'\nrequires = [\n  'a>=1',  # not \"c\"\n"
+        "  # 'd'\n  'b[x]',\n]\n",
+    ],
+    ids=["one-line", "many-lines"],
+)
+def test_what_a_build_requires_is_read(script: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert script.bench_rebuild.requirements(text) == ["a>=1", "b[x]"]
+
+
+def test_a_straight_line_is_found(script: Any) -> None:
+    slope, explained = script.bench_store.slope([(0, 1), (10, 21), (20, 41)])
+    assert (slope, explained) == (2, 1)
+    assert script.bench_store.slope([(0, 0), (10, 1), (20, 100)])[1] < 0.9
+
+
+@pytest.mark.parametrize(("over", "met"), [(13.0, True), (14.0, False)])
+def test_a_wrapped_call_is_judged_in_units_of_pythons_own_start(script: Any, over: float, met: bool) -> None:
+    wrapper = script.bench_wrapper
+    bare = wrapper.Call("cargo metadata", wrapper._METADATA, {}, wrapped=False)
+    call = wrapper.Call("does not compile", wrapper._METADATA, {}, units=1.3)
+    times = {"python -c pass": [10.0], bare.name: [30.0], call.name: [30.0 + over]}
+    found = wrapper._found([bare, call], times, {"imports": [2.0]}, {}, {})
+    assert [target.met for target in found.targets] == [met]
+    assert found.rows[-1] == {"call": "entry present: imports", "ms": 2.0, "over bare, ms": None,
+        "in units": 0.2, "instructions": None}  # fmt: skip
