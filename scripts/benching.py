@@ -168,7 +168,7 @@ def make_environment(place: Path, python: str, *packages: str) -> Path:
     """Make an environment with the newest pip and these packages; return the path of its Python."""
     run([python, "-m", "venv", place], place.parent)
     own = place / "bin" / "python"
-    install = [own, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade"]
+    install = [str(own), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade"]
     # The scripts that the newest pip writes do not import re. --upgrade: venv may bring an old setuptools.
     for wanted in (("pip",), packages):
         if wanted:
