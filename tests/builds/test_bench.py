@@ -269,3 +269,18 @@ def test_a_wrapped_call_is_judged_in_units_of_pythons_own_start(script: Any, ove
     assert [target.met for target in found.targets] == [met]
     assert found.rows[-1] == {"call": "entry present: imports", "ms": 2.0, "over bare, ms": None,
         "in units": 0.2, "instructions": None}  # fmt: skip
+
+
+def test_a_startup_line_that_does_not_run_is_not_counted(script: Any, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (site,) = environment.glob("lib/*/site-packages")
+    python = str(environment / "bin" / "python")
+    script.bench_startup.check(python, site / "line.pth", "import os", ours=False)
+    for file, text, ours in (
+        (site / "line.pth", "import no_such_module", False),  # site says so
+        (site / "line.pth", "import os", True),  # PYO3_BASE_PYTHON is not set
+        (site / "line.txt", "import os", True),
+    ):
+        with pytest.raises(script.Failure, match="does not do what it should"):
+            script.bench_startup.check(python, file, text, ours=ours)
