@@ -24,7 +24,8 @@ build` with nothing to compile, of a crate without dependencies), measured in tu
 (callgrind, where it is installed) are those up to the point where the wrapper becomes cargo, of calls that
 compute no digest: valgrind has no SHA instructions. Before
 anything is timed, each call is seen to run the same cargo with the same arguments as the bare one, and
-to treat the environment as its row says.
+to treat the environment as its row says. *being stored*: into an empty store, which knows nothing of the
+interpreter either.
 """
 NEEDS = ("cargo",)
 
@@ -201,7 +202,8 @@ def measure(setting: Setting) -> Found:
     scene = Scene(setting, setting.pythons[0])
     calls = scene.calls()
     setting.progress.step("seeing what each call does")
-    scene.time(scene.command(calls[5]), calls[5].environ)  # now the entry is there
+    present = next(call for call in calls if call.name == "entry present")
+    scene.time(scene.command(present), present.environ)  # now it is
     scene.check(calls)
     setting.progress.step("counting instructions" if shutil.which("valgrind") else "no valgrind to count")
     counts = _instructions(scene, calls) if shutil.which("valgrind") else {}
@@ -209,14 +211,15 @@ def measure(setting: Setting) -> Found:
     times: dict[str, list[float]] = {name: [] for name in (_UNIT, *(call.name for call in calls))}
     parts: dict[str, list[float]] = {}
     modules = ""
-    served = calls[5].environ
     for number in range(_rounds(setting)):
         setting.progress.step(f"round {number + 1}")
         times[_UNIT].append(scene.time(unit_command, calls[0].environ))
         for call in calls:
             scene.before(call)
             times[call.name].append(scene.time(scene.command(call), call.environ))
-        found = run([scene.python, "-c", _PARTS, *_BUILD], scene.crate, {**served, "BENCH_MODULES": modules})
+        found = run(
+            [scene.python, "-c", _PARTS, *_BUILD], scene.crate, {**present.environ, "BENCH_MODULES": modules}
+        )
         spent, imported = json.loads(found)
         if modules:  # not in the first round, which tells them
             for part, seconds in spent.items():

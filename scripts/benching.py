@@ -98,13 +98,14 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return [heading, "-" * (sum(widths) + 2 * len(widths) - 2), *rest]
 
 
-def section(name: str, module: Any, data: dict[str, Any]) -> str:
-    """Return what docs/benchmarks.md says of one benchmark; *data* is its JSON."""
+def section(module: Any, data: dict[str, Any], chart: str) -> str:
+    """Return what docs/benchmarks.md says of one benchmark; *data* is its JSON, *chart* a path or nothing."""
     table = cells(data["rows"])
     table.insert(1, ["---"] * len(table[0]))
     lines = ["| " + " | ".join(line) + " |" for line in table]
     targets = [f"- {Target(**{k: v for k, v in it.items() if k != 'met'}).line()}" for it in data["targets"]]
-    parts = [f"## {module.TITLE}", module.ABOUT.strip(), f"![{module.TITLE}](benchmarks/{name}.svg)"]
+    picture = f"![{module.TITLE.partition(':')[0]}]({chart})" if chart else ""
+    parts = [f"## {module.TITLE}", module.ABOUT.strip(), picture]
     parts += ["\n".join(lines), "\n".join(targets), "\n".join(f"- {note}" for note in data["notes"])]
     made = ", ".join(f"{of} {version}" for of, version in data["versions"].items())
     parts.append(f"Made by `{data['command']}`, commit {data['commit']}, on {data['machine']}: {made}.")
