@@ -45,7 +45,8 @@ class Target:
 
     def line(self) -> str:
         """Return the line that says so."""
-        return f"{'met' if self.met else 'MISSED'}: {self.text}: {self.measured:,.5g} of {self.limit:,.5g}"
+        measured, limit = (f"{it:,.0f}" if it >= 1000 else f"{it:.4g}" for it in (self.measured, self.limit))
+        return f"{'met' if self.met else 'MISSED'}: {self.text}: {measured} of {limit}"
 
 
 @dataclass
