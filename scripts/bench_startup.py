@@ -49,11 +49,11 @@ def measure(setting: Setting) -> Found:
                 {"Python": version.strip(), "startup line": name, "instructions": count, "over": over[name]}
             )
         del over[_EMPTY]
-        series[version.strip()] = over
+        series[version.strip()] = {name: count / 1e6 for name, count in over.items()}
         cheapest = min(count for name, count in over.items() if name not in (_OURS, _START))
         text = f"Python {version.strip()}: instructions over an empty .pth, and the cheapest other"
         targets.append(Target(text, over[_OURS], cheapest, timed=False))
-    chart = {"kind": "bars", "x": "instructions over an empty .pth", "series": series}
+    chart = {"kind": "bars", "x": "million instructions over an empty .pth", "series": series}
     return Found(rows, targets, chart, versions)
 
 

@@ -23,8 +23,8 @@ def draw(chart: dict[str, Any], place: Path) -> None:
     matplotlib.rcParams.update(_STYLE)
     pyplot = import_module("matplotlib.pyplot")
 
-    rows = list(dict.fromkeys(row for values in chart["series"].values() for row in values))
     bars = chart["kind"] == "bars"
+    rows = list(dict.fromkeys(row for values in chart["series"].values() for row in values)) if bars else []
     height = 1.2 + 0.16 * len(rows) * (len(chart["series"]) + 1) if bars else 4.0
     figure, axes = pyplot.subplots(figsize=(8, max(2.5, height)), layout="constrained")
     for number, (name, values) in enumerate(chart["series"].items()):
@@ -40,6 +40,9 @@ def draw(chart: dict[str, Any], place: Path) -> None:
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
         axes.margins(x=0.12)
+    else:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
     axes.set_xlabel(chart["x"])
     axes.set_ylabel(chart.get("y", ""))
     axes.grid(axis="x" if bars else "both", color="#e5e5e5")

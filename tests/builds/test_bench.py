@@ -284,3 +284,24 @@ def test_a_startup_line_that_does_not_run_is_not_counted(script: Any, tmp_path: 
     ):
         with pytest.raises(script.Failure, match="does not do what it should"):
             script.bench_startup.check(python, file, text, ours=ours)
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        {"kind": "bars", "x": "seconds", "series": {"plain": {"uv": 9.5}, "with the shim": {"uv": 0.7}}},
+        {"kind": "lines", "x": "files", "y": "ms", "series": {"digest": [[10, 1], [100, 3]]}},
+    ],
+    ids=["bars", "lines"],
+)
+def test_the_same_figures_give_the_same_chart(chart: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "data.json").write_text(json.dumps({"chart": chart}))
+    drawn = []
+    for name in ("one.svg", "other.svg"):
+        command = [sys.executable, "-B", str(SCRIPTS / "charts.py"), "data.json", name]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]
+    for name in chart["series"] if len(chart["series"]) > 1 else [chart["x"]]:
+        assert f">{name}<".encode() in drawn[0]
