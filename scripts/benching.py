@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from building import CHECKOUT, Failure, Progress
+from building import CHECKOUT, Failure, Interrupted, Progress
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,15 @@ class Setting:
     pythons: Sequence[str]
     rounds: int
     progress: Progress
+
+
+class Steps(Progress):
+    """Says what is being done; between two steps, a signal ends it."""
+
+    def step(self, text: str) -> None:
+        """Begin a step."""
+        Interrupted.check()
+        super().step(text)
 
 
 @dataclass(frozen=True)

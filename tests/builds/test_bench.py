@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,26 @@ def test_a_tool_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("bench: startup needs valgrind, which is not on PATH; hint: ")
     assert not (tmp_path / "found").exists()
+
+
+def test_it_ends_at_the_next_step_after_a_signal_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [
+        str(SCRIPTS / "bench"),
+        "store",
+        "--rounds",
+        "1000",
+        "--quick",
+        "--save",
+        str(tmp_path / "found"),
+    ]
+    environ = {**os.environ, "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.terminate()
+        assert process.stderr.read().endswith("bench: interrupted\n")
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.rglob("*")) == [tmp_path / "found"]
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
