@@ -36,7 +36,9 @@ def steps(setting: Setting) -> int:
 def measure(setting: Setting) -> Found:
     """Count for each interpreter and line."""
     rows, targets, series = [], [], {}
-    versions: dict[str, str] = {"valgrind": run(["valgrind", "--version"], setting.folder).strip()}
+    versions: dict[str, str] = {
+        "valgrind": run(["valgrind", "--version"], setting.folder).strip()[len("valgrind-") :]
+    }
     for number, python in enumerate(setting.pythons):
         version = run([python, "-c", "import platform; print(platform.python_version())"], setting.folder)
         folder = setting.folder / f"python-{number}"
