@@ -169,7 +169,7 @@ def surface(path: str, wanted: set[str] | None = None) -> tuple[str | None, dict
         return ABSENT, {}
     if not stat.S_ISDIR(found.st_mode):
         return FROM_OUTSIDE[0], {}
-    if os.name != "nt" and (found.st_uid != os.geteuid() or found.st_mode & 0o777 != 0o700):
+    if not layout.WINDOWS and (found.st_uid != os.geteuid() or found.st_mode & 0o777 != 0o700):
         return FROM_OUTSIDE[1], {}
     try:
         known = read_manifest(path)
@@ -213,8 +213,15 @@ def _written(item: Item, entry: str) -> str:
     if item.text is not None:
         return hashlib.sha256(_placed(item.text, entry)).hexdigest()
     if item.target is not None:
-        return hashlib.sha256(os.fsencode("link " + item.target)).hexdigest()
+        return _of_link(item.target)
     return item.content
+
+
+def _of_link(target: str) -> str:
+    """Return what stands for a hash where there is a link: never that of a file."""
+    import hashlib
+
+    return "link-" + hashlib.sha256(os.fsencode(target)).hexdigest()
 
 
 def content_of(full: str, found: os.stat_result) -> str:
@@ -222,7 +229,7 @@ def content_of(full: str, found: os.stat_result) -> str:
     import hashlib
 
     if stat.S_ISLNK(found.st_mode):
-        return hashlib.sha256(os.fsencode("link " + os.readlink(full))).hexdigest()
+        return _of_link(os.readlink(full))
     if not stat.S_ISREG(found.st_mode):
         return "neither file nor link"
     with open(full, "rb") as file:

@@ -23,6 +23,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 if str(making.ROOT) not in sys.path:  # the package of this checkout, installed or not
     sys.path.insert(0, str(making.ROOT))
 
+from pyo3_envshim.store import Store  # noqa: E402
+
+from .kit import Kit  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> making.Shared:
@@ -59,3 +63,15 @@ def home(tmp_path: Path) -> Path:
 def environ(shared: making.Shared, home: Path) -> dict[str, str]:
     """Return the variables that a process of a test starts with; uv's cache is shared."""
     return {**shared.environ, "HOME": str(home)}
+
+
+@pytest.fixture
+def kit(shared: making.Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
+    """Return a maker of environments, in the test's folder."""
+    return Kit(shared, a_python, environ, tmp_path)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Store:
+    """Return an empty store."""
+    return Store(str(tmp_path / "store"))

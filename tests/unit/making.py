@@ -87,6 +87,20 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
     return {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
+def started_together(commands: Sequence[Sequence[str]]) -> list[subprocess.Popen[str]]:
+    """Start programs, and let them go on once all of them have said that they are ready."""
+    pipe = subprocess.PIPE
+    found = [subprocess.Popen(it, text=True, stdin=pipe, stdout=pipe, stderr=pipe) for it in commands]
+    for one in found:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in found:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    return found
+
+
 class Shared:
     """What one run of the tests makes once, for all its workers."""
 

@@ -29,11 +29,6 @@ def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> C
     return Cli(shared.environment(a_python), {**environ, "PYO3_ENVSHIM_CACHE_DIR": str(home / "store")}, home)
 
 
-@pytest.fixture
-def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    return Kit(shared, a_python, environ, tmp_path)
-
-
 def fill(cli: Cli, kit: Kit, **ages: float) -> dict[str, Path]:
     """Store an environment with each of these wheels, last used so many days ago; return the entries."""
     place = Store(cli.environ["PYO3_ENVSHIM_CACHE_DIR"])

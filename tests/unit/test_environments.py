@@ -21,11 +21,6 @@ from .making import Shared, install, make_environment, make_wheel, run, script, 
 Change = Callable[[Path], object]
 
 
-@pytest.fixture
-def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    return Kit(shared, a_python, environ, tmp_path)
-
-
 def edit(relative: str, old: str, new: str) -> Change:
     """Return a change of a file in site-packages, or of one in the environment if it begins with ``/``."""
 

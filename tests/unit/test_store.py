@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +17,9 @@ from pyo3_envshim.environments import Environment, NotStorable
 from pyo3_envshim.store import Store, StoreError
 
 from .kit import Kit, read
-from .making import ROOT, Shared, run, script, site_packages, tree
+from .making import ROOT, Shared, run, script, site_packages, started_together, tree
 
 PREFIX = "import sys; print(sys.prefix)"
-
-
-@pytest.fixture
-def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    return Kit(shared, a_python, environ, tmp_path)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
 
 
 def stored(place: Store, root: Path) -> tuple[Environment, Path]:
@@ -317,6 +306,7 @@ TAMPERING: dict[str, Callable[[Path], object]] = {
     "another interpreter": lambda entry: relink(entry / "bin" / "python", "/bin/sh"),
     "another second name of the interpreter": lambda entry: relink(entry / "bin" / "python3", "/bin/sh"),
     "a link instead of a file": lambda entry: relink(site_packages(entry) / "other.py", "/etc/hostname"),
+    "a file instead of a link": lambda entry: rewrite(entry / "bin" / "python3", "link python"),
     "a link instead of a folder": lambda entry: move_out(
         site_packages(entry) / "tiny" / "include", entry.parents[1] / "elsewhere"
     ),
@@ -408,15 +398,7 @@ def test_processes_that_store_the_same_at_once_all_succeed(
         shutil.rmtree(other)
         (site_packages(entry) / "other.py").unlink()
     command = [sys.executable, "-c", _RACER.format(root=str(ROOT)), str(root), place.root]
-    pipe = subprocess.PIPE
-    racers = [subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(8)]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
+    racers = started_together([command] * 8)
     ends = [racer.communicate() for racer in racers]
     digest = read(root).digest
     assert ends == [(f"True {digest}\n", "")] * len(racers)

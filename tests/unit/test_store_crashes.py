@@ -16,7 +16,7 @@ from pyo3_envshim.store import Store
 
 from . import steps
 from .kit import Kit, read
-from .making import ROOT, Shared, run
+from .making import ROOT, Shared, run, started_together
 from .test_cargo import Bench, fine, warned
 
 ERRORS = "ENOSPC,EACCES,EROFS,EIO,EMLINK,EXDEV,ELOOP,ENAMETOOLONG"
@@ -86,24 +86,9 @@ def test_of_32_that_store_and_prune_at_once_those_that_are_not_killed_succeed(
     place = Store(str(tmp_path / "store"))
     roots.append(kit.environment("third", "tiny"))
     code = _MANY.format(paths=[str(ROOT), str(Path(steps.__file__).parent)])
-    pipe = subprocess.PIPE
-    many = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, place.root, str(number), *map(str, roots)],
-            text=True,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        for number in range(32)
-    ]
-    for one in many:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "ready\n"
-    for one in many:
-        assert one.stdin is not None
-        one.stdin.write("go\n")
-        one.stdin.flush()
+    many = started_together(
+        [[sys.executable, "-c", code, place.root, str(number), *map(str, roots)] for number in range(32)]
+    )
     ends = [one.communicate() for one in many]
     assert ends[::2] == [("done\n", "")] * 16
     assert {one.returncode for one in many[1::2]} <= {0, -9}

@@ -28,18 +28,8 @@ NOW = float(int(time.time()))
 
 
 @pytest.fixture
-def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    return Kit(shared, a_python, environ, tmp_path)
-
-
-@pytest.fixture
 def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
     return Bench(shared, a_python, environ, tmp_path)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
 
 
 def used(place: Store, environment: Environment, days_ago: float) -> str:
