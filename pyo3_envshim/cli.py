@@ -13,6 +13,7 @@ from pyo3_envshim.frontends import FRONT_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -61,7 +62,7 @@ def _run(chosen: argparse.Namespace) -> int:
 def _explain(chosen: argparse.Namespace) -> int:
     from pyo3_envshim import explain
 
-    return explain.explain(_command(chosen), chosen.json)
+    return explain.explain(_command(chosen), chosen.json, _coloured(sys.stderr))
 
 
 def _command(chosen: argparse.Namespace) -> list[str]:
@@ -86,7 +87,7 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
     sight = doctor.look(os.environ, os.getcwd())
     found = doctor.diagnose(sight, chosen.FRONT_END)
-    _tell(chosen, doctor.as_data(sight, found), doctor.report(sight, found, _coloured()))
+    _tell(chosen, doctor.as_data(sight, found), doctor.report(sight, found, _coloured(sys.stdout)))
     return 0 if found.served else 1
 
 
@@ -160,9 +161,9 @@ def _cache_verify(chosen: argparse.Namespace) -> int:
     return 1 if lines else 0
 
 
-def _coloured() -> bool:
-    """Tell whether stdout is a terminal that shows colours, and nobody minds them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _coloured(stream: TextIO) -> bool:
+    """Tell whether *stream* is a terminal that shows colours, and nobody minds them."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _print(text: str) -> None:

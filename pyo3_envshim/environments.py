@@ -94,12 +94,11 @@ class Item:
 
 
 class Environment:
-    """A build environment: its root, its base interpreter, its items, its digest."""
+    """A build environment: its base interpreter, its items, its digest."""
 
-    __slots__ = ("base", "digest", "items", "root")
+    __slots__ = ("base", "digest", "items")
 
-    def __init__(self, root: str, base: str, items: list[Item], digest: str) -> None:
-        self.root = root
+    def __init__(self, base: str, items: list[Item], digest: str) -> None:
         self.base = base
         self.items = items
         self.digest = digest
@@ -142,7 +141,7 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     add(*(environ.get(name, "") for name in VARIABLES))
     for item in items:
         add(item.path, item.kind, item.content)
-    return Environment(root, base, items, total.hexdigest()[:32])
+    return Environment(base, items, total.hexdigest()[:32])
 
 
 class _Walk:

@@ -33,7 +33,7 @@ sys.exit(observer.main({folder!r}))
 """
 
 
-def explain(command: Sequence[str], as_json: bool = False) -> int:
+def explain(command: Sequence[str], as_json: bool = False, colour: bool = False) -> int:
     """Run *command* and explain it, on stderr or, as JSON, on stdout; return its exit status.
 
     As JSON, the command's standard output goes to stderr. Raises `ActivationError` if it
@@ -61,7 +61,7 @@ def explain(command: Sequence[str], as_json: bool = False) -> int:
         print(json.dumps(as_data(calls, status), indent=2))
         sys.stdout.flush()
     else:
-        sys.stderr.write(report(calls, colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR")))
+        sys.stderr.write(report(calls, colour))
         sys.stderr.flush()
     return observer.end_as(status)
 

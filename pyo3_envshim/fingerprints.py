@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# The second form: up to 1.70.
-_MESSAGE = re.compile(
-    r"(?: *\d+\.\d+s +[A-Z]+ (?:.*[ :])?|\[\S+ [A-Z]+ +)cargo::(?:core::)?compiler::fingerprint(?:: |\] )(.*)"
-)
+# How a line of it begins. The second form: up to 1.70.
+LINE = r"(?: *\d+\.\d+s +[A-Z]+ (?:.*[ :])?|\[\S+ [A-Z]+ +)cargo::(?:core::)?compiler::fingerprint(?:: |\] )"
+AT = "fingerprint at: "
+_MESSAGE = re.compile(LINE + "(.*)")
 _UNIT = re.compile(
     r"fingerprint (?:dirty|error) for (?P<name>\S+) v(?P<version>\S+?)(?: \((?P<path>.+?)\))?"
     r"/(?:Build|Check|Test|Doc|Doctest|Docscrape|RunCustomBuild)\b"
@@ -75,10 +75,10 @@ def read(lines: Iterable[str]) -> Log:
                 log.units[-1].raw += ": no such file"
             continue
         message = found[1]
-        if message.startswith("fingerprint at: "):
+        if message.startswith(AT):
             package = _PACKAGE.search(line)
             name, version = package.groups() if package else ("", "")
-            log.units.append(Unit(name, version, message[len("fingerprint at: ") :]))
+            log.units.append(Unit(name, version, message[len(AT) :]))
             continue
         newer = _NEWER.match(message)
         if newer:
@@ -136,9 +136,7 @@ def _parse(tokens: Sequence[str], at: int) -> tuple[Any, int]:
     if following == "{":
         fields, at = _fields(tokens, at + 2)
         return Value(token, fields), at
-    return None if token == "None" else token == "true" if token in ("true", "false") else Value(
-        token
-    ), at + 1
+    return _WORDS.get(token, Value(token)), at + 1
 
 
 def _items(tokens: Sequence[str], at: int, end: str) -> tuple[tuple[Any, ...], int]:

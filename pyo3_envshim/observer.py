@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 
-from pyo3_envshim import _startup, frontends, interpreters, store
+from pyo3_envshim import _startup, fingerprints, frontends, interpreters, store
 from pyo3_envshim import cargo as wrapper
 
 TYPE_CHECKING = False
@@ -33,16 +33,12 @@ if TYPE_CHECKING:
 
 # cargo's module that decides: up to 1.97, and in its sources of August 2026.
 TARGETS = ("cargo::core::compiler::fingerprint", "cargo::compiler::fingerprint")
-# The second form: up to 1.70.
-_LINE = re.compile(
-    rb"(?: *\d+\.\d+s +[A-Z]+ (?:.*[ :])?|\[\S+ [A-Z]+ +)cargo::(?:core::)?compiler::fingerprint(?:: |\] )"
-)
+_LINE = re.compile(fingerprints.LINE.encode())
 _PERHAPS = re.compile(rb"(?: *(?:\d+(?:\.\d*(?:s(?: .*)?)?)?)?|\[[\dTZ:. -]*(?:[A-Z]+ +.*)?)$", re.DOTALL)
 # An error's causes, and the backtrace that RUST_BACKTRACE adds.
 _MORE = re.compile(rb"\s*(?:Caused by:|Stack backtrace:)?$|\s+\d+: |\s+at ")
 _COMPILED = re.compile(r"\s*(?:Compiling|Checking|Documenting) (\S+ v\S+)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_AT = "fingerprint at: "
 _HASHED = re.compile(r"(.*[-/\\])[0-9a-f]{16}([/\\].*)")  # a unit's folder, in both of cargo's layouts
 
 
@@ -188,8 +184,8 @@ def _run(
             _show(sieve.feed(data))
             # cargo names all units before it starts the first; of several variables, it tells of one
             for line in sieve.log[seen:]:
-                if _AT in line and "run-build-script-" in line:
-                    place = line.split(_AT, 1)[1]
+                if fingerprints.AT in line and "run-build-script-" in line:
+                    place = line.split(fingerprints.AT, 1)[1]
                     before[place] = variables_of(unit_at(place))
             seen = len(sieve.log)
             if not data:
@@ -259,7 +255,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
     """Return what cargo left of the units that the log names, and of those that stood there before."""
-    places = [line.split(_AT, 1)[1] for line in log if _AT in line]
+    places = [line.split(fingerprints.AT, 1)[1] for line in log if fingerprints.AT in line]
     units = {place: unit_at(place) for place in places}
     before = {}
     for place in places:
@@ -324,8 +320,8 @@ def siblings(place: str) -> list[str]:
 def target_of(log: Sequence[str]) -> str | None:
     """Return cargo's build folder, from the first fingerprint in the log."""
     for line in log:
-        if _AT in line:
-            folder = line.split(_AT, 1)[1]
+        if fingerprints.AT in line:
+            folder = line.split(fingerprints.AT, 1)[1]
             for _ in range(8):
                 folder = os.path.dirname(folder)
                 if os.path.exists(os.path.join(folder, ".rustc_info.json")) or os.path.exists(

@@ -272,7 +272,7 @@ class Store:
         for _ in range(_TRIES):
             held = self._hold(path)
             damage = contents.damage_of(path, environment)
-            if os.name == "nt" or (held is None and damage in (contents.ABSENT, *contents.FROM_OUTSIDE)):
+            if layout.WINDOWS or (held is None and damage in (contents.ABSENT, *contents.FROM_OUTSIDE)):
                 return None, damage
             if held is not None:
                 if _stands(held, path):
@@ -282,7 +282,7 @@ class Store:
 
     def _hold(self, path: str) -> int | None:
         """Return a descriptor that holds the entry at *path*, or None if there is nothing to hold."""
-        if os.name == "nt":
+        if layout.WINDOWS:
             return None
         try:
             held = _open_folder(path)
@@ -305,7 +305,7 @@ class Store:
             held = None
             try:
                 held = self._hold(path)
-                if os.name == "nt" or (held is not None and _stands(held, path)):
+                if layout.WINDOWS or (held is not None and _stands(held, path)):
                     return path, held
             except OSError:
                 contents.remove(path)
@@ -327,7 +327,7 @@ class Lock:
         self._folder: int | None = None
 
     def __enter__(self) -> bool:
-        if os.name == "nt":
+        if layout.WINDOWS:
             return self._how[1]
         self._folder = _open_folder(self._path)
         try:
