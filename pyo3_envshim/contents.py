@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from pyo3_envshim import layout
+from pyo3_envshim import hashing, layout
 from pyo3_envshim.environments import PLACEHOLDER
 
 TYPE_CHECKING = False
@@ -208,10 +208,8 @@ def _is_item(full: str, found: os.stat_result, entry: str, item: Item) -> bool:
 
 def _written(item: Item, entry: str) -> str:
     """Return the hash of what is written for *item* into the entry at the path *entry*."""
-    import hashlib
-
     if item.text is not None:
-        return hashlib.sha256(_placed(item.text, entry)).hexdigest()
+        return hashing.of_bytes(_placed(item.text, entry))
     if item.target is not None:
         return _of_link(item.target)
     return item.content
@@ -219,21 +217,16 @@ def _written(item: Item, entry: str) -> str:
 
 def _of_link(target: str) -> str:
     """Return what stands for a hash where there is a link: never that of a file."""
-    import hashlib
-
-    return "link-" + hashlib.sha256(os.fsencode(target)).hexdigest()
+    return "link-" + hashing.of_bytes(os.fsencode(target))
 
 
 def content_of(full: str, found: os.stat_result) -> str:
     """Return the hash of what is written at the path *full*, a file or link with this stat."""
-    import hashlib
-
     if stat.S_ISLNK(found.st_mode):
         return _of_link(os.readlink(full))
     if not stat.S_ISREG(found.st_mode):
         return "neither file nor link"
-    with open(full, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    return hashing.of_file(full)
 
 
 def named(path: str) -> str:

@@ -17,8 +17,7 @@ pip or by uv (it is written anew); which of its names the interpreter links to; 
 ``pyvenv.cfg`` but ``home`` and the version.
 
 Contents are read, not taken from ``RECORD``: a file that was changed after it was
-installed would go unnoticed otherwise. This costs about 15 ms for maturin's 27 MB, and
-runs while cargo is asked where it works.
+installed would go unnoticed otherwise. This runs while cargo is asked where it works.
 
 An environment that cannot be brought into this form without doubt raises `NotStorable`.
 """
@@ -28,12 +27,11 @@ from __future__ import annotations
 import os
 import sys
 
-from pyo3_envshim import _startup, interpreters, layout
+from pyo3_envshim import _startup, hashing, interpreters, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
 
 # Written beside a distribution by pip, uv and poetry about the installation, not its content.
 INSTALLER_NOTES = frozenset(
@@ -53,7 +51,7 @@ PLACEHOLDER = b"@PYO3-ENVSHIM-ENVIRONMENT@"
 # Larger files are not searched for the environment's path: installers write it into
 # scripts and small text files only.
 _SEARCHED = 1 << 20
-FORMAT = "pyo3-envshim 2"  # changes when the normal form does
+FORMAT = "pyo3-envshim 3"  # changes when the normal form does
 
 
 class NotStorable(Exception):
@@ -65,7 +63,7 @@ class Item:
 
     *path* is relative to the environment, with ``/``. A file is either to be taken from
     *source* (an absolute path) or has *text*, in which `PLACEHOLDER` stands for the
-    environment's path; a link has *target*. *content* is the SHA-256 of what it has, in hex.
+    environment's path; a link has *target*. *content* is the hash of what it has (`hashing`).
     """
 
     __slots__ = ("content", "executable", "path", "source", "target", "text")
@@ -121,7 +119,7 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     if parts is None:
         raise NotStorable(f"the base interpreter {base} has no sysconfig data")
 
-    walk = _Walk(root, base, layout.site_packages(library), hashlib.sha256)
+    walk = _Walk(root, base, layout.site_packages(library))
     walk.folder("")
     items = [*walk.items, *_distributions(walk)]
     items += _interpreter_links(base, library)
@@ -147,14 +145,13 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
 class _Walk:
     """The files below an environment, each read once."""
 
-    def __init__(self, root: str, base: str, site: str, sha256: Callable[[bytes], Any]) -> None:
+    def __init__(self, root: str, base: str, site: str) -> None:
         self.root = root
         self.base = base
         self.site = site
         # As it was called when scripts were written, and as it resolves (macOS' /tmp is a link).
         self.real_root = os.path.realpath(root)
         self.names = sorted({os.fsencode(root), os.fsencode(self.real_root)}, key=len, reverse=True)
-        self.sha256 = sha256
         self.items: list[Item] = []
         self.records: dict[str, bytes] = {}  # by distribution's folder
         self.entry_points: dict[str, bytes] = {}
@@ -217,7 +214,7 @@ class _Walk:
             raise NotStorable(f"{path} is not a link to the base interpreter")
         folder, name = os.path.split(path)
         if size > _SEARCHED and name != "RECORD":
-            self.items.append(Item(path, self._hash_in_parts(full), executable, source=full))
+            self.items.append(Item(path, hashing.of_file(full), executable, source=full))
             return
         with open(full, "rb", buffering=0) as file:
             data = file.read()
@@ -231,16 +228,7 @@ class _Walk:
                 self.scripts[path] = data, executable
                 return
             raise NotStorable(f"{path} holds the environment's own path")
-        self.items.append(Item(path, self.sha256(data).hexdigest(), executable, source=full))
-
-    def _hash_in_parts(self, full: str) -> str:
-        total = self.sha256(b"")
-        part = memoryview(bytearray(1 << 18))
-        with open(full, "rb", buffering=0) as file:
-            while size := file.readinto(part):
-                total.update(part[:size])
-        digest: str = total.hexdigest()
-        return digest
+        self.items.append(Item(path, hashing.of_bytes(data), executable, source=full))
 
 
 def _check_places(items: Sequence[Item], links: Mapping[str, str]) -> None:
@@ -559,12 +547,8 @@ def _interpreter_links(base: str, library: str) -> list[Item]:
 
 
 def _link_item(path: str, target: str) -> Item:
-    import hashlib
-
-    return Item(path, hashlib.sha256(os.fsencode(target)).hexdigest(), target=target)
+    return Item(path, hashing.of_bytes(os.fsencode(target)), target=target)
 
 
 def _text_item(path: str, text: bytes, executable: bool = False) -> Item:
-    import hashlib
-
-    return Item(path, hashlib.sha256(text).hexdigest(), executable, text=text)
+    return Item(path, hashing.of_bytes(text), executable, text=text)

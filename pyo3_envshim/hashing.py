@@ -1,0 +1,60 @@
+"""The hash that stands for a file's content: of a large file by several threads at once.
+
+Up to `PART` bytes it is their SHA-256, in hex; of more, ``parts-`` and the SHA-256 of the parts'
+SHA-256. To read and hash maturin's 27 MB takes 6 ms so (16 ms in one go), and was most of what a
+wrapped call takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PART = 2 << 20
+THREADS = 4
+
+
+def of_bytes(data: bytes) -> str:
+    """Return the hash of a content."""
+    if len(data) <= PART:
+        return hashlib.sha256(data).hexdigest()
+    return _of_parts(hashlib.sha256(data[at : at + PART]).digest() for at in range(0, len(data), PART))
+
+
+def of_file(path: str) -> str:
+    """Return the hash of what is in the file at *path*. Raises OSError."""
+    count = -(-os.stat(path).st_size // PART)
+    if count <= 1:
+        with open(path, "rb") as file:
+            return of_bytes(file.read())
+    import threading
+
+    found = [b""] * count
+
+    def hash_some(first: int) -> None:
+        try:
+            with open(path, "rb") as file:
+                for number in range(first, count, THREADS):
+                    file.seek(number * PART)
+                    found[number] = hashlib.sha256(file.read(PART)).digest()
+        except OSError:
+            pass  # it is not found, below
+
+    others = [threading.Thread(target=hash_some, args=(first,)) for first in range(1, min(THREADS, count))]
+    for thread in others:
+        thread.start()
+    hash_some(0)
+    for thread in others:
+        thread.join()
+    if not all(found):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    return _of_parts(found)
+
+
+def _of_parts(digests: Iterable[bytes]) -> str:
+    return "parts-" + hashlib.sha256(b"".join(digests)).hexdigest()
