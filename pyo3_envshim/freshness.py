@@ -74,12 +74,8 @@ def token_for(build: str, root: str, packages: Iterable[str], skip: Sequence[str
     all local packages; *skip*: the target and build folders: all absolute paths.
     Raises OSError where the guard cannot tell; the call must then be left as it came.
     """
-    folders = [root, *packages]
-    sources = local_sources(folders, {*skip, build}, noted_inputs(build, folders))
-    # In this order: what cargo compiles meanwhile can only make the end later.
-    end = end_of_last_build(build)
-    stamp = read_stamp(os.path.join(build, STAMP))
-    if trustworthy({**gone_sources(stamp, sources), **sources}, root, stamp, end):
+    sources, stamp, trusted = judged(build, root, packages, skip)
+    if trusted:
         token = stamp.token if stamp else ""
         # Of two that find the folder new at once, one gets the empty token.
         if write_stamp(build, root, token, sources, only_as_first=stamp is None):
@@ -87,6 +83,21 @@ def token_for(build: str, root: str, packages: Iterable[str], skip: Sequence[str
     token = os.urandom(4).hex()
     write_stamp(build, root, token, sources)
     return token
+
+
+def judged(
+    build: str, root: str, packages: Iterable[str], skip: Sequence[str]
+) -> tuple[dict[str, Source], Stamp | None, bool]:
+    """Return the local sources, the stamp of the last build, and whether cargo's times can be trusted.
+
+    The arguments are those of `token_for`. Raises OSError where the guard cannot tell.
+    """
+    folders = [root, *packages]
+    sources = local_sources(folders, {*skip, build}, noted_inputs(build, folders))
+    # In this order: what cargo compiles meanwhile can only make the end later.
+    end = end_of_last_build(build)
+    stamp = read_stamp(os.path.join(build, STAMP))
+    return sources, stamp, trustworthy({**gone_sources(stamp, sources), **sources}, root, stamp, end)
 
 
 def trustworthy(sources: dict[str, Source], root: str, stamp: Stamp | None, end: int | None) -> bool:
