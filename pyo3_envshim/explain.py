@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from pyo3_envshim import _startup, causes, observer
+from pyo3_envshim import _startup, causes, processes
 from pyo3_envshim.activation import ActivationError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
             raise ActivationError(f"{command[0]} cannot be run: not found", "is it on PATH?")
         began = time.time()
         try:
-            status = observer.started([program, *words[1:]], environ, stdout=2 if as_json else None).wait()
+            status = processes.started([program, *words[1:]], environ, stdout=2 if as_json else None).wait()
         except OSError as error:
             raise ActivationError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
         calls = [causes.judge(record, began) for record in records(folder)]
@@ -63,7 +63,7 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
     else:
         sys.stderr.write(report(calls, colour))
         sys.stderr.flush()
-    return observer.end_as(status)
+    return processes.end_as(status)
 
 
 def observed(environ: Mapping[str, str], folder: str) -> dict[str, str]:
