@@ -8,6 +8,9 @@ Sets for cargo, if it compiles in a throw-away environment and nothing is in dou
 ``PYO3_PYTHON`` and, where they name that environment, ``PYTHON_SYS_EXECUTABLE``,
 ``VIRTUAL_ENV`` and entries of ``PATH``; and a ``PYO3_BASE_PYTHON`` that is unset or ours.
 
+Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it, and the sources are an unpacked sdist, cargo
+gets a build folder that stays (`sources`), and this process waits for it to end.
+
 Leaves: an entry in the store and a stamp in cargo's build folder; and, open in cargo and
 what it starts, the entry's folder: nobody prunes it meanwhile.
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyo3_envshim.environments import Environment
+    from pyo3_envshim.sources import Kept
     from pyo3_envshim.store import Store
 
 # cargo's own commands that compile local packages, with their built-in aliases (1.95).
@@ -89,39 +93,49 @@ def wrap() -> int:
         say("hint: install it, or set PYO3_ENVSHIM_CARGO to its path")
         return 127
     wanted = restored
+    kept = None
     mode = _startup.mode(environ)
     if mode == "on":
         if compiles(arguments):
-            wanted = served(cargo, arguments, restored)
+            wanted, kept = served(cargo, arguments, restored)
     elif mode == "base":
         wanted = with_base(restored)
     try:
-        return run(cargo, arguments, wanted)
+        return kept.run(cargo, arguments, wanted) if kept else run(cargo, arguments, wanted)
     except OSError as error:
         say(f"{cargo} cannot be run: {error.strerror}")
         return 126
 
 
-def served(cargo: str, arguments: Sequence[str], environ: dict[str, str]) -> dict[str, str]:
-    """Return the variables for a call that compiles: *environ*, with the address if it is served."""
+def served(
+    cargo: str, arguments: Sequence[str], environ: dict[str, str]
+) -> tuple[dict[str, str], Kept | None]:
+    """Return the variables for a call that compiles: *environ*, with the address if it is served.
+
+    And the build folder that it is given, where one is kept for it.
+    """
     verbose = environ.get("PYO3_ENVSHIM_VERBOSE", "") not in ("", "0")
     value = environ.get("PYO3_ENVSHIM", "")
     if value.strip().lower() not in ("", "on", "1", "yes", "true"):
         say(f"warning: PYO3_ENVSHIM={value} is not known and taken as on")
     plain = environ
+    kept = None
     try:
         plain = with_base(environ)
         root = throw_away_root(environ)
-        address, found, note = address_of(root, cargo, arguments, environ)
+        address, found, note, kept = address_of(root, cargo, arguments, environ, verbose)
         if verbose:
             say(f"{note}: PYO3_PYTHON={layout.interpreter(address)}")
-        return readdressed(environ, root, address, found.base)
+        wanted = readdressed(environ, root, address, found.base)
+        return (kept.variables(wanted) if kept else wanted), kept
     except LeftAlone as reason:
         if verbose:
             say(f"left alone: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         say(f"warning: not used for this build: {type(error).__name__}: {error}")
-    return plain
+    if kept:
+        kept.release()
+    return plain, None
 
 
 def throw_away_root(environ: Mapping[str, str]) -> str:
@@ -165,9 +179,11 @@ def _is_maturins(name: str, value: str) -> bool:
 
 
 def address_of(
-    root: str, cargo: str, arguments: Sequence[str], environ: Mapping[str, str]
-) -> tuple[str, Environment, str]:
+    root: str, cargo: str, arguments: Sequence[str], environ: Mapping[str, str], verbose: bool
+) -> tuple[str, Environment, str, Kept | None]:
     """Store the environment at *root* if need be; return its address, itself, and what was done.
+
+    And the build folder that is kept for the sources, if there is one: no token is needed there.
 
     Raises `LeftAlone` in doubt, and anything else where it fails.
     """
@@ -190,12 +206,48 @@ def address_of(
         raise
     answer = query.answer()
     build, workspace, packages, skip = locations(answer, cargo, arguments, environ)
-    token = freshness.token_for(build, workspace, packages, [*skip, place.root])
+    kept = None
+    if environ.get("PYO3_ENVSHIM_BUILD_CACHE"):
+        seen = (answer, packages, [*skip, place.root])
+        kept = kept_for(place.root, seen, found.base, cargo, arguments, environ, verbose)
+    token = "" if kept else freshness.token_for(build, workspace, packages, [*skip, place.root])
     if token:
         place.alias(found.digest, token)
     place.keep()
     note = f"environment {found.digest[:12]}{'-' + token if token else ''} {'reused' if known else 'stored'}"
-    return place.address(found.digest, token), found, note
+    if kept:
+        note += f", build folder {kept.folder}"
+    return place.address(found.digest, token), found, note, kept
+
+
+def kept_for(
+    cache: str,
+    seen: tuple[dict[str, Any], Sequence[str], Sequence[str]],
+    base: str,
+    cargo: str,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    verbose: bool,
+) -> Kept | None:
+    """Return the build folder that is kept for the sources (`sources.taken`), or None: it goes on without."""
+
+    def ask(platforms: Sequence[str]) -> dict[str, Any]:
+        asked = metadata_arguments(arguments, dependencies=True)
+        for platform in [*platforms, *values_of("--target", arguments)] if platforms else ():
+            asked += ["--filter-platform", platform]
+        return Query(cargo, asked, metadata_environ(arguments, environ)).answer()
+
+    try:
+        from pyo3_envshim import sources
+
+        try:
+            return sources.taken(cache, seen, base, environ, ask, say)
+        except (LeftAlone, sources.Unfit) as reason:
+            if verbose:
+                say(f"no build folder is kept: {reason}")
+    except Exception as error:
+        say(f"warning: no build folder is kept: {type(error).__name__}: {error}")
+    return None
 
 
 def prune(place: Store, environ: Mapping[str, str]) -> None:

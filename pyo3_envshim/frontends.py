@@ -172,6 +172,26 @@ def unpacked_by(path: str) -> FrontEnd | None:
     return None
 
 
+def unpacked_at(path: str, environ: Mapping[str, str]) -> FrontEnd | None:
+    """Return the front end that unpacked an sdist at *path*, or above it, to throw it away; by place."""
+    temporary = temporary_folders(environ)
+    while path != os.path.dirname(path):
+        name = os.path.basename(path)
+        for front_end in FRONT_ENDS:
+            for prefix in front_end.unpacks:
+                if name.startswith(prefix) and (_temporary(prefix)(path, temporary) or _of_uvs_cache(path)):
+                    return front_end
+        path = os.path.dirname(path)
+    return None
+
+
+def _of_uvs_cache(path: str) -> bool:
+    """Match ``<uv's cache>/sdists-v9`` (uv-cache's buckets)."""
+    above, name = os.path.split(path)
+    tagged = os.path.exists(os.path.join(above, "CACHEDIR.TAG"))
+    return tagged and name.startswith("sdists-v") and name[len("sdists-v") :].isdigit()
+
+
 def temporary_folders(environ: Mapping[str, str]) -> list[str]:
     """Return the folders, resolved, in which ``tempfile`` puts what it makes.
 

@@ -124,7 +124,7 @@ class Scene:
             with open(log, "w") as said, open(kind, "w") as file:
                 sys.stderr = said
                 sys.addaudithook(Hindrance(str(self.root), number, code, file))
-                got = cargo.served(str(self.fake), ["build"], dict(self.environ))
+                got, _ = cargo.served(str(self.fake), ["build"], dict(self.environ))
                 said.flush()
                 (self.folder / "got").write_text(json.dumps(got))
                 os._exit(0)
