@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyo3_envshim import store, upkeep
+from pyo3_envshim import sources, store, upkeep
 from pyo3_envshim.activation import ActivationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pyo3_envshim.sources import Build
     from pyo3_envshim.upkeep import Entry
 
 _SHORT = 12  # digits of a digest: as the wrapper says it
@@ -59,9 +60,27 @@ def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
         raise ActivationError(f"{name}: {error}", "for example 500M, 2G, or none") from None
 
 
+def limit_of_builds(environ: Mapping[str, str]) -> float:
+    """Return how large the build folders may grow, in bytes, also while none is used.
+
+    Raises `ActivationError`.
+    """
+    try:
+        return sources.limit_of(environ) or sources.LIMIT
+    except ValueError as error:
+        raise ActivationError(f"{sources.VARIABLE}: {error}", "for example on, 10G, or off") from None
+
+
 def counted(number: int) -> str:
     """Return that many entries in words."""
     return f"{number} {'entry' if number == 1 else 'entries'}"
+
+
+def content_of_builds(builds: Sequence[Build]) -> str:
+    """Return what is in the build folders, in words; nothing if there are none."""
+    number = len(builds)
+    size = human(sum(build.size for build in builds))
+    return f"{number} build folder{'' if number == 1 else 's'}, {size}" if builds else ""
 
 
 def listing(entries: Sequence[Entry], root: str, now: float) -> str:
@@ -84,7 +103,18 @@ def listing(entries: Sequence[Entry], root: str, now: float) -> str:
     return "".join(line + "\n" for line in aligned(rows)) + f"{content(entries)} in {root}\n"
 
 
-def as_data(entries: Sequence[Entry], root: str) -> dict[str, Any]:
+def listing_of_builds(builds: Sequence[Build], root: str, now: float) -> str:
+    """Return the build folders as a table, the last used first; nothing if there are none."""
+    rows: list[Sequence[str]] = [("build folder", "size", "last used")]
+    for build in reversed(builds):
+        used = ago(now - build.used) if build.used else "never"
+        rows.append((build.name, human(build.size), used))
+    if not builds:
+        return ""
+    return "".join(f"{line}\n" for line in ("", *aligned(rows), f"{content_of_builds(builds)} in {root}"))
+
+
+def as_data(entries: Sequence[Entry], builds: Sequence[Build], root: str) -> dict[str, Any]:
     """Return the entries for JSON."""
     names = (
         *("digest", "path", "tokens", "size", "used", "uses"),
@@ -94,6 +124,7 @@ def as_data(entries: Sequence[Entry], root: str) -> dict[str, Any]:
         "folder": root,
         "size": content(entries).size,
         "entries": [{name: getattr(entry, name) for name in names} for entry in entries],
+        "builds": [{name: getattr(it, name) for name in ("name", "path", "size", "used")} for it in builds],
     }
 
 
@@ -108,7 +139,13 @@ def removed(before: Content, after: Content) -> dict[str, Any]:
 
 
 def told(change: Mapping[str, Any]) -> str:
-    """Return in one line what `removed` has found."""
+    """Return what `removed` has found, and which build folders have gone, in a line each."""
+    gone = len(change["removed_builds"])
+    of_builds = f"\nremoved {gone} build folder{'' if gone == 1 else 's'}" if gone else ""
+    return _told(change) + of_builds
+
+
+def _told(change: Mapping[str, Any]) -> str:
     left = f"{counted(change['left'])} left, {human(change['size'])}"
     if not change["removed"]:
         return f"nothing to remove: {left}"

@@ -108,42 +108,52 @@ def _cache_dir(chosen: argparse.Namespace) -> int:
 def _cache_list(chosen: argparse.Namespace) -> int:
     import time
 
-    from pyo3_envshim import cache, upkeep
+    from pyo3_envshim import cache, sources, upkeep
 
-    place = cache.opened(os.environ)
-    entries = upkeep.entries(place)
-    _tell(chosen, cache.as_data(entries, place.root), cache.listing(entries, place.root, time.time()))
+    place, now = cache.opened(os.environ), time.time()
+    entries, builds = upkeep.entries(place), sources.builds(place.root)
+    text = cache.listing(entries, place.root, now) + cache.listing_of_builds(builds, place.root, now)
+    _tell(chosen, cache.as_data(entries, builds, place.root), text)
     return 0
 
 
 def _cache_prune(chosen: argparse.Namespace) -> int:
-    from pyo3_envshim import cache, upkeep
+    import time
 
-    limit = cache.limit_of(chosen.size, os.environ)
+    from pyo3_envshim import cache, sources, upkeep
+
+    limit, of_builds = cache.limit_of(chosen.size, os.environ), cache.limit_of_builds(os.environ)
     place = cache.opened(os.environ)
     before = cache.content(upkeep.entries(place))
-    upkeep.prune(place, limit, chosen.days * upkeep.DAY)
-    change = cache.removed(before, cache.content(upkeep.entries(place)))
+    age = chosen.days * upkeep.DAY
+    upkeep.prune(place, limit, age)
+    gone = sources.prune(place.root, of_builds, time.time() - age)
+    change = {**cache.removed(before, cache.content(upkeep.entries(place))), "removed_builds": gone}
     _tell(chosen, change, cache.told(change) + "\n")
     return 0
 
 
 def _cache_clear(chosen: argparse.Namespace) -> int:
-    from pyo3_envshim import cache, upkeep
+    from pyo3_envshim import cache, sources, upkeep
 
     place = cache.opened(os.environ)
     before = cache.content(upkeep.entries(place))
+    builds = cache.content_of_builds(sources.builds(place.root))
     if not chosen.yes:
         if not sys.stdin.isatty():
             raise activation.ActivationError("nothing was removed: nobody can be asked", "--yes answers it")
-        print(f"Remove {before} in {place.root}? [y/N] ", end="", file=sys.stderr, flush=True)
+        what = f"{before}, and {builds}" if builds else before
+        print(f"Remove {what} in {place.root}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return 1
     held = upkeep.clear(place)
-    change = cache.removed(before, cache.content(upkeep.entries(place)))
+    gone = sources.clear(place.root)
+    change = {**cache.removed(before, cache.content(upkeep.entries(place))), "removed_builds": gone}
     _tell(chosen, {**change, "in_use": held}, cache.told(change) + "\n")
-    if held:
-        print(f"hint: left, because running builds use them: {cache.counted(len(held))}", file=sys.stderr)
+    left = [cache.counted(len(held))] if held else []
+    left += filter(None, [cache.content_of_builds(sources.builds(place.root))])
+    if left:
+        print(f"hint: left, because running builds use them: {'; '.join(left)}", file=sys.stderr)
     return 0
 
 

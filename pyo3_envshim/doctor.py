@@ -19,7 +19,18 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyo3_envshim import __version__, _startup, activation, cache, cargo, contents, interpreters, upkeep
+from pyo3_envshim import (
+    __version__,
+    _startup,
+    activation,
+    cache,
+    cargo,
+    contents,
+    interpreters,
+    sources,
+    store,
+    upkeep,
+)
 from pyo3_envshim.frontends import FRONT_ENDS, STARTS, FrontEnd
 
 if TYPE_CHECKING:
@@ -320,7 +331,7 @@ def look(environ: Mapping[str, str], folder: str) -> Sight:
         activation.read(os.path.join(folder, "pyproject.toml")),
         activation.read(os.path.join(folder, "uv.toml")),
     )
-    findings = [_cargo(environ), _store(environ), _interpreter()]
+    findings = [_cargo(environ), _store(environ), *_builds(environ), _interpreter()]
     if project:
         manifest = os.path.join(folder, project.manifest)
         lock = os.path.join(os.path.dirname(manifest), "Cargo.lock")
@@ -431,6 +442,22 @@ def _store(environ: Mapping[str, str]) -> Finding:
     if damaged:
         reason += f"; {damaged} damaged, to be replaced when needed"
     return Finding("store", OK, reason, "pyo3-envshim cache verify" if damaged else "")
+
+
+def _builds(environ: Mapping[str, str]) -> list[Finding]:
+    """Look at the build folders that are kept, if there are any or shall be."""
+    found = sources.builds(store.folder(environ))
+    mend = f"set {sources.VARIABLE}=on"
+    try:
+        limit = sources.limit_of(environ)
+    except ValueError as error:
+        return [Finding("build cache", UNKNOWN, f"{sources.VARIABLE}: {error}; it is off", mend)]
+    content = cache.content_of_builds(found) or "no build folders yet"
+    if limit:
+        most = "no limit" if limit == float("inf") else f"at most {cache.human(int(limit))}"
+        reason = f"unpacked sdists keep what is compiled: {content} ({most})"
+        return [Finding("build cache", OK, reason)]
+    return [Finding("build cache", OK, f"{content}, but {sources.VARIABLE} is off", mend)] if found else []
 
 
 def _interpreter() -> Finding:

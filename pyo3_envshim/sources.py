@@ -40,6 +40,7 @@ LIMIT = 5 << 30
 ROOM = 1 << 30  # what must be free: a build that fails on a full disk would not have without us
 # Who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
+_BUILDS = "builds"
 _OLD = ".old-"
 _HASH = re.compile(r"[0-9a-f]{16}")
 
@@ -103,7 +104,7 @@ class Kept:
         finally:
             self.release()
         try:
-            prune(os.path.dirname(self.folder), self._limit)
+            prune(os.path.dirname(os.path.dirname(self.folder)), self._limit)
         except OSError:
             pass  # the next one does it
         return processes.end_as(status)
@@ -132,15 +133,15 @@ def taken(
     if not limit:
         raise Unfit(f"{VARIABLE} is off")
     check(answer, environ)
-    builds = os.path.join(cache, "builds")
-    folder = os.path.join(builds, key(answer, base))
+    within = os.path.join(cache, _BUILDS)
+    folder = os.path.join(within, key(answer, base))
     if "{" in folder or not _is_unicode(folder):
         raise Unfit(f"cargo's configuration cannot hold the path {folder}")
-    flaw = trust.flaw_of(builds)
+    flaw = trust.flaw_of(within)
     if flaw:
         raise Unfit(flaw)
-    if shutil.disk_usage(builds).free < ROOM:
-        raise Unfit(f"less than 1G is free in {builds}")
+    if shutil.disk_usage(within).free < ROOM:
+        raise Unfit(f"less than 1G is free in {within}")
     held = hold(folder, say)
     try:
         refresh(folder, answer["workspace_root"], packages, [*skip, cache], environ, ask)
@@ -218,7 +219,11 @@ def refresh(
 
     The stamp comes last: who is killed before has left the doubt.
     """
-    found, _, trusted = freshness.judged(folder, root, packages, skip)
+    found, stamp, trusted = freshness.judged(folder, root, packages, skip)
+    manifest = os.path.join(root, "Cargo.toml")
+    # Another tree in the same place gets none of the files that build scripts generated for this one.
+    if stamp and (manifest not in found or stamp.files.get(manifest) != found[manifest].state):
+        trusted = False
     if not trusted:
         if _is_used(folder):
             raise Unfit(f"a cargo that nobody waits for works in {folder}")
@@ -380,20 +385,22 @@ def _stats(folder: str) -> Iterator[os.stat_result]:
                 pass
 
 
-def builds(folder: str) -> list[Build]:
-    """Return what is kept below *folder*, the least recently used first."""
-    found = [Build(path) for path in _within(folder) if not os.path.basename(path).startswith(".")]
+def builds(cache: str) -> list[Build]:
+    """Return what is kept in a cache folder, the least recently used first."""
+    paths = _within(cache, _BUILDS)
+    found = [Build(path) for path in paths if not os.path.basename(path).startswith(_OLD)]
     return sorted(found, key=lambda it: it.used)
 
 
-def prune(folder: str, limit: float, before: float = 0) -> list[str]:
-    """Remove the least recently used below *folder* until at most *limit* bytes are left, and
-    those last used *before* a moment; never one that is in use. Return the names of what has gone.
+def prune(cache: str, limit: float, before: float = 0) -> list[str]:
+    """Remove the least recently used until there are at most *limit* bytes, and those unused since *before*.
+
+    Never one that is in use. Returns the names of what has gone.
     """
-    for path in _within(folder):
+    for path in _within(cache, _BUILDS):  # of who was killed while removing it
         if os.path.basename(path).startswith(_OLD):
             contents.remove(path)
-    found = builds(folder)
+    found = builds(cache)
     total = sum(it.size for it in found)
     gone = []
     for it in found:
@@ -401,6 +408,11 @@ def prune(folder: str, limit: float, before: float = 0) -> list[str]:
             gone.append(it.name)
             total -= it.size
     return gone
+
+
+def clear(cache: str) -> list[str]:
+    """Remove all that are not in use; return their names."""
+    return prune(cache, 0, before=float("inf"))
 
 
 def _take_away(path: str) -> bool:

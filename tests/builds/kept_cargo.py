@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .workshop import _ROOT, base_interpreter, real_cargo, run, small_environment
 
@@ -48,6 +50,12 @@ def library(expression: str, before: str = "") -> str:
     """Return the text of a library whose `answer()` is the number that a Rust expression gives."""
     used = "#[no_mangle] pub fn used() -> bool { unicode_ident::is_xid_start('a') }\n"
     return f'{before}\n{used}#[no_mangle] pub extern "C" fn answer() -> i32 {{ {expression} }}\n'
+
+
+def can_mount() -> bool:
+    """Tell whether this user may mount a file system, for a process of its own."""
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
 @dataclass(frozen=True)
@@ -133,19 +141,63 @@ class KeptCargo:
                 return
         raise AssertionError("there is no Cargo.lock")
 
+    @staticmethod
+    def call(package: str = "tiny") -> list[str]:
+        """Return cargo's arguments."""
+        return ["rustc", "-p", package, "--lib"]
+
+    def explained(self, tree: Path) -> Any:
+        """Build the tree, and return what `explain` says of it, as JSON."""
+        command = [
+            sys.executable,
+            "-m",
+            "pyo3_envshim",
+            "explain",
+            "--json",
+            "--",
+            str(self.wrapper),
+            *self.call(),
+        ]
+        environ = {**self.environment, "CARGO": str(self.wrapper), "PYTHONPATH": str(_ROOT)}
+        done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def on_a_file_system(self, options: str, tree: Path, script: str) -> str:
+        """Run a shell script in the tree, in which ``build`` is one, with a file system for the cache."""
+        self.cache.mkdir(mode=0o700)
+        text = (
+            f"set -e; mount -t tmpfs -o mode=0700,{options} tmpfs '{self.cache}'\n"
+            f"build() {{ '{self.wrapper}' {' '.join(self.call())}; }}\n"
+            + script.replace("{cache}", str(self.cache))
+        )
+        environ = {**self.environment, "PYO3_ENVSHIM_VERBOSE": "1"}
+        command = ["unshare", "-m", "sh", "-c", text]
+        done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
     def start(
         self, tree: Path, *arguments: str, shim: bool = True, package: str = "tiny", **variables: str
     ) -> subprocess.Popen[str]:
         """Start a build."""
         program = str(self.wrapper) if shim else real_cargo()
-        call = [program, "rustc", "-p", package, "--lib", *arguments]
+        call = [program, *self.call(package), *arguments]
         environ = {**self.environment, **variables}
         out, err = subprocess.DEVNULL, subprocess.PIPE
         return subprocess.Popen(call, cwd=tree, env=environ, stdout=out, stderr=err, text=True)
 
-    def build(self, tree: Path, *arguments: str, shim: bool = True, fails: bool = False, **more: str) -> Done:
+    def build(
+        self,
+        tree: Path,
+        *arguments: str,
+        shim: bool = True,
+        fails: bool = False,
+        package: str = "tiny",
+        **more: str,
+    ) -> Done:
         """Build the tree."""
-        process = self.start(tree, *arguments, shim=shim, **more)
+        process = self.start(tree, *arguments, shim=shim, package=package, **more)
         said = process.communicate()[1]
         assert bool(process.returncode) == fails, said
         return Done(said, process.returncode, tree / "target" / "debug" / "libtiny.so")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from .kept_cargo import HECK, UNICODE, Done, KeptCargo, library, manifest
+from .kept_cargo import HECK, UNICODE, Done, KeptCargo, can_mount, library, manifest
 from .workshop import real_cargo
 
 Files = dict[str, str]
@@ -154,19 +155,18 @@ def test_what_changes_between_two_calls_in_the_same_tree_is_noticed(cargo: KeptC
 def test_a_crate_of_the_registry_that_depends_on_a_patched_one_is_compiled_against_it(
     cargo: KeptCargo,
 ) -> None:
-    """proc-macro2 depends on unicode-ident."""
-    needed = {"dependencies": UNICODE + 'proc-macro2 = "1"\n'}
+    """proc-macro2 depends on unicode-ident. The clock goes back between the builds."""
     patch = '[patch.crates-io]\nunicode-ident = { path = "own" }\n'
-    own = patched(1)
-    crate = own["own/src/lib.rs"].replace(
-        "fn number", "fn is_xid_continue(_: char) -> bool { true } pub fn number"
-    )
+    needed = manifest(dependencies=UNICODE + 'proc-macro2 = "1"\n', more=patch)
+    more = "pub fn is_xid_continue(_: char) -> bool { true } pub fn number"
     for number, at in ((1, "aaaaaaaa"), (2, "bbbbbbbb")):
-        source = crate.replace("{ 1 }", f"{{ {number} }}")
-        files = {**own, "Cargo.toml": manifest(**needed, more=patch), "own/src/lib.rs": source}
+        files = {**patched(number), "Cargo.toml": needed}
+        files["own/src/lib.rs"] = files["own/src/lib.rs"].replace("pub fn number", more)
         done = cargo.build(cargo.unpack(files, at))
         assert done.answer == number
         assert {"proc-macro2", "tiny", "unicode-ident"} <= set(done.compiled)
+        for path in (path for kept in cargo.kept for path in kept.rglob("*")):
+            os.utime(path, (time.time() + 3600, time.time() + 3600))
 
 
 def test_generated_files_of_another_tree_are_not_there(cargo: KeptCargo) -> None:
@@ -178,6 +178,19 @@ def test_generated_files_of_another_tree_are_not_there(cargo: KeptCargo) -> None
     files = sdist('env!("COUNT").parse().unwrap()', build_rs=build)
     for at in ("aaaaaaaa", "bbbbbbbb"):
         assert cargo.build(cargo.unpack(files, at)).answer == 0
+    again = cargo.unpack(files, "bbbbbbbb")
+    for path in again.rglob("*"):
+        os.utime(path)
+    assert cargo.build(again).answer == 0
+
+
+def test_a_lock_file_that_cargo_has_to_change_is_left_to_cargo(cargo: KeptCargo) -> None:
+    old = cargo.unpack(sdist("1"))
+    cargo.build(old)
+    lock = {"Cargo.lock": (old / "Cargo.lock").read_text()}
+    done = cargo.build(cargo.unpack({**with_part(2), **lock}, "bbbbbbbb"), PYO3_ENVSHIM_VERBOSE="1")
+    assert done.answer == 2
+    assert "no build folder is kept" in done.said or "left alone" in done.said
 
 
 def test_a_cargo_that_a_build_script_starts_does_not_wait_for_the_one_that_waits_for_it(
@@ -260,7 +273,8 @@ def test_nothing_is_kept(cargo: KeptCargo, why: str) -> None:
     values = {
         name: value.format(tree=tree, folder=cargo.folder) for name, value in LEFT_AS_IT_CAME[why].items()
     }
-    done = cargo.build(tree, PYO3_ENVSHIM_VERBOSE="1", **values)
+    cargo.environment.update(values)
+    done = cargo.build(tree, PYO3_ENVSHIM_VERBOSE="1")
     assert why in "\n".join(done.ours)
     assert done.answer == 1
     assert not cargo.kept
@@ -301,3 +315,38 @@ def test_a_folder_that_cannot_be_had_is_done_without(cargo: KeptCargo, flaw: str
         builds.chmod(0o777)
     assert cargo.build(cargo.unpack(sdist("1"))).answer == 1
     assert cargo.build(cargo.unpack(sdist("2"))).answer == 2
+
+
+@pytest.mark.skipif(not can_mount(), reason="this user may not mount a file system")
+class TestAFileSystemOfItsOwnForTheCache:
+    """It ends with the script that mounts it."""
+
+    def test_that_is_nearly_full_is_spared(self, cargo: KeptCargo) -> None:
+        tree = cargo.unpack(sdist("1"))
+        said = cargo.on_a_file_system("size=900m", tree, "build && test ! -e {cache}/builds/*")
+        assert "less than 1G is free" in said
+        assert Done(said, 0, tree / "target" / "debug" / "libtiny.so").answer == 1
+
+    def test_that_cannot_be_written_to_any_more_is_one_line_each(self, cargo: KeptCargo) -> None:
+        one, two = cargo.unpack(sdist("1")), cargo.unpack(sdist("2"), "bbbbbbbb")
+        script = f"build && mount -o remount,ro {{cache}} && cd '{two}' && build"
+        said = cargo.on_a_file_system("size=2g", one, script)
+        assert "warning: no build folder is kept: OSError" in said
+        assert "Read-only file system" in said
+        assert Done(said, 0, two / "target" / "debug" / "libtiny.so").answer == 2
+
+
+class TestWhatIsKept:
+    def test_is_pruned_at_the_limit_the_least_recently_used_first(self, cargo: KeptCargo) -> None:
+        cargo.build(cargo.unpack(sdist("1")))
+        (old,) = cargo.kept
+        other = {**sdist("1"), "Cargo.toml": manifest("other") + "[features]\nx = []\n"}
+        cargo.build(cargo.unpack(other, "bbbbbbbb"), package="other", PYO3_ENVSHIM_BUILD_CACHE="1K")
+        assert old not in cargo.kept
+
+    def test_is_explained(self, cargo: KeptCargo) -> None:
+        cargo.build(cargo.unpack(sdist("1")))
+        tree = cargo.unpack(sdist("2"), "bbbbbbbb")
+        found = cargo.explained(tree)
+        assert [crate["name"] for crate in found["calls"][0]["recompiled"]] == ["tiny"]
+        assert [cause["kind"] for cause in found["causes"]] == ["unpacked"]

@@ -63,7 +63,8 @@ class TestDir:
 class TestList:
     def test_of_an_empty_store_says_so(self, cli: Cli, home: Path) -> None:
         assert cli.said("cache", "list") == f"no entries in {home / 'store'}\n"
-        assert as_json(cli, "list") == {"folder": str(home / "store"), "size": 0, "entries": []}
+        nothing = {"folder": str(home / "store"), "size": 0, "entries": [], "builds": []}
+        assert as_json(cli, "list") == nothing
 
     def test_has_a_line_for_each_the_last_used_first(self, cli: Cli, kit: Kit, a_python: str) -> None:
         entries = fill(cli, kit, tiny=3, other=1)

@@ -1,0 +1,305 @@
+"""Kept build folders: what may stay in one, what goes, and how they are listed, pruned and cleared."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyo3_envshim import freshness, frontends, sources
+
+from .making import tree as tree_of
+from .test_cache_command import as_json, cli  # noqa: F401
+from .test_cli import Cli
+
+HASH = "0123456789abcdef"
+
+
+def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
+    targets = [{"name": crate} for crate in crates or (name,)]
+    manifest = f"{place}/{name}-1/Cargo.toml"
+    return {"id": name, "name": name, "source": source, "manifest_path": manifest, "targets": targets}
+
+
+def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
+    nodes = [{"id": it["id"], "dependencies": needs.get(it["id"], [])} for it in packages]
+    return {"packages": list(packages), "resolve": {"nodes": nodes}}
+
+
+HOME = {"HOME": "/home/me"}
+REGISTRY = "/home/me/.cargo/registry/src/index"
+
+
+class TestReusable:
+    def test_is_what_lies_in_cargos_home(self) -> None:
+        found = answer(
+            package("good", REGISTRY, "registry", "good-one", "build-script-build"),
+            package("commit", "/home/me/.cargo/git/checkouts/it", "git"),
+            package("vendored", "/tmp/tree/vendor"),
+            package("own", "/tmp/tree", None),
+            package("odd", "/home/me/.cargo/registry/srcs"),
+        )
+        names, crates = sources.reusable(found, HOME)
+        assert names == {"good", "commit"}
+        assert {"good_one", "commit"} <= crates
+        assert crates.isdisjoint({"vendored", "own", "odd"})
+
+    def test_is_in_a_home_of_the_users_choice(self) -> None:
+        found = answer(package("good", "/cargo/registry/src/index"))
+        assert sources.reusable(found, {**HOME, "CARGO_HOME": "/cargo"})[0] == {"good"}
+        assert sources.reusable(found, HOME)[0] == set()
+
+    def test_is_nothing_that_depends_on_what_is_not(self) -> None:
+        names = ("far", "near", "free")
+        found = answer(
+            *(package(name, REGISTRY) for name in names),
+            package("own", "/tmp/tree", None),
+            far=["near"],
+            near=["own"],
+        )
+        assert sources.reusable(found, HOME)[0] == {"free"}
+
+    def test_is_nothing_that_has_the_name_of_what_is_not(self) -> None:
+        own = {**package("same", "/tmp/tree", None, "lib"), "id": "own"}
+        found = answer(package("same", REGISTRY), package("other", REGISTRY, "registry", "lib"), own)
+        assert sources.reusable(found, HOME) == ({"other"}, {"same"})
+
+
+def unit(profile: Path, name: str, crate: str) -> None:
+    """Write what cargo leaves of a crate with a build script."""
+    for file in (
+        *(f".fingerprint/{name}-{HASH}/{kind}" for kind in ("invoked.timestamp", f"lib-{crate}")),
+        *(f"build/{name}-{HASH}/{kind}" for kind in ("out/generated.rs", "output")),
+        *(
+            f"deps/{kind}"
+            for kind in (f"{crate}-{HASH}.d", f"lib{crate}-{HASH}.rlib", f"lib{crate}-{HASH}.rmeta")
+        ),
+    ):
+        (profile / file).parent.mkdir(parents=True, exist_ok=True)
+        (profile / file).write_text("")
+
+
+class TestForgetting:
+    @pytest.mark.parametrize("profile", ["debug", "release", "x86_64-unknown-linux-gnu/release", "build"])
+    def test_leaves_nothing_of_a_crate_that_is_not_named(self, tmp_path: Path, profile: str) -> None:
+        unit(tmp_path / profile, "good-one", "good_one")
+        before = set(tree_of(tmp_path))
+        unit(tmp_path / profile, "own", "own")
+        for name in ("deps/libtiny.so", "deps/tiny.d", f"incremental/own-{HASH}/x", "examples/libown.so"):
+            (tmp_path / profile / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / profile / name).write_text("")
+        (tmp_path / ".rustc_info.json").write_text("{}")
+        sources.forget(str(tmp_path), {"good-one"}, {"good_one"})
+        assert set(tree_of(tmp_path)) == before | {".rustc_info.json"}
+
+    def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
+        for name in ("good", "own", f"good-{HASH}"):
+            (tmp_path / "debug" / "build" / name / HASH / "fingerprint").mkdir(parents=True)
+        sources.forget(str(tmp_path), {"good"}, {"good"})
+        assert os.listdir(tmp_path / "debug" / "build") == ["good"]
+
+    def test_follows_no_link(self, tmp_path: Path) -> None:
+        unit(tmp_path / "elsewhere" / "debug", "own", "own")
+        before = tree_of(tmp_path / "elsewhere")
+        kept = tmp_path / "kept"
+        (kept / "debug" / "deps").mkdir(parents=True)
+        for link in (kept / "linked", kept / "debug" / "deps" / "own"):
+            link.symlink_to(tmp_path / "elsewhere" / "debug")
+        sources.forget(str(kept), set(), set())
+        assert tree_of(tmp_path / "elsewhere") == before
+        assert not (kept / "debug" / "deps" / "own").is_symlink()
+
+    def test_fails_where_something_stays(self, tmp_path: Path) -> None:
+        """The call is then left as it came, and the stamp says nothing of it."""
+        unit(tmp_path / "debug", "own", "own")
+        with pytest.raises(PermissionError), undeletable(tmp_path / "debug" / ".fingerprint" / f"own-{HASH}"):
+            sources.forget(str(tmp_path), set(), set())
+
+
+@contextlib.contextmanager
+def undeletable(path: Path) -> Iterator[None]:
+    """Hold a folder so that not even root can remove it, where the file system can do that."""
+    if subprocess.run(["chattr", "+i", str(path)], capture_output=True).returncode:
+        pytest.skip("there is no chattr +i here")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(path)], check=True)
+
+
+class TestWhatAFrontEndUnpacked:
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("build-via-sdist-abcd1234/tiny-0.1.0", "build"),
+            ("pip-req-build-abcd_234", "pip"),
+            ("pip-install-abcd1234/tiny_0123456789abcdef/rust", "pip"),
+            ("cache/sdists-v9/.tmpAbCdEf/tiny-0.1.0", "uv"),
+            ("cache/sdists-v9/pypi/tiny/0.1.0/abc/src", "uv"),
+            ("build-via-sdist-mine/tiny", None),
+            ("build-via-sdist-abcd12345/tiny", None),
+            ("below/build-via-sdist-abcd1234/tiny", None),
+            ("sdists-v9/tiny", None),
+            ("cache/sdists-vault/tiny", None),
+            ("tiny", None),
+        ],
+    )
+    def test_is_known_by_its_place(self, tmp_path: Path, path: str, name: str | None) -> None:
+        folder = tmp_path / path
+        folder.mkdir(parents=True)
+        (tmp_path / path.split("/")[0]).chmod(0o700)
+        if path.startswith("cache"):
+            (tmp_path / "cache" / "CACHEDIR.TAG").write_text("")
+        found = frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)})
+        assert (found.name if found else None) == name
+
+    def test_is_not_what_others_may_look_into(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pip-req-build-abcd1234"
+        folder.mkdir()
+        folder.chmod(0o755)
+        assert frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        ("", 0),
+        ("off", 0),
+        ("0", 0),
+        ("No", 0),
+        ("on", 5 << 30),
+        ("1", 5 << 30),
+        ("3G", 3 << 30),
+        ("none", float("inf")),
+    ],
+)
+def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
+    assert sources.limit_of({sources.VARIABLE: value}) == limit
+    assert sources.limit_of({}) == 0
+
+
+@pytest.mark.parametrize("arguments", [["rustc", "--lib"], ["+nightly", "rustc", "--", "-C", "x"]])
+def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    found = sources.Kept(f'{tmp_path}/"odd\\', -1, 0).arguments(arguments)
+    at = found.index("--config")
+    assert [*found[:at], *found[at + 2 :]] == arguments
+    assert at == arguments[0].startswith("+")
+    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\"'
+
+
+def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
+    kept = sources.Kept(str(tmp_path), -1, 0)
+    paths = []
+    for name, text in (("one", "abi3=true"), ("two", "abi3=true"), ("three", "abi3=false")):
+        (tmp_path / name).write_text(text)
+        path = kept.variables({"PYO3_CONFIG_FILE": str(tmp_path / name)})["PYO3_CONFIG_FILE"]
+        assert Path(path).read_text() == text
+        paths.append(path)
+    assert paths[0] == paths[1] != paths[2]
+    assert kept.variables({}) == {}
+
+
+def keep(cache: Path, **days: float) -> dict[str, Path]:
+    """Write build folders of 1000 bytes, last used so many days ago."""
+    found = {}
+    for name, ago in days.items():
+        found[name] = folder = cache / "builds" / name
+        (folder / "debug" / "deps").mkdir(parents=True)
+        (folder / "debug" / "deps" / "file").write_bytes(b"0" * 1000)
+        os.link(folder / "debug" / "deps" / "file", folder / "debug" / "again")
+        (folder / freshness.STAMP).write_text("")
+        os.utime(folder / freshness.STAMP, (time.time() - ago * 86400,) * 2)
+    cache.chmod(0o700)
+    return found
+
+
+class TestPruning:
+    def test_takes_the_least_recently_used_beyond_the_limit(self, tmp_path: Path) -> None:
+        keep(tmp_path, old=3, new=1, middle=2)
+        assert [(it.name, it.size) for it in sources.builds(str(tmp_path))] == [
+            ("old", 1000),
+            ("middle", 1000),
+            ("new", 1000),
+        ]
+        assert sources.prune(str(tmp_path), 3000) == []
+        assert sources.prune(str(tmp_path), 1999) == ["old", "middle"]
+        assert os.listdir(tmp_path / "builds") == ["new"]
+
+    def test_takes_nothing_that_is_in_use(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, old=3, new=1)
+        held = sources.hold(str(folders["old"]), print)
+        assert sources.clear(str(tmp_path)) == ["new"]
+        os.close(held)
+        assert sources.clear(str(tmp_path)) == ["old"]
+
+    def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
+        assert sources.prune(str(tmp_path), 0) == []
+        assert os.listdir(tmp_path / "builds") == []
+
+    def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
+        assert not sources.builds(str(tmp_path))
+        assert not sources.clear(str(tmp_path))
+
+
+class TestHolding:
+    def test_is_not_inherited(self, tmp_path: Path) -> None:
+        held = sources.hold(str(tmp_path / "folder"), print)
+        assert not os.get_inheritable(held)
+        other = os.open(tmp_path / "folder", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+        os.close(held)
+
+
+@pytest.fixture
+def cache(cli: Cli) -> Path:  # noqa: F811
+    return Path(cli.environ["PYO3_ENVSHIM_CACHE_DIR"])
+
+
+class TestTheCommand:
+    def test_lists_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        keep(cache, old=3, new=1)
+        lines = cli.said("cache", "list").splitlines()
+        assert [line.split("  ")[0].split()[0] for line in lines[-3:]] == ["new", "old", "2"]
+        assert lines[-1] == f"2 build folders, 2.0 KiB in {cache}"
+        assert [it["name"] for it in as_json(cli, "list")["builds"]] == ["old", "new"]
+
+    def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        keep(cache, old=31, new=1)
+        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
+        assert os.listdir(cache / "builds") == ["new"]
+        assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
+
+    def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        folders = keep(cache, old=31, new=1)
+        held = sources.hold(str(folders["old"]), print)
+        done = cli.run("cache", "clear", "--yes")
+        os.close(held)
+        assert done.stdout.splitlines()[1] == "removed 1 build folder"
+        assert "1 build folder, 1000 B" in done.stderr
+        assert os.listdir(cache / "builds") == ["old"]
+
+    def test_refuses_what_is_no_size(self, cli: Cli) -> None:  # noqa: F811
+        error, _ = cli.refused("cache", "prune", PYO3_ENVSHIM_BUILD_CACHE="banana")
+        assert error.startswith("PYO3_ENVSHIM_BUILD_CACHE: 'banana' is not a size")
+
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("", "is off"), ("banana", "is not a size")],
+    )
+    def test_doctor_knows_them(self, cli: Cli, cache: Path, value: str, says: str) -> None:  # noqa: F811
+        keep(cache, one=1)
+        said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE=value).stdout
+        (line,) = (line for line in said.splitlines() if line.startswith("build cache"))
+        assert says in line
