@@ -42,6 +42,7 @@ _REASONS = {
     "PathToSourceChanged": "path",
     "TargetConfigurationChanged": "target",
 }
+_BUILD_CACHE = "PYO3_ENVSHIM_BUILD_CACHE"
 KEPT = "cargo keeps what it compiled with each: the next build with either is warm"
 _FOLLOWS = ("UnitDependencyInfoChanged", "StaleDepFingerprint")
 _FOLLOWS_IN_PROSE = ("unit dependency information changed", "current filesystem status shows we're outdated")
@@ -247,13 +248,26 @@ class _Judge:
                     if maker.in_place
                     else "build from the source folder, not from an sdist"
                 )
+                hint += f"; or, with the shim on, set {_BUILD_CACHE}=on: what it depends on is kept"
             return Cause("target-folder", target, "the target folder is new", text, hint)
         if profile not in known:
             text = f"this is the first build in {os.path.join(target, profile)}; there is {', '.join(known)}"
             hint = "cargo keeps a folder for each profile and platform: the next build with either is warm"
             return Cause("profile", profile, f"first build for {profile}", text, hint, None, profile)
+        if self._is_unpacked(unit):
+            text = f"{unit.package} comes from an unpacked sdist, whose time stamps tell nothing"
+            return Cause("unpacked", unit.package, "its sources were unpacked", text)
         text = f"{unit.package} {unit.version} was never compiled in {target}"
         return Cause("new-crate", unit.package, "never compiled here", text)
+
+    def _is_unpacked(self, unit: Unit) -> bool:
+        """Tell whether a unit is of a local package, in a build folder that is kept for unpacked sdists."""
+        builds = self.record["environment"].get("builds")
+        if not builds or not (self.record["target"] or "").startswith(os.path.join(builds, "")):
+            return False
+        same = (other.place for other in self.told.units if other.package == unit.package)
+        noted = (self.record["units"][place]["facts"].get("local") or () for place in same)
+        return any("CheckDepInfo" in it for local in noted for it in local if isinstance(it, dict))
 
     def _of_setting(self, name: str, old: Any, new: Any, kept: bool) -> Cause:
         kind, called = _FIELDS[name]

@@ -217,7 +217,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     maker = frontends.throw_away(root, environ) if root else None
     name = maker.name if maker else None
     mode = _startup.mode(environ)
-    return {"python": python or None, "front_end": name, "stored": stored, "mode": mode}
+    builds = os.path.join(store.folder(environ), "builds")
+    return {"python": python or None, "front_end": name, "stored": stored, "mode": mode, "builds": builds}
 
 
 def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
