@@ -15,7 +15,10 @@ else. Those are known by name, version and checksum, or by a commit, not by time
 project's own crates, path dependencies, patches and vendored crates are not among them.
 Whatever is not known to be good goes. Nothing else uses the folder until cargo has ended:
 this process waits for it, and holds the lock, which nothing inherits. Should it be killed
-and leave cargo behind, cargo's own lock tells the next one.
+and leave cargo behind, cargo's own lock tells the next one (once cargo has it: some 0.1 s later).
+
+What a registry's crate reads without telling cargo (a variable, a file of the system) counts
+when it is next compiled, as in an ordinary build folder, and not each time, as without us.
 
 The project's own crates may hold a path below this folder where they would hold one below
 the unpacked tree, if they name their ``OUT_DIR``: both are as random as each other.

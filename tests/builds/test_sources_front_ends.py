@@ -87,6 +87,7 @@ def content(wheel: Path | None) -> dict[str, bytes]:
 @pytest.mark.parametrize("back_end", BACK_ENDS, ids=lambda it: it.name)
 def test_the_wheel_is_the_one_without_the_shim(bench: Bench, back_end: BackEnd) -> None:
     project = project_of(bench, back_end, PyO3())
+    bench.variables["SOURCE_DATE_EPOCH"] = "1600000000"
     one, two, plain = (
         content(built(bench, BUILD_FROM_SDIST, project, answer, shim).wheel)
         for answer, shim in (("one", True), ("two", True), ("two", False))

@@ -303,3 +303,45 @@ class TestTheCommand:
         said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE=value).stdout
         (line,) = (line for line in said.splitlines() if line.startswith("build cache"))
         assert says in line
+
+
+class TestACallIsFit:
+    @pytest.fixture
+    def answer(self, tmp_path: Path) -> dict[str, Any]:
+        """What cargo 1.91 and later answer in an unpacked sdist."""
+        tree = tmp_path / "build-via-sdist-abcd1234" / "tiny"
+        tree.mkdir(parents=True)
+        tree.parent.chmod(0o700)
+        (tree / "Cargo.lock").write_text("")
+        target = str(tree / "target")
+        packages = [
+            {"name": name, "manifest_path": f"{tree}/{name}/Cargo.toml"} for name in ("part", "other")
+        ]
+        packages.append({"name": "tiny", "manifest_path": f"{tree}/Cargo.toml"})
+        found = {"workspace_root": str(tree), "target_directory": target, "build_directory": target}
+        return {**found, "packages": packages}
+
+    def test_in_an_unpacked_sdist(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        sources.check(answer, {"TMPDIR": str(tmp_path)})
+
+    def test_not_by_a_cargo_without_build_folders(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        del answer["build_directory"]
+        with pytest.raises(sources.Unfit, match=r"older than 1\.91"):
+            sources.check(answer, {"TMPDIR": str(tmp_path)})
+
+    @pytest.mark.parametrize("name", ["build_directory", "target_directory"])
+    def test_not_where_cargo_works_elsewhere(self, answer: dict[str, Any], tmp_path: Path, name: str) -> None:
+        answer[name] = "/elsewhere"
+        with pytest.raises(sources.Unfit, match="is configured"):
+            sources.check(answer, {"TMPDIR": str(tmp_path)})
+
+    def test_and_has_a_folder_for_its_root_package_and_interpreter(self, answer: dict[str, Any]) -> None:
+        name = sources.key(answer, "/usr/bin/python3")
+        assert name.startswith("tiny-")
+        moved = {**answer, "packages": answer["packages"][2:]}
+        assert sources.key(moved, "/usr/bin/python3") == name
+        assert sources.key(answer, "/usr/bin/python3.9") != name
+
+    def test_and_has_one_for_the_members_where_there_is_no_root_package(self, answer: dict[str, Any]) -> None:
+        answer["packages"].pop()
+        assert sources.key(answer, "python").startswith("other-")
