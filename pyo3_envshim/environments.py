@@ -424,22 +424,21 @@ def _split_script(data: bytes) -> tuple[bytes, bytes]:
 
     Where the path is too long for a first line, or has a space in it, installers write
     three lines: sh replaces itself, and Python sees a string. pip quotes the path with
-    double quotes if need be, uv with single ones.
+    double quotes if need be, uv with single ones. They name no options, which sh would
+    split as no first line is split, and nothing else.
     """
     first, _, rest = data.partition(b"\n")
     if first != b"#!/bin/sh":
         return (first[2:].strip() if first.startswith(b"#!") else b""), rest
     second, _, rest = rest.partition(b"\n")
     third, _, rest = rest.partition(b"\n")
-    before, called, after = second.partition(b"'''exec' ")
-    command, arguments, _ = after.partition(b' "$0" "$@"')
-    if before or not called or not arguments or third != b"' '''":
+    before, _, after = second.partition(b"'''exec' ")
+    command, arguments, more = after.partition(b' "$0" "$@"')
+    path = command.strip(b"'\"")
+    plain = _is_interpreter_name(os.fsdecode(path.rpartition(b"/")[2]))
+    if before or more or not (arguments and plain) or third != b"' '''":
         return b"", data
-    for quote in (b"'", b'"'):
-        if command.startswith(quote):
-            path, _, options = command[1:].partition(quote)
-            return path + options, rest
-    return command, rest
+    return path, rest
 
 
 # What the wrappers that pip (distlib's template, old and new, and its own, 20 to 26), uv 0.13

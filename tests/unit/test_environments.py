@@ -636,10 +636,31 @@ class TestAScript:
             b"import " + ROOT,
             b"#!" + ROOT + b"/bin/python\n\n\nprint('" + ROOT + b"')\n",
             b"#!" + ROOT + b"/bin/python\0\n",
+            b"# " + ROOT + b"/bin/python\n",
+            b"#!" + ROOT + b"/bin/python -X pycache_prefix=" + ROOT + b"\n",
         ],
     )
     def test_that_cannot_be_moved_has_no_normal_form(self, data: bytes) -> None:
         assert environments.normal_script(data, [ROOT], None) is None
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "{exec} {python}",
+            ": {exec} {python} {arguments}",
+            "exec {python} {arguments}",
+            "{exec} {python} {arguments} >log",
+            "{exec} {python} {arguments} {arguments}",
+            "{exec} {python} -I -S {arguments}",
+            '{exec} "{python}" "-I" {arguments}',
+            "{exec} {python} {arguments}\nprint()",
+        ],
+    )
+    def test_whose_shell_does_more_than_start_python_has_no_normal_form(self, line: str) -> None:
+        """What names the interpreter in one line would not do the same."""
+        parts = {"exec": "'''exec'", "python": f"{ROOT.decode()}/bin/python", "arguments": '"$0" "$@"'}
+        data = f"#!/bin/sh\n{line.format(**parts)}\n' '''\n".encode() + UV.partition(b"\n")[2]
+        assert environments.normal_script(data, [ROOT], "tiny:main") is None
 
     @given(st.binary(), st.one_of(st.none(), st.just("tiny:main"), st.text()))
     def test_is_read_or_refused_whatever_it_holds(self, data: bytes, reference: str | None) -> None:
