@@ -362,6 +362,19 @@ def test_an_interpreter_without_sysconfig_data_is_not_known(
     assert found[0] != found[1]
 
 
+def test_an_interpreter_may_lie_at_a_path_that_is_no_text(made: Path, tmp_path: Path, a_python: str) -> None:
+    prefix = Prefix(tmp_path / os.fsdecode(b"\xff"), a_python)
+    home = tmp_path / "link" / "bin"
+    (tmp_path / "link").symlink_to(prefix.executable.parents[1])
+    with copies(made / "uv-uv") as (root,):
+        (root / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+        (root / "bin" / "python").unlink()
+        (root / "bin" / "python").symlink_to(home / prefix.executable.name)
+        (config,) = [item for item in read(root).items if item.path == "pyvenv.cfg"]
+    assert os.fsencode(f"home = {home}\n") in (config.text or b"")
+    assert os.fsencode(f"executable = {prefix.executable}\n") in (config.text or b"")
+
+
 # What cannot be seen
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -379,6 +380,55 @@ class TestANormalForm:
         }
         assert not any(name.endswith(".pyc") for name in names)
 
+    def test_has_the_interpreters_links_as_venv_makes_them(self, kit: Kit) -> None:
+        root = kit.environment()
+        items = read(root).items
+        library = site_packages(root).parent.name
+        links = {"bin/python": kit.python, "bin/python3": "python", f"bin/{library}": "python"}
+        if sys.maxsize > 2**32 and sys.platform == "linux":
+            links["lib64"] = "lib"
+        assert {item.path: item.target for item in items if item.target is not None} == links
+        assert not any(item.executable or item.text for item in items if item.target is not None)
+        assert read(root).base == kit.python
+
+    @pytest.mark.parametrize("name", ["python3.13t", "pypy", "pypy3.11"])
+    def test_has_no_other_name_of_the_interpreter(self, kit: Kit, name: str) -> None:
+        root = kit.environment()
+        before = digest(root)
+        (root / "bin" / name).symlink_to(kit.python)
+        assert digest(root) == before
+
+    def test_has_what_stands_beside_the_libraries(self, kit: Kit) -> None:
+        root = kit.environment()
+        add("/lib/pkgconfig/tiny.pc")(root)
+        assert "lib/pkgconfig/tiny.pc" in [item.path for item in read(root).items]
+
+    def test_has_the_start_up_lines_of_path_files(self, kit: Kit) -> None:
+        root = kit.environment()
+        add("lines.pth", "# comment\n\nimport\tos\nimport sys\n")(root)
+        assert any(item.path.endswith("/lines.pth") for item in read(root).items)
+
+    @pytest.mark.parametrize(
+        ("given", "version"),
+        [
+            ("version = 3.13.1\n", "3.13.1"),  # venv
+            ("version_info = 3.13.1.final.0\n", "3.13.1"),  # uv
+            ("version_info = 3.13.1.final.0\nversion = 3.13.2\n", "3.13.2"),
+            ("", ""),
+        ],
+    )
+    def test_has_a_configuration_with_the_base_and_the_version_only(
+        self, kit: Kit, given: str, version: str
+    ) -> None:
+        root = kit.environment()
+        home = os.path.dirname(kit.python)
+        more = "include-system-site-packages = FALSE\nprompt = x\n"
+        (root / "pyvenv.cfg").write_text(f"home = {home}\n{more}{given}")
+        (found,) = [item for item in read(root).items if item.path == "pyvenv.cfg"]
+        text = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
+        assert found.text == f"{text}executable = {kit.python}\n".encode()
+        assert not found.executable
+
     def test_is_sorted_and_names_each_path_once(self, kit: Kit) -> None:
         paths = [item.path for item in read(kit.environment()).items]
         assert paths == sorted(set(paths))
@@ -558,8 +608,8 @@ class TestEntryPoints:
         assert environments.parse_entry_points(text) == {"a": "b:c", "d": "e:f.g"}
 
     def test_may_have_extras_comments_and_spaces(self) -> None:
-        text = b"# x\n[console_scripts]\n; y\n a = b : c [extra]\n# d = e:f\n"
-        assert environments.parse_entry_points(text) == {"a": "b:c"}
+        text = b"# x\n[console_scripts]\n; y\n a = b : c [extra]\n# d = e:f\ng = h:i [j=k]\n"
+        assert environments.parse_entry_points(text) == {"a": "b:c", "g": "h:i"}
 
     def test_are_none_in_an_empty_file(self) -> None:
         assert environments.parse_entry_points(b"") == {}
@@ -613,6 +663,7 @@ class TestAScript:
         one = environments.normal_script(UV, [ROOT], "tiny:main")
         two = environments.normal_script(method, [ROOT], "tiny:main.run")
         assert one != two
+        assert b"from tiny import main\n" in (two or b"")
         assert b"sys.exit(main.run())" in (two or b"")
 
     def test_that_does_more_than_an_entry_point_keeps_its_text(self) -> None:
@@ -623,6 +674,12 @@ class TestAScript:
 
     def test_that_calls_something_else_than_its_entry_point_keeps_its_text(self) -> None:
         assert environments.normal_script(UV, [ROOT], "tiny:other") == UV.replace(
+            ROOT, environments.PLACEHOLDER
+        )
+
+    def test_that_is_no_text_in_a_place_keeps_its_bytes(self) -> None:
+        odd = UV.replace(b'".exe"', b'"\xff"')
+        assert environments.normal_script(odd, [ROOT], "tiny:main") == odd.replace(
             ROOT, environments.PLACEHOLDER
         )
 
@@ -714,9 +771,16 @@ def test_an_entry_point_is_found_among_other_metadata(kit: Kit) -> None:
 
 def test_a_script_may_have_a_name_that_begins_like_an_interpreters(kit: Kit) -> None:
     root = kit.environment()
-    for name in ("bin/py", "bin/pytest", "bin/python-config", "bin/pyproject-build"):
+    for name in ("bin/py", "bin/pytest", "bin/python-config", "bin/pyproject-build", "bin/pythonX"):
         script(root / name, "#!/bin/sh\n")
         assert name in [item.path for item in read(root).items]
+
+
+def test_a_script_may_have_a_name_that_ends_like_a_program_of_windows(kit: Kit) -> None:
+    root = kit.environment()
+    script(root / "bin" / "tool.exe", f"#!{root}/bin/python\n")
+    (found,) = [item for item in read(root).items if item.path == "bin/tool.exe"]
+    assert (found.text, found.executable) == (b"#!@PYO3-ENVSHIM-ENVIRONMENT@/bin/python\n", True)
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])

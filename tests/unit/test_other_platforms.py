@@ -20,6 +20,7 @@ from distlib.scripts import ScriptMaker  # type: ignore[import-untyped]
 from pyo3_envshim import _startup, cargo, environments, interpreters, layout, store
 from pyo3_envshim.environments import PLACEHOLDER, normal_launcher
 
+from .kit import Kit, read
 from .making import ROOT, script
 
 THROWN_AWAY = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
@@ -199,6 +200,26 @@ class TestALauncher:
         for size in range(len(good) - 400, len(good), 7):
             assert self.normal(good[:size]) is None
 
+    def test_may_lie_on_any_drive(self, tmp_path: Path) -> None:
+        data = launcher(tmp_path, r"X:\build-env-a1\Scripts\python.exe")
+        assert normal_launcher(data, [rb"X:\build-env-a1"], "tiny:main") is not None
+
+    def test_may_have_the_line_ends_of_windows_in_its_wrapper(self, tmp_path: Path) -> None:
+        good = launcher(tmp_path, rf"{THROWN_AWAY}\Scripts\python.exe")
+        start = good.rindex(b"PK\3\4")
+        with zipfile.ZipFile(io.BytesIO(good)) as archive:
+            text = archive.read("__main__.py")
+        anew = io.BytesIO()
+        with zipfile.ZipFile(anew, "w") as archive:
+            archive.writestr("__main__.py", text.replace(b"\n", b"\r\n"))
+        found = self.normal(good[:start] + anew.getvalue())
+        assert found is not None
+        assert found == self.normal(good)
+
+    def test_may_have_a_program_with_the_mark_of_an_archive_in_it(self, tmp_path: Path) -> None:
+        good = launcher(tmp_path, rf"{THROWN_AWAY}\Scripts\python.exe")
+        assert self.normal(b"MZ PK\3\4 " + good) is not None
+
     def test_with_another_member_is_not_known(self, tmp_path: Path) -> None:
         good = launcher(tmp_path, rf"{THROWN_AWAY}\Scripts\python.exe")
         archive = io.BytesIO(good)
@@ -246,6 +267,21 @@ class TestTheBaseInterpreter:
         (tmp_path / "opt" / "bin" / "python3.13").symlink_to(version / "bin" / "python3.13")
         found = interpreters.parts_of(str(tmp_path / "opt" / "bin" / "python3.13"), "python3.13")
         assert found == [str(version / name) for name in parts]
+
+
+@pytest.mark.parametrize(
+    ("platform", "maxsize", "there"),
+    [("linux", 2**63 - 1, True), ("linux", 2**31 - 1, False), ("darwin", 2**63 - 1, False)],
+)
+def test_a_second_name_of_lib_is_made_where_venv_makes_it(
+    platform: str, maxsize: int, there: bool, kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = kit.environment()
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(sys, "maxsize", maxsize)
+    found = read(root)
+    monkeypatch.undo()
+    assert ("lib64" in [item.path for item in found.items]) is there
 
 
 def test_a_record_of_windows_names_its_scripts_like_another() -> None:
