@@ -33,7 +33,7 @@ def parse_size(text: str) -> int | None:
     if word == "none":
         return None
     number = word[:-2] if word.endswith("ib") else word[:-1] if word.endswith("b") else word
-    power = "kmgt".find(number[-1:]) + 1 if number else 0
+    power = "kmgt".find(number[-1:]) + 1
     digits = (number[:-1] if power else number).rstrip()
     if not (digits.isascii() and digits.isdigit()) or (word.endswith("ib") and not power):
         raise ValueError(f"{text!r} is not a size such as 500M or 2G, nor none")

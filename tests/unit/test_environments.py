@@ -706,6 +706,8 @@ class TestAScript:
             "{exec} {python}",
             ": {exec} {python} {arguments}",
             "exec {python} {arguments}",
+            "{python} {arguments}",
+            "{exec} X{python} {arguments}",
             "{exec} {python} {arguments} >log",
             "{exec} {python} {arguments} {arguments}",
             "{exec} {python} -I -S {arguments}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def sizes(place: Store) -> dict[str, int]:
 
 class TestPruning:
     def test_takes_what_was_not_used_for_30_days(self, place: Store, three: list[str]) -> None:
-        assert upkeep.prune(place, None, now=NOW + 9.9 * DAY) == []
+        assert upkeep.prune(place, None, now=NOW + 10 * DAY) == []
         assert upkeep.prune(place, None, now=NOW + 10.1 * DAY) == three[:1]
         assert left(place) == sorted(three[1:])
 
@@ -96,7 +97,8 @@ class TestPruning:
         (site_packages(root) / "more.py").touch()
         second = used(place, read(root), 1)
         assert all(size > 1_000_000 for size in sizes(place).values())
-        assert upkeep.prune(place, 1_500_000, now=NOW) == []
+        one, two = (entry.inodes for entry in upkeep.entries(place))
+        assert upkeep.prune(place, sum({**one, **two}.values()), now=NOW) == []
         assert upkeep.prune(place, 1_000_000, now=NOW) == [first, second]
 
     def test_frees_nothing_where_another_entry_has_the_file_too(self, place: Store, kit: Kit) -> None:
@@ -109,7 +111,10 @@ class TestPruning:
             digests.append(used(place, read(root), 3 - number))
         (site_packages(root) / "large.bin").unlink()
         digests.append(used(place, read(root), 0))
-        assert upkeep.prune(place, 500_000, now=NOW) == digests[:3]
+        inodes = {entry.digest: entry.inodes for entry in upkeep.entries(place)}
+        after_one = {inode: size for digest in digests[1:] for inode, size in inodes[digest].items()}
+        assert upkeep.prune(place, sum(after_one.values()) - 1, now=NOW) == digests[:2]
+        assert upkeep.prune(place, 500_000, now=NOW) == digests[2:3]
 
     def test_leaves_what_is_held(self, place: Store, three: list[str], kit: Kit) -> None:
         place.use(read(kit.folder / "other"))
@@ -137,6 +142,10 @@ class TestPruning:
         assert upkeep.verify(place)[three[2]] is not None
         assert upkeep.prune(place, 0, now=NOW) == three
 
+    def test_takes_what_nobody_can_use_though_there_is_room(self, place: Store, three: list[str]) -> None:
+        Path(place.address(three[1]), contents.MANIFEST).write_bytes(b"")
+        assert upkeep.prune(place, upkeep.LIMIT, now=NOW) == three[1:2]
+
     def test_is_not_misled_by_a_clock_that_was_wrong(self, place: Store, three: list[str]) -> None:
         date(place, three[0], -1000)
         assert upkeep.prune(place, None, now=NOW) == []
@@ -152,6 +161,7 @@ class TestPruning:
         assert upkeep.prune(place, 0, now=NOW) == []
         assert place.use(read(kit.folder / "plain")) == (True, None)
         assert left(place) == [".new-1-ab", *sorted(three)]
+        assert upkeep.verify(place) == dict.fromkeys(three)
         (Path(place.address(three[0])) / "pyvenv.cfg").unlink()
         assert place.use(read(kit.folder / "plain")) == (False, "missing file pyvenv.cfg")
 
@@ -231,6 +241,17 @@ class TestTheEntries:
         assert (entry.size, entry.uses, entry.used, entry.distributions) == (0, 0, 0.0, [])
         assert (entry.interpreter, entry.version) == ("", "")
 
+    @pytest.mark.parametrize(("gone", "uses"), [(contents.MANIFEST, 1), (contents.USES, 0)])
+    def test_are_as_old_as_what_is_left_tells(self, gone: str, uses: int, place: Store, kit: Kit) -> None:
+        digest = used(place, read(kit.environment()), 3)
+        Path(place.address(digest), gone).unlink()
+        (entry,) = upkeep.entries(place)
+        assert (entry.used, entry.uses) == (NOW - 3 * DAY, uses)
+
+    def test_are_no_hidden_folders(self, place: Store) -> None:
+        os.mkdir(Path(place.environments, ".hidden"))
+        assert upkeep.entries(place) == []
+
     def test_are_cleared_but_for_those_in_use(self, place: Store, three: list[str], kit: Kit) -> None:
         place.use(read(kit.folder / "other"))
         assert upkeep.clear(Store(place.root)) == [three[1]]
@@ -255,6 +276,35 @@ class TestTheEntries:
             three[1]: f"changed file {other}",
             three[2]: None,
         }
+
+    def test_are_verified_while_a_build_uses_them(self, place: Store, three: list[str], kit: Kit) -> None:
+        place.use(read(kit.folder / "other"))
+        assert upkeep.verify(Store(place.root)) == dict.fromkeys(three)
+
+    def test_are_waited_for_while_another_process_looks_whether_they_may_go(
+        self, place: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = os.open(place.address(three[0]), os.O_RDONLY)
+        flock = fcntl.flock
+        flock(other, fcntl.LOCK_EX)
+
+        def goes_on_once_we_wait(folder: int, how: int) -> None:
+            if not how & fcntl.LOCK_NB:
+                flock(other, fcntl.LOCK_UN)
+            flock(folder, how)
+
+        monkeypatch.setattr("fcntl.flock", goes_on_once_we_wait)
+        assert upkeep.verify(place) == dict.fromkeys(three)
+        os.close(other)
+
+    def test_are_told_with_the_error_if_they_cannot_be_held(
+        self, place: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        assert upkeep.verify(place) == dict.fromkeys(three, "[Errno 5] Input/output error")
 
 
 class TestASize:
