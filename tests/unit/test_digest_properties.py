@@ -362,6 +362,19 @@ def test_an_interpreter_without_sysconfig_data_is_not_known(
     assert found[0] != found[1]
 
 
+def test_an_interpreter_may_be_called_python_and_no_more(
+    tmp_path: Path, a_python: str, environ: dict[str, str]
+) -> None:
+    prefix = Prefix(tmp_path / "prefix", a_python)
+    python = prefix.executable.rename(prefix.executable.with_name("python"))
+    root = make_environment("uv", python, tmp_path / "environment", environ)
+    found = environments.read(str(root), {}, sha256_of)
+    links = [(item.path, item.target) for item in found.items if item.path.startswith("bin/")]
+    assert links == [("bin/python", str(python))] + [
+        (f"bin/{name}", "python") for name in ("python3", prefix.library.name)
+    ]
+
+
 def test_an_interpreter_may_lie_at_a_path_that_is_no_text(made: Path, tmp_path: Path, a_python: str) -> None:
     prefix = Prefix(tmp_path / os.fsdecode(b"\xff"), a_python)
     home = tmp_path / "link" / "bin"

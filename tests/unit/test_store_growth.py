@@ -269,6 +269,7 @@ class TestTheEntries:
         (in_site / "tiny.py").write_bytes(bytes(before.st_size))
         os.utime(in_site / "tiny.py", ns=(before.st_atime_ns, before.st_mtime_ns))
         (site_packages(Path(place.address(three[1]))) / "other.py").chmod(0o755)
+        (site_packages(Path(place.address(three[2]))) / "tiny" / "data.txt").chmod(0o645)
         name = str((in_site / "tiny.py").relative_to(place.address(three[0])))
         other = name.replace("tiny", "other")
         assert upkeep.verify(place) == {
@@ -276,6 +277,12 @@ class TestTheEntries:
             three[1]: f"changed file {other}",
             three[2]: None,
         }
+
+    def test_are_verified_though_their_manifest_knows_no_modes(self, place: Store, three: list[str]) -> None:
+        manifest = Path(place.address(three[0]), contents.MANIFEST)
+        lines = [line.partition(b" ")[2] for line in manifest.read_bytes().split(b"\0")]
+        manifest.write_bytes(b"\0".join(b"none " + line for line in lines))
+        assert "'none'" in (upkeep.verify(place)[three[0]] or "")
 
     def test_are_verified_while_a_build_uses_them(self, place: Store, three: list[str], kit: Kit) -> None:
         place.use(read(kit.folder / "other"))
@@ -305,6 +312,7 @@ class TestTheEntries:
 
         monkeypatch.setattr("fcntl.flock", refuse)
         assert upkeep.verify(place) == dict.fromkeys(three, "[Errno 5] Input/output error")
+        assert upkeep.prune(place, 0, now=NOW) == []
 
 
 class TestASize:
