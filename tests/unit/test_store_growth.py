@@ -186,9 +186,10 @@ class TestSweeping:
 
     def test_takes_a_second_name_whose_entry_is_gone(self, place: Store, three: list[str]) -> None:
         place.alias(three[0], TOKEN)
+        os.symlink(three[0], place.address(three[0], "a-b"))
         os.symlink("f" * 32, place.address("f" * 32, TOKEN))
         upkeep.prune(place, None, now=NOW)
-        assert left(place) == sorted([*three, f"{three[0]}-{TOKEN}"])
+        assert left(place) == sorted([*three, f"{three[0]}-{TOKEN}", f"{three[0]}-a-b"])
 
     def test_leaves_second_names_while_another_process_gives_one(self, place: Store) -> None:
         os.symlink("f" * 32, place.address("f" * 32, TOKEN))
@@ -225,9 +226,10 @@ class TestSweeping:
     def test_leaves_what_is_not_the_stores(self, place: Store) -> None:
         Path(place.environments, "README").touch()
         Path(place.environments, "a-file").touch()
-        os.symlink("elsewhere", Path(place.environments, "link"))
+        for name in ("link", ".a-link"):
+            os.symlink("elsewhere", Path(place.environments, name))
         upkeep.prune(place, 0)
-        assert left(place) == ["README", "a-file", "link"]
+        assert left(place) == [".a-link", "README", "a-file", "link"]
 
 
 class TestTheEntries:
