@@ -238,11 +238,11 @@ def _temporary_files(place: Store, names: list[str]) -> Iterator[str]:
     """Yield what was to replace a manifest."""
     for name in names:
         folder = os.path.join(place.environments, name)
-        if "-" in name or os.path.islink(folder) or not os.path.isdir(folder):
+        if os.path.islink(folder):
             continue
         try:
             files = os.listdir(folder)
-        except OSError:  # another process prunes too
+        except OSError:  # no folder, or another process prunes too
             continue
         yield from (os.path.join(folder, file) for file in files if file.startswith(contents.MANIFEST + "."))
 

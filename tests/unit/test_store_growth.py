@@ -203,17 +203,21 @@ class TestSweeping:
     def test_takes_files_that_were_to_replace_another_after_a_day(
         self, place: Store, three: list[str]
     ) -> None:
-        stale = [
-            Path(place.address(three[0]), f"{contents.MANIFEST}.1-ab"),
-            Path(place.interpreters, "ab.1-ab"),
-        ]
-        for path in stale:
+        name = f"{contents.MANIFEST}.1-ab"
+        stale = [Path(place.address(digest), name) for digest in three]
+        stale.append(Path(place.interpreters, "ab.1-ab"))
+        elsewhere = Path(place.root, name)
+        for number in range(10):  # in no order with the entries
+            Path(place.environments, f"file{number}").touch()
+            os.symlink("..", Path(place.environments, f"link{number}"))
+        for path in (*stale, elsewhere):
             path.touch()
-        now = time.time()
-        upkeep.prune(place, None, age=100 * 365 * DAY, now=now + DAY / 2)
+            os.utime(path, (NOW, NOW))
+        upkeep.prune(place, None, age=100 * 365 * DAY, now=NOW + DAY)
         assert all(path.exists() for path in stale)
-        upkeep.prune(place, None, age=100 * 365 * DAY, now=now + 2 * DAY)
+        upkeep.prune(place, None, age=100 * 365 * DAY, now=NOW + 2 * DAY)
         assert not any(path.exists() for path in stale)
+        assert elsewhere.exists()
 
     def test_forgets_interpreters_after_the_same_time(self, place: Store, tmp_path: Path) -> None:
         (tmp_path / "python").touch()
