@@ -118,6 +118,7 @@ class TestPruning:
 
     def test_leaves_what_is_held(self, place: Store, three: list[str], kit: Kit) -> None:
         place.use(read(kit.folder / "other"))
+        date(place, three[1], 10)
         assert upkeep.prune(Store(place.root), 0, now=NOW) == [three[0], three[2]]
         place.release()
         assert upkeep.prune(Store(place.root), 0, now=NOW) == three[1:2]
