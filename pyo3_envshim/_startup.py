@@ -151,7 +151,7 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
     """
     for _ in range(8):  # an environment made from an environment names that one (3.9, 3.10)
         config = read_config(prefix)
-        home = config.get("home", "")
+        home = config.get("home")
         told = [config.get("base-executable"), config.get("executable")]
         name, copied = _name_of_interpreter(prefix)
         # A folder may hold several interpreters: first the names that tell which. What is
@@ -267,11 +267,7 @@ def _overlaid(environ: Mapping[str, str]) -> bool:
 
 def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
     """Return the name that the environment's python has in its base, or "", and whether it is a copy."""
-    path = os.path.join(prefix, "bin", "python")
-    for _ in range(8):
-        if not os.path.islink(path):
-            break
-        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    path = os.path.realpath(os.path.join(prefix, "bin", "python"))
     if not _inside(path, prefix):
         return os.path.basename(path), False
     try:  # the folder of its packages has the name
@@ -286,4 +282,4 @@ def _inside(path: str, folder: str) -> bool:
     parent, name = os.path.split(path)
     path = os.path.normcase(os.path.join(os.path.realpath(parent), name))
     folder = os.path.normcase(os.path.realpath(folder))
-    return path.startswith(folder.rstrip(os.sep) + os.sep)
+    return path.startswith(os.path.join(folder, ""))

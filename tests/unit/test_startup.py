@@ -112,6 +112,20 @@ class TestABuildBackEndsProcess:
         changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
         assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
 
+    def test_is_told_the_base_by_the_name_that_python_itself_has_for_it(
+        self, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        """Behind a link, as Homebrew's, it has two; before 3.11 an environment's python does not tell."""
+        (tmp_path / "current").symlink_to(Path(python).parents[1])
+        given = tmp_path / "current" / "bin" / Path(python).name
+        root = make_environment("uv", given, tmp_path / "environment", environ)
+        install(root, shared.wheel, environ=environ)
+        own = str(root / "bin" / "python")
+        code = "import sys; print(sys._base_executable)"
+        announced = run([own, "-c", code], environ).strip()
+        changes = started(own, *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
+        assert changes["PYO3_BASE_PYTHON"] == (str(given) if announced == own else announced)
+
     def test_keeps_the_base_interpreter_that_the_user_set(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
@@ -142,10 +156,11 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(python)
-        environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo"}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
-        assert changes["CARGO"] == wrapper_of(root)
-        assert changes["PYO3_ENVSHIM_CARGO"] == "/opt/own/cargo"
+        for own in ("/opt/own/cargo", str(script(home / "cargo", ""))):
+            environ = {**environ, **IN_A_BUILD, "CARGO": own}
+            changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+            assert changes["CARGO"] == wrapper_of(root)
+            assert changes["PYO3_ENVSHIM_CARGO"] == own
 
     def test_keeps_a_wrapper_of_its_parent(
         self, shared: Shared, python: str, a_python: str, environ: dict[str, str], home: Path
@@ -190,20 +205,22 @@ class TestABuildBackEndsProcess:
         root = shared.environment(python)
         (home / "overlay").mkdir()
         (home / "overlay" / "sitecustomize.py").touch()
-        environ = {**environ, **IN_A_BUILD, "CARGO": wrapper_of(root), "PYTHONPATH": f"{home}/overlay"}
+        path = f"{home}/overlay{os.pathsep}{home}/other"
+        environ = {**environ, **IN_A_BUILD, "CARGO": wrapper_of(root), "PYTHONPATH": path}
         changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
         assert changes["CARGO"] is None
         environ["PYO3_ENVSHIM_CARGO"] = "/opt/own/cargo"
         changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
         assert (changes["CARGO"], changes["PYO3_ENVSHIM_CARGO"]) == ("/opt/own/cargo", None)
 
+    @pytest.mark.parametrize("own", [{}, {"CARGO": "/opt/own/cargo"}], ids=["none", "one"])
     def test_keeps_the_users_own_cargo_where_the_front_end_overlays_the_interpreter(
-        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+        self, shared: Shared, a_python: str, own: dict[str, str], environ: dict[str, str], home: Path
     ) -> None:
         (home / "sitecustomize.py").touch()
-        environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo", "PYTHONPATH": str(home)}
+        environ = {**environ, **IN_A_BUILD, **own, "PYTHONPATH": str(home)}
         changes = started(shared.environment(a_python) / "bin" / "python", *DUMPED, environ=environ, cwd=home)
-        assert "CARGO" not in changes
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
 
     def test_in_no_environment_gets_nothing(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -217,11 +234,12 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
     ) -> None:
         """What a hook in an environment named is not the interpreter of the process it started."""
-        executable = in_user_site(shared, a_python, home, environ)
+        (home / "linked").symlink_to(in_user_site(shared, a_python, home, environ))
         of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
         environ = {**environ, **IN_A_BUILD, **of_parent, "PYTHONUSERBASE": str(home / "user")}
-        changes = started(executable, *DUMPED, environ=environ, cwd=home)
-        assert changes.get("PYO3_BASE_PYTHON", "/usr/bin/other") != "/usr/bin/other"
+        for executable in (a_python, home / "linked"):
+            changes = started(executable, *DUMPED, environ=environ, cwd=home)
+            assert changes == {"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None}
 
 
 def in_user_site(shared: Shared, python: str, home: Path, environ: Mapping[str, str]) -> str:
@@ -539,6 +557,22 @@ def test_the_command_line_is_known_where_python_does_not_tell(monkeypatch: pytes
     assert _startup._argv() == told
 
 
+def test_only_the_script_is_known_where_the_system_does_not_tell_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on CPython 3.9 without Linux's /proc; while it starts, it may have no sys.argv yet."""
+
+    def refuse(path: str, mode: str) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.delattr(sys, "orig_argv", raising=False)
+    monkeypatch.setattr(_startup, "open", refuse, raising=False)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/pip", "install"])
+    assert _startup._argv() == [sys.executable, "/usr/bin/pip", "install"]
+    monkeypatch.delattr(sys, "argv")
+    assert _startup._argv() == [sys.executable]
+
+
 HOSTILE = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
 
 
@@ -705,6 +739,7 @@ def test_the_hook_loads_no_module_but_its_own(
         ("python -IX importtime -m pip", "pip"),
         ("python -W pip -m build", "build"),
         ("python -W", ""),
+        ("python --check-hash-based-pycs", ""),
         ("python --check-hash-based-pycs never -m pip", "pip"),
         ("python --version pip", "pip"),
         ("python pip", "pip"),
@@ -713,12 +748,14 @@ def test_the_hook_loads_no_module_but_its_own(
         ("python /lib/site-packages/pip/__main__.py", "pip"),
         ("python /lib/site-packages/pip/__pip-runner__.py", "__pip-runner__"),
         ("python pip.pyz", "pip"),
+        ("python C:/Scripts/pip-script.pyw", "pip"),
         ("python C:/Scripts/pip.exe", "pip"),
         ("python C:/Scripts/pip-script.py", "pip"),
         ("python pyproject-build", "pyproject-build"),
         ("python setup.py", "setup"),
         ("python tox4", "tox4"),
         ("python pipx", "pipx"),
+        ("python pipX/", "pipX"),
     ],
 )
 def test_the_program_is_read_from_the_command_line(command: str, program: str) -> None:
@@ -732,6 +769,8 @@ def test_the_program_is_read_from_the_command_line(command: str, program: str) -
         ("off", "off"),
         (" Off ", "off"),
         ("0", "off"),
+        ("no", "off"),
+        ("False", "off"),
         ("base", "base"),
         ("BASE", "base"),
         ("x", "on"),
@@ -761,6 +800,91 @@ def test_scripts_are_looked_for_where_installers_put_them() -> None:
 def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
     found = _startup.script_folders("/env/Lib/site-packages", "/env/Scripts", True)
     assert found == [os.path.join("/env", "Scripts"), os.path.join("/env/Lib", "Scripts"), "/env/Scripts"]
+
+
+def test_the_wrapper_is_found_beside_the_interpreter_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the package does not lie in site-packages: an editable installation."""
+    path = script(tmp_path / "pyo3-envshim-cargo", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert _startup.wrapper() == str(path)
+    path.chmod(0o644)
+    assert _startup.wrapper() is None
+    path.unlink()
+    path.mkdir()
+    assert _startup.wrapper() is None
+
+
+class TestTheBaseInterpreter:
+    """As an environment's files and the interpreter's own word tell it."""
+
+    @pytest.fixture
+    def shelf(self, tmp_path: Path) -> Path:
+        """Return a folder with several interpreters, beside an environment."""
+        folder = tmp_path / "environment-shelf"
+        folder.mkdir()
+        for name in ("python", "python3", "python3.12", "python3.13", "own"):
+            (folder / name).touch()
+        return folder
+
+    def base(
+        self,
+        shelf: Path,
+        *libraries: str,
+        link: Path | None = None,
+        announced: Path | None = None,
+        **told: Path,
+    ) -> str | None:
+        """Return the base of an environment with a link to, or else a copy of, its interpreter."""
+        root = shelf.parent / "environment"
+        shutil.rmtree(root, ignore_errors=True)
+        script(root / "bin" / "python", "")
+        if link:
+            (root / "bin" / "python").unlink()
+            (root / "bin" / "python").symlink_to(link)
+        for library in libraries:
+            (root / "lib" / library).mkdir(parents=True)
+        lines = [f"{key.replace('_', '-')} = {path}\n" for key, path in told.items()]
+        (root / "pyvenv.cfg").write_text("".join(lines))
+        return _startup.base_interpreter(str(root), str(announced) if announced else None)
+
+    def test_is_the_one_that_python_announces(self, shelf: Path) -> None:
+        (shelf.parent / "resolved").touch()
+        announced = shelf.parent / "resolved"
+        assert self.base(shelf, link=shelf / "own", announced=announced, home=shelf) == str(announced)
+
+    def test_is_not_the_one_that_a_copy_announces_but_its_librarys(self, shelf: Path) -> None:
+        """The copy announces its own name."""
+        found = self.base(shelf, "python3.12", "pkgconfig", announced=shelf / "python", home=shelf)
+        assert found == str(shelf / "python3.12")
+
+    def test_is_the_one_that_a_copy_with_several_libraries_announces(self, shelf: Path) -> None:
+        """``venv --upgrade`` keeps the copy, and tells the new interpreter."""
+        told = {"home": shelf, "executable": shelf / "python3.13"}
+        found = self.base(shelf, "python3.12", "python3.13", announced=shelf / "python", **told)
+        assert found == str(shelf / "python")
+
+    def test_has_the_name_that_the_environment_links_to(self, shelf: Path) -> None:
+        assert self.base(shelf, "python3.13", link=shelf / "own", home=shelf) == str(shelf / "own")
+
+    @pytest.mark.parametrize("key", ["base_executable", "executable"])
+    def test_has_the_name_that_the_configuration_tells(self, key: str, shelf: Path) -> None:
+        resolved = shelf.parent / "resolved" / "own"
+        script(resolved, "")
+        assert self.base(shelf, home=shelf, **{key: resolved}) == str(shelf / "own")
+        (shelf / "own").unlink()
+        assert self.base(shelf, home=shelf, **{key: resolved}) == str(resolved)
+        assert self.base(shelf, **{key: resolved}) == str(resolved)
+
+    @pytest.mark.parametrize("name", ["python3", "python", "pypy3", "python.exe"])
+    def test_has_a_usual_name_where_nothing_tells_which(self, name: str, shelf: Path) -> None:
+        shutil.rmtree(shelf)
+        script(shelf / name, "")
+        assert self.base(shelf, home=shelf) == str(shelf / name)
+
+    def test_is_unknown_where_the_configuration_tells_nothing(self, shelf: Path) -> None:
+        assert self.base(shelf, link=shelf / "own") is None
 
 
 @pytest.mark.parametrize(
