@@ -124,7 +124,7 @@ def wrapper() -> str | None:
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
         path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))
-        if os.path.isfile(path) and os.access(path, os.X_OK):
+        if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
             return path
     return None
 

@@ -816,6 +816,16 @@ def test_the_wrapper_is_found_beside_the_interpreter_too(
     assert _startup.wrapper() is None
 
 
+def test_no_wrapper_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Python does not know its own path: in a program that embeds it."""
+    script(tmp_path / "pyo3-envshim-cargo", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", None)
+    assert _startup.wrapper() is None
+
+
 class TestTheBaseInterpreter:
     """As an environment's files and the interpreter's own word tell it."""
 
