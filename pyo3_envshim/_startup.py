@@ -114,13 +114,12 @@ def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
     return {"CARGO": wrapper, "PYO3_ENVSHIM_CARGO": present}
 
 
-def wrapper() -> str | None:
+def wrapper(windows: bool = os.name == "nt") -> str | None:
     """Return the path of the installed wrapper of this package, or None.
 
     Installers put scripts beside the interpreter, or, for ``--user`` and overlays,
     at a fixed place relative to site-packages (``sysconfig``'s schemes).
     """
-    windows = os.name == "nt"
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
         path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))

@@ -53,6 +53,14 @@ class TestTheNamesInAnEnvironment:
         site = "C:/e/Lib/site-packages"
         assert _startup.script_folders(site, "C:/e/Scripts", windows=True)[0] == "C:/e/Scripts"
 
+    def test_the_wrapper_has_an_ending_on_windows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = script(tmp_path / "Scripts" / "pyo3-envshim-cargo.exe", "")
+        installed = tmp_path / "Lib" / "site-packages" / "pyo3_envshim" / "_startup.py"
+        monkeypatch.setattr(_startup, "__file__", str(installed))
+        assert _startup.wrapper(windows=True) == str(path)
+
 
 class TestTheVariablesOfAServedCallOnWindows:
     def readdressed(self, **environ: str) -> dict[str, str]:
