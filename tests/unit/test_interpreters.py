@@ -96,10 +96,10 @@ class TestABrokenEnvironment:
         base = interpreters.base_of(str(tmp_path))
         assert base is None or (os.path.isabs(base) and os.path.isfile(base))
 
-    def test_that_names_itself_has_no_base(self, tmp_path: Path) -> None:
-        (tmp_path / "bin").mkdir()
-        (tmp_path / "bin" / "python").touch()
-        (tmp_path / "pyvenv.cfg").write_text(f"home = {tmp_path}/bin\nexecutable = {tmp_path}/bin/python\n")
+    @pytest.mark.parametrize("name", ["bin/python", "python"])
+    def test_that_names_itself_has_no_base(self, name: str, tmp_path: Path) -> None:
+        python = script(tmp_path / name, "")
+        (tmp_path / "pyvenv.cfg").write_text(f"home = {python.parent}\nexecutable = {python}\n")
         assert interpreters.base_of(str(tmp_path)) is None
 
     def test_that_names_one_that_names_it_has_no_base(self, tmp_path: Path) -> None:

@@ -556,6 +556,11 @@ def test_the_command_line_is_known_where_python_does_not_tell(monkeypatch: pytes
     assert _startup._argv() == told
 
 
+def test_the_command_line_is_what_python_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pip"], raising=False)
+    assert _startup._argv() == ["python", "-m", "pip"]
+
+
 def test_only_the_script_is_known_where_the_system_does_not_tell_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
