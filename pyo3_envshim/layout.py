@@ -18,12 +18,13 @@ WINDOWS = os.name == "nt"
 
 def paths(windows: bool = WINDOWS) -> ModuleType:
     """Return the module for paths of that flavour: ``os.path`` is one of the two."""
-    if windows == WINDOWS:
-        return os.path
-    import ntpath
+    if windows:
+        import ntpath
+
+        return ntpath
     import posixpath
 
-    return ntpath if windows else posixpath
+    return posixpath
 
 
 def scripts(windows: bool = WINDOWS) -> str:
