@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from bench_rebuild import PROJECTS, SHIM, Project, Range, Way, check
+from bench_range import PROJECTS, SHIM, Project, Range, Way, check
 from benching import Found, Setting, Target, run
 
 TITLE = "CI: a fresh clone, with the target folder of the last job"

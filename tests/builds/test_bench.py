@@ -32,6 +32,11 @@ def benching(script: Any) -> Any:
     return sys.modules[script.Found.__module__]
 
 
+@pytest.fixture(scope="module")
+def ranges(script: Any) -> Any:
+    return sys.modules[script.bench_rebuild.Range.__module__]
+
+
 def _bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / "bench"), *arguments, "--save", str(folder / "found")]
     environ = {**os.environ, "PYTHON": sys.executable, "TMPDIR": str(folder)}
@@ -198,7 +203,7 @@ def _ways(script: Any, shim: list[_Build], limit: list[_Build] | None = None) ->
 def _rebuilt(script: Any, benching: Any, shim: list[_Build], limit: list[_Build] | None = None) -> Any:
     found = benching.Found([], [], {"series": {}}, {})
     ways = _ways(script, shim, limit)
-    script.bench_rebuild._add(found, script.bench_rebuild.MATURIN, "uv", ways, 0.5)
+    script.bench_rebuild._add(found, script.bench_rebuild.PROJECTS[0], "uv", ways, 0.5)
     return found
 
 
@@ -233,11 +238,11 @@ def test_builds_that_did_different_work_have_no_row(
         _rebuilt(script, benching, shim)
 
 
-def test_a_first_build_without_pyo3_shows_nothing(script: Any) -> None:
+def test_a_first_build_without_pyo3_shows_nothing(script: Any, ranges: Any) -> None:
     ways = _ways(script, [_WARM, _WARM], [_WARM, _WARM])
     ways[1].builds[:] = [_WARM, _WARM]
     with pytest.raises(script.Failure, match="compiled no PyO3"):
-        script.bench_rebuild.check("tiny", ways)
+        ranges.check("tiny", ways)
 
 
 def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: Any, benching: Any) -> None:
@@ -249,15 +254,15 @@ def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: An
         assert found.rows[2]["of these"] == ", ".join(second.crates)
 
 
-def test_what_cargo_compiled_is_told_by_its_time_stamps(script: Any, tmp_path: Path) -> None:
+def test_what_cargo_compiled_is_told_by_its_time_stamps(ranges: Any, tmp_path: Path) -> None:
     unit = tmp_path / "release" / ".fingerprint" / "pyo3-ffi-0123456789abcdef"
     unit.mkdir(parents=True)
     (unit / "invoked.timestamp").touch()
-    before = script.bench_rebuild.stamps(tmp_path)
+    before = ranges.stamps(tmp_path)
     assert [crate for crate, _ in before] == ["pyo3-ffi"]
-    assert script.bench_rebuild.stamps(tmp_path) == before
+    assert ranges.stamps(tmp_path) == before
     os.utime(unit / "invoked.timestamp", (1, 1))
-    assert script.bench_rebuild.stamps(tmp_path) != before
+    assert ranges.stamps(tmp_path) != before
 
 
 @pytest.mark.parametrize(
@@ -269,9 +274,9 @@ def test_what_cargo_compiled_is_told_by_its_time_stamps(script: Any, tmp_path: P
     ],
     ids=["one-line", "many-lines"],
 )
-def test_what_a_build_requires_is_read(script: Any, tmp_path: Path, text: str) -> None:
+def test_what_a_build_requires_is_read(ranges: Any, tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    assert script.bench_rebuild.requirements(text) == ["a>=1", "b[x]"]
+    assert ranges.requirements(text) == ["a>=1", "b[x]"]
 
 
 def test_a_straight_line_is_found(script: Any) -> None:

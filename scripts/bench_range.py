@@ -1,0 +1,336 @@
+"""What the benchmarks rebuild and ci share: one project at a time, and the ways to build it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benching import make_environment, median, the_same
+from building import Build, Failure, FrontEnd, Host, Progress, Workshop, find_cargo, write_crate
+
+LIMIT = "limit: no isolation"
+PLAIN = "without the shim"
+SHIM = "with the shim"
+
+FRONT_ENDS = {
+    "uv": ("uv", "build", "--wheel", "-o"),
+    "build": ("build", "-w", ".", "-o"),
+    "pip": ("pip", "wheel", "--no-deps", ".", "-w"),
+}
+_ISOLATION = {"pip": ("--use-feature=venv-isolation",)}
+_NO_ISOLATION = {"uv": "--no-build-isolation", "build": "--no-isolation", "pip": "--no-build-isolation"}
+
+_SETUPTOOLS_RUST = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["setuptools>=77", "setuptools-rust>=1.13"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "envshim-demo"
+version = "0.1.0"
+requires-python = ">=3.9"
+
+[tool.setuptools]
+packages = ["envshim_demo"]
+
+[[tool.setuptools-rust.ext-modules]]
+target = "envshim_demo.envshim_demo"
+""",
+    "envshim_demo/__init__.py": "from .envshim_demo import answer as answer\n",
+}
+_NOTHING = {
+    "nothing.py": """\
+import importlib
+import zipfile
+
+for module in [{imports}]:
+    importlib.import_module(module)
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "nothing-1-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        for member, text in (
+            ("METADATA", "Metadata-Version: 2.1\\nName: nothing\\nVersion: 1\\n"),
+            ("WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"),
+            ("RECORD", "nothing-1.dist-info/METADATA,,\\nnothing-1.dist-info/WHEEL,,\\n"),
+        ):
+            wheel.writestr("nothing-1.dist-info/" + member, text)
+    return name
+""",
+    "pyproject.toml": """\
+[build-system]
+requires = [{requires}]
+build-backend = "nothing"
+backend-path = ["."]
+""",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is built: an sdist that the package index has, or a small crate with a back end."""
+
+    name: str
+    back_end: str
+    sdist: bool = False
+
+
+MATURIN = Project("small, maturin", "maturin")
+PROJECTS = (
+    MATURIN,
+    Project("small, setuptools-rust", "setuptools-rust"),
+    Project("rpds-py==2026.9.1", "maturin", sdist=True),
+    Project("bcrypt==5.0.0", "setuptools-rust", sdist=True),
+)
+
+
+@dataclass
+class Way:
+    """A way to build: the front end, where it lies, the variables. *builds* are all its builds."""
+
+    name: str
+    front_end: FrontEnd
+    host: Host
+    variables: Mapping[str, str] = field(default_factory=dict)
+    builds: list[Build] = field(default_factory=list)
+
+    def seconds(self) -> float:
+        """Return the median of what its builds took, but the first."""
+        return median([build.seconds for build in self.builds[1:]])
+
+    def wheels(self) -> list[tuple[str, str]]:
+        """Return its different wheels: one, if it is reproducible."""
+        return sorted({(build.wheel, build.sha256) for build in self.builds})
+
+    def recompiled(self) -> list[str]:
+        """Return the crates that any of its builds but the first compiled."""
+        return sorted({crate for build in self.builds[1:] for crate in build.crates})
+
+
+class Range(Workshop):
+    """One project at a time, and a target folder for each way to build it."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        super().__init__(folder, folder / "source", find_cargo(), progress)
+        self.variables: dict[str, str] = {}
+        self.target = folder / "target"
+        self.permanent = Host(folder / "permanent", shimmed=False)
+        self.wheelhouse = folder / "wheelhouse"
+        self.offline = False
+        self._unpacked: set[Path] = set()
+
+    def _environment(self, host: Host | None) -> dict[str, str]:
+        found = super()._environment(host)
+        # What the recording cargo takes is no part of a build: time stamps tell what was compiled.
+        recording = str(self.folder / "recording")
+        path = [entry for entry in found["PATH"].split(os.pathsep) if entry != recording]
+        found |= {"PATH": os.pathsep.join(path), "CARGO_TARGET_DIR": str(self.target)}
+        found["CARGO_BUILD_BUILD_DIR"] = str(self.target)
+        del found["PYTHONDONTWRITEBYTECODE"]  # as it is for a user
+        if self.offline:
+            links = str(self.wheelhouse)
+            found |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links, "UV_OFFLINE": "1", "UV_FIND_LINKS": links}
+            found["CARGO_NET_OFFLINE"] = "true"
+        return found | self.variables
+
+    def set_project(self, project: Project) -> None:
+        """Fill the source folder, and fetch all that its builds take: two steps."""
+        self.progress.step(f"{project.name}: unpacking and fetching")
+        self.offline, self.variables = False, {}
+        for folder in (self.source, self.permanent.folder, self.folder / "targets", self.target):
+            shutil.rmtree(folder, ignore_errors=True)
+        plain = str(self.hosts[0].script("python"))
+        if project.sdist:
+            sdists = self.folder / "sdists"
+            name = project.name.partition("==")[0]
+            pip = [
+                plain,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "-d",
+                str(sdists),
+            ]
+            self._run([*pip, "--no-binary", name, project.name])
+            (sdist,) = sdists.glob(f"{name.replace('-', '?')}-*")
+            self.source.mkdir()
+            self._run(["tar", "-xf", str(sdist), "--strip-components=1", "-C", str(self.source)])
+        else:
+            write_crate(self.source)
+            if project.back_end == "setuptools-rust":
+                write(self.source, _SETUPTOOLS_RUST)
+        (manifest,) = self.manifests()
+        self._run([self._cargo, "fetch", "--manifest-path", str(manifest)])
+        self._unpacked = set(self.source.iterdir())
+        self.progress.step(f"{project.name}: its permanent environment")
+        requires = requirements((self.source / "pyproject.toml").read_text())
+        self._run([plain, "-m", "pip", "download", "-q", "-d", str(self.wheelhouse), *requires])
+        host_tools = [f"{name}=={version}" for name, version in self.versions().items() if name in _TOOLS]
+        make_environment(self.permanent.folder, sys.executable, *host_tools, *requires)
+        imports = ["setuptools.build_meta", "setuptools_rust"]
+        if project.back_end == "maturin":
+            imports = ["maturin"]
+        write(
+            self.folder / "nothing",
+            {
+                name: text.replace("{requires}", _listed(requires)).replace("{imports}", _listed(imports))
+                for name, text in _NOTHING.items()
+            },
+        )
+        self.offline = True
+
+    def manifests(self) -> list[Path]:
+        """Return the ``Cargo.toml`` that cargo is called with."""
+        found = sorted(self.source.glob("**/Cargo.toml"), key=lambda path: len(path.parts))
+        return found[:1]
+
+    def ways(self, name: str, project: Project) -> list[Way]:
+        """Return all ways to build with a front end, the limit first."""
+        plain, shimmed = self.hosts
+        words = FRONT_ENDS[name]
+        isolated = FrontEnd(name, _with(words, *_ISOLATION.get(name, ())))
+        shim = {"CARGO": str(shimmed.script("pyo3-envshim-cargo"))} if name == "uv" else {}
+        found = [
+            self.limit(name),
+            Way(PLAIN, isolated, plain),
+            Way(SHIM, isolated, Host(shimmed.folder, shimmed=False), shim),
+        ]
+        if project.back_end == "maturin":
+            found.append(Way(_USE_BASE, isolated, plain, {_USE_BASE.partition("=")[0]: "1"}))
+        found.append(
+            Way(_PINNED, isolated, plain, {"PYO3_CONFIG_FILE": str(self.folder / "pyo3-config.txt")})
+        )
+        if name == "build":
+            found.append(Way(_ENV_DIR, FrontEnd(name, _with(words, "--env-dir", "../env-dir")), plain))
+        return found
+
+    def limit(self, name: str) -> Way:
+        """Return the way without isolation."""
+        front_end = FrontEnd(name, _with(FRONT_ENDS[name], _NO_ISOLATION[name]))
+        variables = {"UV_PYTHON": str(self.permanent.script("python"))}
+        return Way(LIMIT, front_end, self.permanent, variables)
+
+    def build_in_turn(self, way: Way, key: str) -> None:
+        """Build once, in the way's own target folder; the first time, also without what others left."""
+        kept = self.folder / "targets" / key
+        kept.parent.mkdir(exist_ok=True)
+        if kept.exists():
+            kept.rename(self.target)
+        else:
+            for path in set(self.source.iterdir()) - self._unpacked:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.build_way(way)
+        self.target.rename(kept)
+
+    def build_way(self, way: Way) -> None:
+        """Build once."""
+        before = stamps(self.target)
+        self.variables = dict(way.variables)
+        try:
+            build = self.build(way.front_end, way.host)
+        finally:
+            self.variables = {}
+        after = stamps(self.target)
+        compiled = sorted(
+            {crate for (crate, path), time in after.items() if before.get((crate, path)) != time}
+        )
+        way.builds.append(Build(compiled, build.seconds, build.file, build.sha256))
+
+    def environment_time(self, name: str, rounds: int) -> float:
+        """Return what a front end takes to make an environment: two steps a round."""
+        source, self.source = self.source, self.folder / "nothing"
+        isolated = Way(
+            PLAIN, FrontEnd(name, _with(FRONT_ENDS[name], *_ISOLATION.get(name, ()))), self.hosts[0]
+        )
+        took: list[list[float]] = [[], []]
+        try:
+            for _ in range(rounds + 1):
+                for times, way in zip(took, (isolated, self.limit(name))):
+                    self.progress.step(f"{name}: a back end that does nothing, {way.name}")
+                    self.variables = dict(way.variables)
+                    times.append(self.build(way.front_end, way.host).seconds)
+        finally:
+            self.source, self.variables = source, {}
+        return max(0.0, median([one - other for one, other in list(zip(*took))[1:]]))
+
+    def write_configuration(self) -> None:
+        """Write the configuration file that PyO3 prints for the base interpreter."""
+        self.variables = {"PYO3_PRINT_CONFIG": "1", "PYO3_PYTHON": self._base}
+        command = [self._cargo, "build", "--manifest-path", str(self.manifests()[0])]
+        try:
+            said = self._run(command, self.source)
+        except Failure:  # as it is meant to
+            said = self._output.read_text(errors="replace")
+        finally:
+            self.variables = {}
+            shutil.rmtree(self.target, ignore_errors=True)
+        keys = re.findall(rf"^ *((?:{'|'.join(_KEYS)})=.*)$", said, re.M)
+        if not any(key.startswith("version=") for key in keys):
+            raise Failure("PyO3 printed no configuration", said)
+        (self.folder / "pyo3-config.txt").write_text("\n".join(dict.fromkeys(keys)) + "\n")
+
+
+_USE_BASE = "MATURIN_PEP517_USE_BASE_PYTHON=1"
+_PINNED = "PYO3_CONFIG_FILE, pinned"
+_ENV_DIR = "build --env-dir"
+_TOOLS = ("build", "uv")
+# Of a configuration file of PyO3 (pyo3-build-config 0.30, impl_.rs).
+_KEYS = ("implementation", "version", "shared", "abi3", "lib_name", "lib_dir", "executable", "pointer_width",
+    "build_flags", "python_framework_prefix", "suppress_build_script_link_lines", "target_abi")  # fmt: skip
+
+
+def requirements(text: str) -> list[str]:
+    """Return what a pyproject.toml requires for a build (tomllib came with Python 3.11)."""
+    lines = "\n".join(re.sub(r"^\s*#.*|(?<=[\"'],)\s*#.*", "", line) for line in text.splitlines())
+    listed = re.search(
+        r"^\[build-system\]\n[^\[]*?requires *= *\[((?:[^\"'\]]|\"[^\"]*\"|'[^']*')*)\]", lines, re.M
+    )
+    if listed is None:
+        raise Failure("its pyproject.toml has no list of requirements that can be read", text)
+    return [double or single for double, single in re.findall(r"\"([^\"]*)\"|'([^']*)'", listed[1])]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def _with(words: Sequence[str], *more: str) -> tuple[str, ...]:
+    """Return a front end's command with more options, before the last, which takes the folder."""
+    return (*words[:-1], *more, words[-1])
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def stamps(target: Path) -> dict[tuple[str, str], int]:
+    """Return when cargo last compiled each unit below a target folder: by crate and path."""
+    found = {}
+    for path in target.rglob("invoked.timestamp"):
+        crate = path.parent.name.rpartition("-")[0]
+        found[crate, str(path.relative_to(target))] = path.stat().st_mtime_ns
+    return found
+
+
+def check(what: str, ways: Sequence[Way]) -> None:
+    """Raise `Failure` if these ways did not do the same work."""
+    the_same(f"{what}: what the first build compiled", {way.name: way.builds[0].crates for way in ways})
+    if not any(crate.startswith("pyo3") for crate in ways[0].builds[0].crates):
+        raise Failure(f"{what}: the first build compiled no PyO3: the second shows nothing")
+    the_same(f"{what}: the wheels", {way.name: way.wheels() for way in ways})
+    if len(ways[0].wheels()) != 1:
+        raise Failure(f"{what}: its wheels are not reproducible, and cannot be compared")
