@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,7 @@ target = "envshim_demo.envshim_demo"
 _NOTHING = {
     "nothing.py": """\
 import importlib
+import tarfile
 import zipfile
 
 for module in [{imports}]:
@@ -65,6 +67,11 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         ):
             wheel.writestr("nothing-1.dist-info/" + member, text)
     return name
+
+def build_sdist(folder, config_settings=None):
+    name = "nothing-1.tar.gz"
+    tarfile.open(folder + "/" + name, "w:gz").close()
+    return name
 """,
     "pyproject.toml": """\
 [build-system]
@@ -77,25 +84,33 @@ backend-path = ["."]
 
 @dataclass(frozen=True)
 class Project:
-    """What is built: an sdist that the package index has, or a small crate with a back end."""
+    """What is built: an sdist that the package index has, or a small crate with a back end.
+
+    *in_place*: from the same folder each time; *unpacked*: from an sdist that is unpacked each time.
+    """
 
     name: str
     back_end: str
     sdist: bool = False
+    in_place: bool = True
+    unpacked: bool = True
 
 
-MATURIN = Project("small, maturin", "maturin")
 PROJECTS = (
-    MATURIN,
-    Project("small, setuptools-rust", "setuptools-rust"),
+    Project("small, maturin", "maturin"),
+    Project("small, setuptools-rust", "setuptools-rust", unpacked=False),
     Project("rpds-py==2026.9.1", "maturin", sdist=True),
     Project("bcrypt==5.0.0", "setuptools-rust", sdist=True),
+    Project("rtoml==0.14.0", "maturin", sdist=True, in_place=False),
 )
 
 
 @dataclass
 class Way:
-    """A way to build: the front end, where it lies, the variables. *builds* are all its builds."""
+    """A way to build: the front end, where it lies, the variables. *builds* are all its builds.
+
+    A variable that is empty is not set at all.
+    """
 
     name: str
     front_end: FrontEnd
@@ -126,6 +141,7 @@ class Range(Workshop):
         self.permanent = Host(folder / "permanent", shimmed=False)
         self.wheelhouse = folder / "wheelhouse"
         self.offline = False
+        self.sdist: Path | None = None
         self._unpacked: set[Path] = set()
 
     def _environment(self, host: Host | None) -> dict[str, str]:
@@ -140,7 +156,8 @@ class Range(Workshop):
             links = str(self.wheelhouse)
             found |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links, "UV_OFFLINE": "1", "UV_FIND_LINKS": links}
             found["CARGO_NET_OFFLINE"] = "true"
-        return found | self.variables
+        found |= self.variables
+        return {name: value for name, value in found.items() if value or name not in self.variables}
 
     def set_project(self, project: Project) -> None:
         """Fill the source folder, and fetch all that its builds take: two steps."""
@@ -149,23 +166,13 @@ class Range(Workshop):
         for folder in (self.source, self.permanent.folder, self.folder / "targets", self.target):
             shutil.rmtree(folder, ignore_errors=True)
         plain = str(self.hosts[0].script("python"))
-        if project.sdist:
-            sdists = self.folder / "sdists"
-            name = project.name.partition("==")[0]
-            pip = [
-                plain,
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                "--no-deps",
-                "-d",
-                str(sdists),
-            ]
-            self._run([*pip, "--no-binary", name, project.name])
-            (sdist,) = sdists.glob(f"{name.replace('-', '?')}-*")
+        self.sdist = self._sdist(project) if project.sdist else None
+        if self.sdist:
             self.source.mkdir()
-            self._run(["tar", "-xf", str(sdist), "--strip-components=1", "-C", str(self.source)])
+            self._run(["tar", "-xf", str(self.sdist), "--strip-components=1", "-C", str(self.source)])
+            if project.back_end == "maturin":
+                # A checkout has none, and maturin makes no sdist where cargo lists one.
+                (self.source / "PKG-INFO").unlink()
         else:
             write_crate(self.source)
             if project.back_end == "setuptools-rust":
@@ -190,10 +197,34 @@ class Range(Workshop):
         )
         self.offline = True
 
+    def _sdist(self, project: Project) -> Path:
+        """Fetch an sdist from the package index."""
+        place, name = self.folder / "sdists", project.name.partition("==")[0]
+        pip = [str(self.hosts[0].script("python")), "-m", "pip", "download", "-q", "--no-deps"]
+        self._run([*pip, "-d", str(place), "--no-binary", name, project.name])
+        return next(place.glob(f"{name.replace('-', '?')}-*"))
+
     def manifests(self) -> list[Path]:
         """Return the ``Cargo.toml`` that cargo is called with."""
         found = sorted(self.source.glob("**/Cargo.toml"), key=lambda path: len(path.parts))
         return found[:1]
+
+    def own_crates(self) -> set[str]:
+        """Return the names of the packages in the source folder: not a registry's."""
+        command = [self._cargo, "metadata", "--no-deps", "--format-version=1", "--offline"]
+        said = self._run([*command, "--manifest-path", str(self.manifests()[0])])
+        return {package["name"] for package in json.loads(said)["packages"]}
+
+    def forget(self, packages: Container[str]) -> None:
+        """Have cargo compile these packages anew (`cargo clean -p` takes others' with equal crate names)."""
+        for fingerprints in self.target.rglob(".fingerprint"):
+            for unit in fingerprints.iterdir():
+                if unit.name.rpartition("-")[0] in packages:
+                    shutil.rmtree(unit)
+
+    def said(self) -> str:
+        """Return the output of the last command."""
+        return self._output.read_text(errors="replace")
 
     def ways(self, name: str, project: Project) -> list[Way]:
         """Return all ways to build with a front end, the limit first."""
@@ -228,10 +259,14 @@ class Range(Workshop):
         if kept.exists():
             kept.rename(self.target)
         else:
-            for path in set(self.source.iterdir()) - self._unpacked:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.tidy()
         self.build_way(way)
         self.target.rename(kept)
+
+    def tidy(self) -> None:
+        """Remove what builds have left in the source folder."""
+        for path in set(self.source.iterdir()) - self._unpacked:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def build_way(self, way: Way) -> None:
         """Build once."""
@@ -247,22 +282,26 @@ class Range(Workshop):
         )
         way.builds.append(Build(compiled, build.seconds, build.file, build.sha256))
 
-    def environment_time(self, name: str, rounds: int) -> float:
-        """Return what a front end takes to make an environment: two steps a round."""
+    def environment_time(self, name: str, isolated: Way, limit: Way, rounds: int) -> float:
+        """Return what a front end takes to make its environments: two steps a round."""
         source, self.source = self.source, self.folder / "nothing"
-        isolated = Way(
-            PLAIN, FrontEnd(name, _with(FRONT_ENDS[name], *_ISOLATION.get(name, ()))), self.hosts[0]
-        )
         took: list[list[float]] = [[], []]
         try:
             for _ in range(rounds + 1):
-                for times, way in zip(took, (isolated, self.limit(name))):
+                for times, way in zip(took, (isolated, limit)):
                     self.progress.step(f"{name}: a back end that does nothing, {way.name}")
-                    self.variables = dict(way.variables)
-                    times.append(self.build(way.front_end, way.host).seconds)
+                    times.append(self.run_way(way)[1])
         finally:
-            self.source, self.variables = source, {}
+            self.source = source
         return max(0.0, median([one - other for one, other in list(zip(*took))[1:]]))
+
+    def run_way(self, way: Way) -> tuple[Path, float]:
+        """Run a way's front end with its variables; return where it wrote, and the seconds."""
+        self.variables = dict(way.variables)
+        try:
+            return self.run_front_end(way.front_end, way.host)
+        finally:
+            self.variables = {}
 
     def write_configuration(self) -> None:
         """Write the configuration file that PyO3 prints for the base interpreter."""
@@ -271,7 +310,7 @@ class Range(Workshop):
         try:
             said = self._run(command, self.source)
         except Failure:  # as it is meant to
-            said = self._output.read_text(errors="replace")
+            said = self.said()
         finally:
             self.variables = {}
             shutil.rmtree(self.target, ignore_errors=True)

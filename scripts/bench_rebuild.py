@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
+import bench_unpacked
 from bench_range import FRONT_ENDS, LIMIT, PLAIN, PROJECTS, SHIM, Project, Range, Way, check
 from benching import Found, Setting, Target
 from building import Failure
@@ -23,6 +24,7 @@ and to make the same wheel, byte for byte, in all its builds. A way that makes a
 had, is a note below the table. For uv, which is no Python program, `CARGO` is set, as
 `pyo3-envshim env` does.
 """
+ABOUT += bench_unpacked.ABOUT
 NEEDS = ("cargo", "tar")
 
 # What is compared must be the same for these; others may be wrong, and are only noted.
@@ -41,11 +43,15 @@ def _chosen(quick: bool) -> tuple[Sequence[Project], Sequence[str]]:
 def steps(setting: Setting) -> int:
     """Return how many steps it takes, at most."""
     projects, names = _chosen(setting.quick)
-    ways = sum(
-        4 + (name == "build") + (project.back_end == "maturin") for project in projects for name in names
-    )
     rounds = _rounds(setting)
-    return 2 + len(projects) * (2 + 2 * len(names) * (rounds + 1)) + ways * (rounds + 1)
+    found = 2 + 2 * len(projects)
+    for project in projects:
+        if project.in_place:
+            ways = sum(4 + (name == "build") + (project.back_end == "maturin") for name in names)
+            found += (2 * len(names) + ways) * (rounds + 1)
+        if project.unpacked:
+            found += bench_unpacked.steps(bench_unpacked.front_ends(setting.quick), rounds)
+    return found
 
 
 def measure(setting: Setting) -> Found:
@@ -57,25 +63,35 @@ def measure(setting: Setting) -> Found:
     found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
     for project in projects:
         place.set_project(project)
-        place.write_configuration()
-        for name in names:
-            environment = place.environment_time(name, rounds)
-            ways = place.ways(name, project)
-            for number in range(rounds + 1):
-                for way in list(ways):
-                    setting.progress.step(f"{project.name}, {name}, {way.name}: build {number + 1}")
-                    try:
-                        place.build_in_turn(way, f"{name}-{ways.index(way)}")
-                    except Failure as failure:
-                        if way.name in _MUST:
-                            raise
-                        found.notes.append(f"{project.name}, {name}, {way.name}: {failure}")
-                        way.builds.clear()
-                        shutil.rmtree(place.target, ignore_errors=True)
-                ways = [way for way in ways if way.builds]
-            _add(found, project, name, ways, environment)
-            shutil.rmtree(place.folder / "targets")
+        if project.in_place:
+            _measure_in_place(found, place, project, names, rounds)
+        if project.unpacked:
+            bench_unpacked.add(found, place, project, bench_unpacked.front_ends(setting.quick), rounds)
     return found
+
+
+def _measure_in_place(
+    found: Found, place: Range, project: Project, names: Sequence[str], rounds: int
+) -> None:
+    """Measure a project that is built from the same folder each time."""
+    place.write_configuration()
+    for name in names:
+        ways = place.ways(name, project)
+        environment = place.environment_time(name, ways[1], ways[0], rounds)
+        for number in range(rounds + 1):
+            for way in list(ways):
+                place.progress.step(f"{project.name}, {name}, {way.name}: build {number + 1}")
+                try:
+                    place.build_in_turn(way, f"{name}-{ways.index(way)}")
+                except Failure as failure:
+                    if way.name in _MUST:
+                        raise
+                    found.notes.append(f"{project.name}, {name}, {way.name}: {failure}")
+                    way.builds.clear()
+                    shutil.rmtree(place.target, ignore_errors=True)
+            ways = [way for way in ways if way.builds]
+        _add(found, project, name, ways, environment)
+        shutil.rmtree(place.folder / "targets")
 
 
 def _add(found: Found, project: Project, name: str, ways: Sequence[Way], environment: float) -> None:

@@ -285,18 +285,22 @@ class Workshop:
 
     def build(self, front_end: FrontEnd, host: Host) -> Build:
         """Build a wheel; raise `Failure` if there is none."""
-        self._builds += 1
-        out = self.folder / "wheels" / str(self._builds)
-        out.mkdir(parents=True)
         self._log.write_text("")
-        start = time.monotonic()
-        self._run(front_end.arguments(host, out), cwd=self.source, host=host)
-        seconds = time.monotonic() - start
+        out, seconds = self.run_front_end(front_end, host)
         wheels = list(out.glob("*.whl"))
         if len(wheels) != 1:
             raise Failure(f"{front_end.name} made {len(wheels)} wheels; it should make 1")
         sha256 = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
         return Build(self._log.read_text().splitlines(), seconds, wheels[0], sha256)
+
+    def run_front_end(self, front_end: FrontEnd, host: Host) -> tuple[Path, float]:
+        """Run a front end; return the folder, not there before, that it wrote into, and the seconds."""
+        self._builds += 1
+        out = self.folder / "wheels" / str(self._builds)
+        out.mkdir(parents=True)
+        start = time.monotonic()
+        self._run(front_end.arguments(host, out), cwd=self.source, host=host)
+        return out, time.monotonic() - start
 
     def _environment(self, host: Host | None) -> dict[str, str]:
         """Return all variables of a step; with *host*, those of a build."""

@@ -1,16 +1,18 @@
-"""How scripts/bench counts, judges and shows; and its cheap benchmarks, in their smallest case.
+"""How scripts/bench counts, judges and shows; and its benchmarks, in their smallest case.
 
-`scripts/bench rebuild ci` takes minutes: run by hand, as docs/benchmarks.md says.
+But `scripts/bench ci`, which does what rebuild does: run by hand, as docs/benchmarks.md says.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +45,10 @@ def _bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("name", "tool"), [("store", "sh"), ("startup", "valgrind"), ("wrapper", "cargo")])
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [("rebuild", "cargo"), ("store", "sh"), ("startup", "valgrind"), ("wrapper", "cargo")],
+)
 def test_the_smallest_case_is_measured_and_saved(name: str, tool: str, tmp_path: Path) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not on PATH")
@@ -51,6 +56,8 @@ def test_the_smallest_case_is_measured_and_saved(name: str, tool: str, tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     data = json.loads((tmp_path / "found" / f"{name}.json").read_text())
     assert data["rows"]
+    last_step = done.stderr.splitlines()[-1]
+    assert re.match(r"\[ *(\d+)/\1\] ", last_step), last_step
     assert data["chart"]["series"]
     assert all(target["met"] for target in data["targets"] if not target["timed"])
     assert all(target["text"] in done.stdout for target in data["targets"])
@@ -252,6 +259,68 @@ def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: An
         script.bench_ci._add(found, "tiny, uv", _ways(script, [_COLD, second], [_COLD, own]))
         assert [target.met for target in found.targets] == [met]
         assert found.rows[2]["of these"] == ", ".join(second.crates)
+
+
+def _unpacked(script: Any, benching: Any, kept: list[_Build], in_tree: list[_Build]) -> Any:
+    unpacked = script.bench_rebuild.bench_unpacked
+    found = benching.Found([], [], {"series": {}}, {})
+    builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.KEPT: kept}
+    ways = [unpacked.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
+    unpacked._add(found, script.bench_rebuild.PROJECTS[0], "uv build", ways, {"tiny"}, 0.5)
+    return found
+
+
+_OWN = _Build(["tiny"])
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(1.72, True), (1.73, False)])
+def test_an_unpacked_sdist_may_take_what_the_tree_and_the_environments_do(
+    script: Any, benching: Any, seconds: float, met: bool
+) -> None:
+    found = _unpacked(script, benching, [_COLD, replace(_OWN, seconds=seconds)], [_COLD, _OWN])
+    assert [target.met for target in found.targets] == [True, met]
+    assert [row["recompiled"] for row in found.rows] == [1, 3, 1]
+
+
+def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, benching: Any) -> None:
+    more = _Build(["pyo3", "tiny"])
+    crates, _ = _unpacked(script, benching, [_COLD, _OWN, more], [_COLD, _OWN]).targets
+    assert (crates.met, crates.timed) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("kept", "in_tree"),
+    [
+        ([_COLD, _WARM], [_COLD, _OWN]),
+        ([_COLD, _OWN], [_COLD, _WARM]),
+        ([_COLD, _OWN], [_COLD, _Build(["pyo3", "tiny"])]),
+    ],
+    ids=["the-shim-compiled-nothing", "the-tree-compiled-nothing", "the-tree-compiled-more"],
+)
+def test_its_own_crates_are_compiled_by_each_build(
+    script: Any, benching: Any, kept: list[_Build], in_tree: list[_Build]
+) -> None:
+    with pytest.raises(script.Failure, match="its own crates, as compiled"):
+        _unpacked(script, benching, kept, in_tree)
+
+
+def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any, tmp_path: Path) -> None:
+    def written(name: str, sbom: str, code: str = "") -> str:
+        with zipfile.ZipFile(tmp_path / name / "a.whl", "w") as wheel:
+            wheel.writestr("a-1.dist-info/RECORD", sbom)
+            wheel.writestr("a-1.dist-info/sboms/a.cyclonedx.json", sbom)
+            wheel.writestr("a.py", code)
+        return str(script.bench_rebuild.bench_unpacked.digest(tmp_path / name))
+
+    for name in ("one", "other", "installed"):
+        (tmp_path / name).mkdir()
+    one = written("one", '"path+file:///tmp/one#a@1"')
+    assert written("other", '"path+file:///tmp/other#a@1"') == one
+    zipfile.ZipFile(tmp_path / "one" / "a.whl").extractall(tmp_path / "installed")
+    (tmp_path / "installed" / "a-1.dist-info" / "INSTALLER").write_text("pip")
+    assert script.bench_rebuild.bench_unpacked.digest(tmp_path / "installed") == one
+    assert written("other", '"path+file:///tmp/other#b@1"') != one
+    assert written("other", '"path+file:///tmp/other#a@1"', "1") != one
 
 
 def test_what_cargo_compiled_is_told_by_its_time_stamps(ranges: Any, tmp_path: Path) -> None:
