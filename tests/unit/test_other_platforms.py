@@ -21,7 +21,7 @@ from pyo3_envshim import _startup, cargo, environments, interpreters, layout, st
 from pyo3_envshim.environments import PLACEHOLDER, normal_launcher
 
 from .kit import Kit, read
-from .making import ROOT, script
+from .making import ROOT, script, tree
 
 THROWN_AWAY = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
 ENTRY = r"C:\Users\Jo Doe\AppData\Local\pyo3-envshim\environments\0123"
@@ -307,19 +307,27 @@ class TestASecondNameOnWindows:
     @pytest.fixture
     def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> store.Store:
         found = store.Store(str(tmp_path / "cache"))
-        script(Path(found.address("0123"), "Scripts", "python.exe"), "MZ")
+        python = script(Path(found.address("0123"), "Scripts", "python.exe"), "MZ")
+        python.with_name("python3.exe").symlink_to("python.exe")
         monkeypatch.setattr(layout, "WINDOWS", True)
         return found
 
     def test_is_a_folder_of_the_same_files(self, place: store.Store) -> None:
         for _ in range(2):
             place.alias("0123", "abcd")
-        one, other = (Path(place.address("0123", t), "Scripts", "python.exe") for t in ("", "abcd"))
-        assert one.samefile(other)
-        assert not os.path.islink(place.address("0123", "abcd"))
+        one, other = (Path(place.address("0123", token)) for token in ("", "abcd"))
+        assert (one / "Scripts" / "python.exe").samefile(other / "Scripts" / "python.exe")
+        assert not other.is_symlink()
+        assert tree(one) == tree(other)
         assert sorted(os.listdir(place.environments)) == ["0123", "0123-abcd"]
 
     def test_of_what_is_not_there_is_an_error_and_leaves_nothing(self, place: store.Store) -> None:
         with pytest.raises(OSError, match="4567"):
             place.alias("4567", "abcd")
         assert os.listdir(place.environments) == ["0123"]
+
+    @pytest.mark.parametrize("answer", [False, True])
+    def test_has_a_lock_that_answers_as_it_was_told(self, answer: bool, place: store.Store) -> None:
+        for wait in (False, True):
+            with store.Lock(place.root, exclusive=True, without=answer, wait=wait) as had:
+                assert had is answer

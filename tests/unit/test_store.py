@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 
-from pyo3_envshim import contents, store
-from pyo3_envshim.environments import Environment, NotStorable
+from pyo3_envshim import contents, store, upkeep
+from pyo3_envshim.environments import Environment, Item, NotStorable
 from pyo3_envshim.store import Store, StoreError
 
-from .kit import Kit, read
+from .kit import Kit, read, sha256_of
 from .making import ROOT, Shared, run, script, site_packages, started_together, tree
 
 PREFIX = "import sys; print(sys.prefix)"
@@ -28,6 +31,18 @@ def stored(place: Store, root: Path) -> tuple[Environment, Path]:
     place.put(environment)
     assert place.get(environment)
     return environment, Path(place.address(environment.digest))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Environment:
+    """Return the least that can be stored, for where it matters only who does what, and when."""
+    source = tmp_path / "module.py"
+    source.touch()
+    items = [
+        Item("bin/python", "", target=sys.executable),
+        Item("module.py", sha256_of(str(source)), source=str(source)),
+    ]
+    return Environment(sys.executable, items, "0" * 32)
 
 
 class TestAnEntry:
@@ -101,9 +116,11 @@ class TestAnEntry:
     def test_runs_its_scripts_with_their_options(self, name: str, tmp_path: Path, kit: Kit) -> None:
         root = kit.environment()
         text = "import sys\nprint('isolated in', sys.prefix, sys.flags.isolated)\n"
-        script(root / "bin" / "isolated", f"#!{root}/bin/python -I\n{text}")
+        for space in (" ", "  "):
+            script(root / "bin" / f"isolated{space}", f"#!{root}/bin/python{space}-I\n{text}")
         _, entry = stored(Store(str(tmp_path / name)), root)
-        assert run([entry / "bin" / "isolated"], {}) == f"isolated in {entry} 1\n"
+        for space in (" ", "  "):
+            assert run([entry / "bin" / f"isolated{space}"], {}) == f"isolated in {entry} 1\n"
 
     def test_works_without_the_original(self, place: Store, kit: Kit) -> None:
         root = kit.environment()
@@ -242,16 +259,30 @@ class TestPuttingFails:
         place.put(environment)
         assert place.get(environment)
 
-    def test_where_a_file_lies_in_its_place_and_that_stays(self, place: Store, kit: Kit) -> None:
-        environment = read(kit.environment())
-        Path(place.address(environment.digest)).write_text("not an entry")
-        assert not place.get(environment)
-        try:
-            place.put(environment)
-        except OSError:
-            pass
-        else:
-            assert place.get(environment)
+    @pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("gone")])
+    def test_not_where_something_else_lies_in_its_place(
+        self, make: Callable[[Path], object], place: Store, small: Environment
+    ) -> None:
+        make(Path(place.address(small.digest)))
+        assert place.damage(small) == "it is not a folder"
+        place.put(small)
+        assert place.get(small)
+
+    def test_not_where_what_was_in_its_place_cannot_be_removed(
+        self, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EACCES, "Permission denied")
+
+        place.put(small)
+        Path(place.address(small.digest), "added").touch()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rmdir", refuse)
+            place.put(small)
+        assert place.get(small)
+        assert len(os.listdir(place.environments)) == 2
+        upkeep.prune(place, None)
+        assert os.listdir(place.environments) == [small.digest]
 
 
 def in_place(path: Path, data: bytes) -> None:
@@ -264,6 +295,11 @@ def in_place(path: Path, data: bytes) -> None:
 def relink(path: Path, target: str) -> None:
     path.unlink()
     path.symlink_to(target)
+
+
+def replace_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def half(path: Path) -> None:
@@ -307,6 +343,7 @@ TAMPERING: dict[str, Callable[[Path], object]] = {
     "another second name of the interpreter": lambda entry: relink(entry / "bin" / "python3", "/bin/sh"),
     "a link instead of a file": lambda entry: relink(site_packages(entry) / "other.py", "/etc/hostname"),
     "a file instead of a link": lambda entry: rewrite(entry / "bin" / "python3", "link python"),
+    "a pipe instead of a file": lambda entry: replace_by_a_pipe(site_packages(entry) / "other.py"),
     "a link instead of a folder": lambda entry: move_out(
         site_packages(entry) / "tiny" / "include", entry.parents[1] / "elsewhere"
     ),
@@ -336,6 +373,26 @@ class TestTampering:
         assert mended == whole
         assert os.listdir(place.environments) == [environment.digest]
 
+    def test_with_the_manifest_is_told(self, place: Store, small: Environment, kit: Kit) -> None:
+        _, other = stored(place, kit.environment())
+        place.put(small)
+        entry = Path(place.address(small.digest))
+        (entry / contents.MANIFEST).unlink()
+        assert place.damage(small) == "it has no manifest"
+        shutil.rmtree(entry)
+        other.rename(entry)
+        assert place.damage(small) == "its manifest is another's"
+        assert place.use(small) == (False, "its manifest is another's")
+        assert place.get(small)
+
+    def test_may_be_whatever_cannot_be_looked_at(self, place: Store, small: Environment) -> None:
+        source = small.items[1].source
+        assert source is not None
+        place.put(small)
+        os.utime(source)
+        os.unlink(source)
+        assert place.damage(small) == f"[Errno 2] No such file or directory: {source!r}"
+
     def test_that_cannot_be_mended_is_told_with_what_was_in_the_way(self, place: Store, kit: Kit) -> None:
         root = kit.environment()
         environment, entry = stored(place, root)
@@ -349,6 +406,13 @@ class TestTampering:
         for path in entry.rglob("*"):
             os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
         assert place.get(environment)
+        for name, (state, _) in contents.read_manifest(str(entry)).items():  # or it is read again each time
+            assert state == contents.state_of((entry / name).lstat())
+
+    def test_is_not_taken_for_what_others_may_do(self, place: Store, small: Environment) -> None:
+        place.put(small)
+        Path(place.address(small.digest), "module.py").chmod(0o645)
+        assert place.get(small)
 
     def test_is_noticed_after_times_changed_too(self, place: Store, kit: Kit) -> None:
         """What is remembered of a file that was read again is its state then."""
@@ -405,7 +469,129 @@ def test_processes_that_store_the_same_at_once_all_succeed(
     assert os.listdir(place.environments) == [digest]
 
 
+def waits_for(other: str, how: int, work: Callable[[], object]) -> bool:
+    """Tell whether *work* waits for another process that has locked the folder *other*."""
+    waited = []
+    lock = fcntl.flock
+
+    def flock(folder: int, how: int) -> None:
+        try:
+            lock(folder, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if how & fcntl.LOCK_NB:
+                raise
+            waited.append(folder)
+            lock(locked, fcntl.LOCK_UN)
+            lock(folder, how)
+
+    locked = os.open(other, os.O_RDONLY)
+    lock(locked, how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        work()
+    os.close(locked)
+    return bool(waited)
+
+
+def open_files() -> list[str]:
+    return os.listdir("/dev/fd")
+
+
+class TestHolding:
+    """What other processes do at just that moment is done by this one, in between."""
+
+    def test_begins_before_another_process_can_prune(
+        self, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inspect = place._inspect
+
+        def prune_and_inspect(path: str, environment: Environment) -> tuple[int | None, str | None]:
+            assert upkeep.prune(Store(place.root), 0) == []
+            return inspect(path, environment)
+
+        monkeypatch.setattr(place, "_inspect", prune_and_inspect)
+        assert place.use(small) == (False, None)
+
+    @pytest.mark.parametrize("stored_anew", [False, True])
+    def test_is_of_what_stands_there_after_it_was_looked_at(
+        self, stored_anew: bool, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        damage_of = contents.damage_of
+        looks = []
+
+        def damage_before(path: str, environment: Environment) -> str | None:
+            looks.append(damage_of(path, environment))
+            if len(looks) == 1:
+                place.discard(path)
+                if stored_anew:
+                    place.put(small)
+            return looks[-1]
+
+        place.put(small)
+        monkeypatch.setattr(contents, "damage_of", damage_before)
+        before = open_files()
+        assert place.use(small) == (stored_anew, None)
+        assert looks[0] is None
+        assert upkeep.prune(Store(place.root), 0) == []
+        place.release()
+        assert len(open_files()) == len(before)
+        assert upkeep.prune(Store(place.root), 0) == [small.digest]
+
+    @pytest.mark.parametrize("moment", ["os.mkdir", "fcntl.flock"])
+    def test_is_of_a_folder_made_anew_where_one_was_swept(
+        self, moment: str, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module, _, name = moment.partition(".")
+        do = getattr(sys.modules[module], name)
+        swept: list[str] = []
+
+        def do_and_sweep(*arguments: object) -> None:
+            do(*arguments)
+            if not swept:
+                swept.extend(os.listdir(place.environments))
+                os.rmdir(os.path.join(place.environments, swept[0]))
+
+        before = open_files()
+        monkeypatch.setattr(moment, do_and_sweep)
+        place.put(small)
+        assert place.get(small)
+        assert swept[0].startswith(".new-")
+        assert os.listdir(place.environments) == [small.digest]
+        assert len(open_files()) == len(before)
+
+    def test_waits_for_who_takes_the_entry_away(self, place: Store, small: Environment) -> None:
+        place.put(small)
+        entry = place.address(small.digest)
+        assert waits_for(entry, fcntl.LOCK_EX, lambda: place.use(small))
+        assert not waits_for(entry, fcntl.LOCK_SH, lambda: place.use(small))
+
+    def test_waits_for_who_mends_another_entry(self, place: Store, small: Environment) -> None:
+        place.put(small)
+        Path(place.address(small.digest), "added").touch()
+        assert waits_for(place.environments, fcntl.LOCK_SH, lambda: place.use(small))
+
+    def test_that_fails_is_an_error_and_leaves_nothing_open(
+        self, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        place.put(small)
+        before = open_files()
+        monkeypatch.setattr(fcntl, "flock", fail)
+        calls = (place.use, place.put, lambda environment: place.alias(environment.digest, "0a1b2c3d"))
+        for call in calls:
+            with pytest.raises(OSError, match="Input/output error"):
+                call(small)
+        assert len(open_files()) == len(before)
+        assert os.listdir(place.environments) == [small.digest]
+
+
 class TestASecondName:
+    def test_waits_for_who_sweeps_but_not_for_who_gives_another(self, place: Store) -> None:
+        assert waits_for(place.environments, fcntl.LOCK_EX, lambda: place.alias("digest", "0a1b2c3d"))
+        assert not waits_for(place.environments, fcntl.LOCK_SH, lambda: place.alias("digest", "11111111"))
+
     def test_leads_to_the_entry(self, place: Store, kit: Kit) -> None:
         environment, entry = stored(place, kit.environment())
         place.alias(environment.digest, "0a1b2c3d")
@@ -453,6 +639,8 @@ class TestTrust:
     @pytest.mark.parametrize("umask", [0o000, 0o077])
     def test_an_entry_is_the_same_under_each_umask(self, umask: int, place: Store, kit: Kit) -> None:
         root = kit.environment()
+        (root / "share" / "tiny" / "shared.txt").chmod(0o700)
+        (site_packages(root) / "tiny" / "data.txt").chmod(0o600)
         before = os.umask(umask)
         try:
             environment, entry = stored(place, root)
@@ -460,7 +648,20 @@ class TestTrust:
             os.umask(before)
         assert place.get(environment)
         assert os.stat(entry).st_mode & 0o777 == 0o700
+        modes = {stat.S_IMODE(path.lstat().st_mode) for path in entry.rglob("*") if not path.is_symlink()}
+        assert modes == {0o644, 0o755}
         assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+
+    def test_a_use_is_noted_by_the_user_alone_and_not_behind_a_link(
+        self, tmp_path: Path, place: Store, small: Environment
+    ) -> None:
+        place.use(small)
+        note = Path(place.address(small.digest), contents.USES)
+        assert stat.S_IMODE(note.stat().st_mode) == 0o600
+        (tmp_path / "elsewhere").touch()
+        relink(note, str(tmp_path / "elsewhere"))
+        assert place.use(small) == (True, None)
+        assert (tmp_path / "elsewhere").read_bytes() == b""
 
     @pytest.mark.parametrize("folder", ["", "environments", "interpreters"])
     @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
@@ -561,7 +762,8 @@ class TestTheFolder:
 
     def test_is_the_users_where_none_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-        assert store.folder({"PYO3_ENVSHIM_CACHE_DIR": ""}) == store.folder({})
+        the_users = platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
+        assert store.folder({"PYO3_ENVSHIM_CACHE_DIR": ""}) == store.folder({}) == the_users
 
     @pytest.mark.parametrize(
         "value", [None, "", " ", "/xdg", "relative", "./here", "~", "~/cache", "/a/../b", "/with space"]

@@ -409,6 +409,8 @@ class TestACall:
         script(
             bench.cargo.path,
             f'#!/bin/sh\ntest "$1" = metadata && exec cat "{bench.cargo.folder}/metadata.json"\n'
+            # a shell's script may use these numbers for files of its own
+            "exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0 9<&0\n"
             'echo started; read line; exec "$PYO3_PYTHON" -c "import tiny; print(tiny.NAME)"\n',
         )
         pipe = subprocess.PIPE
