@@ -302,7 +302,6 @@ class Store:
         while True:
             path = os.path.join(self.environments, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
             os.mkdir(path, 0o700)
-            held = None
             try:
                 held = self._hold(path)
                 if layout.WINDOWS or (held is not None and _stands(held, path)):
