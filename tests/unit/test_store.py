@@ -482,7 +482,7 @@ def waits_for(other: str, how: int, work: Callable[[], object]) -> bool:
                 raise
             waited.append(folder)
             lock(locked, fcntl.LOCK_UN)
-            lock(folder, how)
+            lock(folder, how | fcntl.LOCK_NB)
 
     locked = os.open(other, os.O_RDONLY)
     lock(locked, how)
@@ -669,8 +669,9 @@ class TestTrust:
         self, folder: str, mode: int, tmp_path: Path
     ) -> None:
         Store(str(tmp_path / "store"))
-        (tmp_path / "store" / folder).chmod(mode)
-        with pytest.raises(StoreError, match="written by others"):
+        open_to_others = tmp_path / "store" / folder
+        open_to_others.chmod(mode)
+        with pytest.raises(StoreError, match=f"^{open_to_others} can be written by others"):
             Store(str(tmp_path / "store"))
 
     def test_a_folder_that_others_can_read_is_used(self, tmp_path: Path) -> None:
