@@ -512,6 +512,24 @@ class TestHolding:
         monkeypatch.setattr(place, "_inspect", prune_and_inspect)
         assert place.use(small) == (False, None)
 
+    def test_is_of_the_entry_of_another_process_that_was_faster(
+        self, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = contents.write
+
+        def write_too_late(environment: Environment, new: str, path: str) -> None:
+            monkeypatch.setattr(contents, "write", write)
+            write(environment, new, path)
+            Store(place.root).put(environment)
+
+        before = open_files()
+        monkeypatch.setattr(contents, "write", write_too_late)
+        assert place.use(small) == (False, None)
+        assert os.listdir(place.environments) == [small.digest]
+        assert upkeep.prune(Store(place.root), 0) == []
+        place.release()
+        assert len(open_files()) == len(before)
+
     @pytest.mark.parametrize("stored_anew", [False, True])
     def test_is_of_what_stands_there_after_it_was_looked_at(
         self, stored_anew: bool, place: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
