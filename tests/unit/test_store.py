@@ -385,6 +385,12 @@ class TestTampering:
         assert place.use(small) == (False, "its manifest is another's")
         assert place.get(small)
 
+    def test_with_the_folders_mode_is_mended_too(self, place: Store, small: Environment) -> None:
+        place.put(small)
+        os.chmod(place.address(small.digest), 0o755)
+        assert place.use(small) == (False, "its owner or mode has changed")
+        assert place.use(small) == (True, None)
+
     def test_may_be_whatever_cannot_be_looked_at(self, place: Store, small: Environment) -> None:
         source = small.items[1].source
         assert source is not None
