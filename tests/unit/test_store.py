@@ -169,6 +169,11 @@ class TestAnEntry:
         place.put(environment)
         assert place.get(environment)
 
+    def test_may_hold_a_name_that_begins_with_a_space(self, place: Store, small: Environment) -> None:
+        small.items.append(Item(" x", "", text=b""))
+        place.put(small)
+        assert place.get(small)
+
     def test_keeps_what_can_be_run_and_what_can_not(self, place: Store, kit: Kit) -> None:
         root = kit.environment()
         (root / "share" / "tiny" / "shared.txt").chmod(0o755)
@@ -417,7 +422,9 @@ class TestTampering:
 
     def test_is_not_taken_for_what_others_may_do(self, place: Store, small: Environment) -> None:
         place.put(small)
-        Path(place.address(small.digest), "module.py").chmod(0o645)
+        module = Path(place.address(small.digest), "module.py")
+        rewrite(module, "")
+        module.chmod(0o645)
         assert place.get(small)
 
     def test_is_noticed_after_times_changed_too(self, place: Store, kit: Kit) -> None:
@@ -674,6 +681,7 @@ class TestTrust:
         assert os.stat(entry).st_mode & 0o777 == 0o700
         modes = {stat.S_IMODE(path.lstat().st_mode) for path in entry.rglob("*") if not path.is_symlink()}
         assert modes == {0o644, 0o755}
+        assert stat.S_IMODE((entry / contents.MANIFEST).stat().st_mode) == 0o644
         assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
 
     def test_a_use_is_noted_by_the_user_alone_and_not_behind_a_link(
