@@ -307,8 +307,8 @@ class TestASecondNameOnWindows:
     @pytest.fixture
     def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> store.Store:
         found = store.Store(str(tmp_path / "cache"))
-        python = script(Path(found.address("0123"), "Scripts", "python.exe"), "MZ")
-        python.with_name("python3.exe").symlink_to("python.exe")
+        script(Path(found.address("0123"), "Scripts", "python.exe"), "MZ")
+        Path(found.address("0123"), "link").symlink_to("Scripts")
         monkeypatch.setattr(layout, "WINDOWS", True)
         return found
 

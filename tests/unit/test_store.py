@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,10 +108,17 @@ class TestAnEntry:
     @pytest.mark.parametrize("name", ["with space", "long" * 60])
     def test_runs_its_scripts_wherever_the_store_is(self, name: str, tmp_path: Path, kit: Kit) -> None:
         """A first line of a script can hold no space, and no more than 127 or 255 bytes."""
-        place = Store(str(tmp_path / name))
-        _, entry = stored(place, kit.environment())
+        root = kit.environment()
+        _, entry = stored(Store(str(tmp_path / name)), root)
         assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
         assert run([entry / "bin" / "tool"], {}) == f"tool in {entry}\n"
+        _, plain = stored(Store(str(tmp_path / "store")), root)
+        assert (entry / "pyvenv.cfg").read_bytes() == (plain / "pyvenv.cfg").read_bytes()
+
+    def test_runs_its_scripts_where_a_space_is_in_a_short_path(self, kit: Kit) -> None:
+        with tempfile.TemporaryDirectory(prefix="a b") as folder:
+            _, entry = stored(Store(folder), kit.environment())
+            assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
 
     @pytest.mark.parametrize("name", ["store", "with space", "long" * 60])
     def test_runs_its_scripts_with_their_options(self, name: str, tmp_path: Path, kit: Kit) -> None:
