@@ -806,6 +806,10 @@ class TestTheFolder:
         the_users = platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
         assert store.folder({"PYO3_ENVSHIM_CACHE_DIR": ""}) == store.folder({}) == the_users
 
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it lies elsewhere")
+    def test_is_below_the_home_that_the_variables_name(self) -> None:
+        assert store.folder({"HOME": "/home/me"}) == "/home/me/.cache/pyo3-envshim"
+
     @pytest.mark.parametrize(
         "value", [None, "", " ", "/xdg", "relative", "./here", "~", "~/cache", "/a/../b", "/with space"]
     )
