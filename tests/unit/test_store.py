@@ -506,7 +506,7 @@ def waits_for(other: str, how: int, work: Callable[[], object]) -> bool:
             lock(folder, how | fcntl.LOCK_NB)
 
     locked = os.open(other, os.O_RDONLY)
-    lock(locked, how)
+    lock(locked, how | fcntl.LOCK_NB)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcntl, "flock", flock)
         work()
