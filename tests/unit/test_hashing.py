@@ -68,7 +68,7 @@ def test_a_file_that_one_thread_cannot_read_has_none(
         if not left:
             left.extend([None] * 99)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return open(*arguments)  # type: ignore[call-overload]  # noqa: SIM115
+        return open(*arguments)  # type: ignore[call-overload]
 
     monkeypatch.setattr(hashing, "open", fail_once, raising=False)
     with pytest.raises(OSError, match="Input/output error"):
