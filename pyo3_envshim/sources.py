@@ -289,7 +289,13 @@ def forget(folder: str, packages: set[str], crates: set[str]) -> None:
         # The fingerprints first: without one, cargo believes nothing of the rest.
         units = [*_within(profile, ".fingerprint"), *_within(profile, "build")]
         gone = [path for path in units if _package(path) not in packages]
-        gone += [path for path in _within(profile, "deps") if _crates(path).isdisjoint(crates)]
+        # A crate of the project's own may have the name of another's: the unit's hash tells them apart.
+        kept = {_hash_of(path) for path in _within(profile, ".fingerprint") if _package(path) in packages}
+        gone += [
+            path
+            for path in _within(profile, "deps")
+            if _crates(path).isdisjoint(crates) and (_hash_of(path) or None) not in kept
+        ]
         for path in (*gone, *_within(profile, "incremental"), *_within(profile, "examples")):
             _remove(path)
 
@@ -332,11 +338,17 @@ def _package(path: str) -> str:
     return name if _HASH.fullmatch(number) else ""
 
 
+def _hash_of(path: str) -> str:
+    """Return the hash of the unit that cargo keeps at *path*, or ""."""
+    number = os.path.basename(path).partition(".")[0].rpartition("-")[2]
+    return number if _HASH.fullmatch(number) else ""
+
+
 def _crates(path: str) -> set[str]:
     """Return the name of the crate that a file among the outputs is of: either of two, for ``lib…``."""
-    stem = os.path.basename(path).partition(".")[0]
-    name, _, number = stem.rpartition("-")
-    crate = name if _HASH.fullmatch(number) else stem
+    crate = os.path.basename(path).partition(".")[0]
+    if _hash_of(path):
+        crate = crate.rpartition("-")[0]
     return {crate, crate[len("lib") :] if crate.startswith("lib") else crate}
 
 

@@ -20,6 +20,7 @@ from .test_cache_command import as_json, cli  # noqa: F401
 from .test_cli import Cli
 
 HASH = "0123456789abcdef"
+OTHER = "fedcba9876543210"
 
 
 def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
@@ -72,14 +73,14 @@ class TestReusable:
         assert sources.reusable(found, HOME) == ({"other"}, {"same"})
 
 
-def unit(profile: Path, name: str, crate: str) -> None:
+def unit(profile: Path, name: str, crate: str, number: str = HASH) -> None:
     """Write what cargo leaves of a crate with a build script."""
     for file in (
-        *(f".fingerprint/{name}-{HASH}/{kind}" for kind in ("invoked.timestamp", f"lib-{crate}")),
-        *(f"build/{name}-{HASH}/{kind}" for kind in ("out/generated.rs", "output")),
+        *(f".fingerprint/{name}-{number}/{kind}" for kind in ("invoked.timestamp", f"lib-{crate}")),
+        *(f"build/{name}-{number}/{kind}" for kind in ("out/generated.rs", "output")),
         *(
             f"deps/{kind}"
-            for kind in (f"{crate}-{HASH}.d", f"lib{crate}-{HASH}.rlib", f"lib{crate}-{HASH}.rmeta")
+            for kind in (f"{crate}-{number}.d", f"lib{crate}-{number}.rlib", f"lib{crate}-{number}.rmeta")
         ),
     ):
         (profile / file).parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +92,24 @@ class TestForgetting:
     def test_leaves_nothing_of_a_crate_that_is_not_named(self, tmp_path: Path, profile: str) -> None:
         unit(tmp_path / profile, "good-one", "good_one")
         before = set(tree_of(tmp_path))
-        unit(tmp_path / profile, "own", "own")
+        unit(tmp_path / profile, "own", "own", OTHER)
         for name in ("deps/libtiny.so", "deps/tiny.d", f"incremental/own-{HASH}/x", "examples/libown.so"):
             (tmp_path / profile / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / profile / name).write_text("")
         (tmp_path / ".rustc_info.json").write_text("{}")
         sources.forget(str(tmp_path), {"good-one"}, {"good_one"})
         assert set(tree_of(tmp_path)) == before | {".rustc_info.json"}
+
+    def test_tells_two_crates_of_one_name_apart(self, tmp_path: Path) -> None:
+        """The library of rpds-py is called rpds, as one that it depends on."""
+        profile = tmp_path / "release"
+        unit(profile, "rpds", "rpds")
+        before = set(tree_of(tmp_path))
+        unit(profile, "rpds-py", "rpds", OTHER)
+        for name in ("librpds.so", "librpds.d", "librpds.rlib"):
+            (profile / "deps" / name).write_text("")
+        sources.forget(str(tmp_path), {"rpds"}, set())
+        assert set(tree_of(tmp_path)) == before
 
     def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
         for name in ("good", "own", f"good-{HASH}"):
