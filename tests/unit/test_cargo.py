@@ -475,10 +475,10 @@ class Bench:
             "CARGO": str(self.wrapper),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.store),
         }
-        target = {"src_path": f"{self.project}/src/lib.rs"}
+        target = {"name": "tiny", "src_path": f"{self.project}/src/lib.rs"}
         package: dict[str, Any] = {"name": "tiny", "source": None, "dependencies": [], "targets": [target]}
         package["manifest_path"] = f"{self.project}/Cargo.toml"
-        self.metadata = {
+        self.metadata: dict[str, Any] = {
             "workspace_root": str(self.project),
             "target_directory": f"{self.project}/target",
             "packages": [package],
@@ -778,7 +778,7 @@ def block_stamp(bench: Bench) -> None:
 
 
 def remove_sources(bench: Bench) -> None:
-    bench.metadata["packages"][0]["manifest_path"] = f"{bench.folder}/gone/Cargo.toml"  # type: ignore[index]
+    bench.metadata["packages"][0]["manifest_path"] = f"{bench.folder}/gone/Cargo.toml"
     bench.cargo.answers(bench.metadata)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ import pytest
 
 from pyo3_envshim import freshness, frontends, sources
 
+from .making import Shared, changed, script
 from .making import tree as tree_of
 from .test_cache_command import as_json, cli  # noqa: F401
+from .test_cargo import Bench, break_package, fine, warned
 from .test_cli import Cli
 
 HASH = "0123456789abcdef"
@@ -357,3 +361,139 @@ class TestACallIsFit:
     def test_and_has_one_for_the_members_where_there_is_no_root_package(self, answer: dict[str, Any]) -> None:
         answer["packages"].pop()
         assert sources.key(answer, "python").startswith("other-")
+
+
+class TestACallInAnUnpackedSdist:
+    """The installed wrapper, in front of a fake cargo."""
+
+    @pytest.fixture
+    def bench(self, shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
+        found = Bench(shared, a_python, environ, tmp_path)
+        tree = tmp_path / "tmp" / "build-via-sdist-abcd1234" / "tiny"
+        tree.parent.mkdir(0o700)
+        found.project.rename(tree)
+        (tree / "Cargo.lock").write_text("")
+        text = json.dumps(found.metadata).replace(str(found.project), str(tree))
+        found.project = tree
+        found.metadata = json.loads(text)
+        found.metadata["build_directory"] = found.metadata["target_directory"]
+        found.metadata["packages"][0]["id"] = "tiny 1"
+        found.metadata["resolve"] = {"nodes": []}
+        found.cargo.answers(found.metadata)
+        found.environ[sources.VARIABLE] = "on"
+        return found
+
+    def kept(self, bench: Bench) -> Path:
+        (found,) = (bench.store / "builds").iterdir()
+        return found
+
+    def test_is_given_a_folder_that_stays(self, bench: Bench) -> None:
+        bench.cargo.behaves(out="out\n", err="err\n", status=7)
+        done = bench.run("+nightly", "build", "--release", input="in\n")
+        assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+        option = f'build.build-dir="{self.kept(bench)}"'
+        assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
+        assert bench.cargo.call.input == "in\n"
+        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG"}
+        assert not (bench.project / "target").exists()
+        (digest,) = bench.addresses
+        assert bench.changes()["PYO3_PYTHON"] == f"{bench.store}/environments/{digest}/bin/python"
+
+    def test_says_which_if_asked(self, bench: Bench) -> None:
+        line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
+        (digest,) = bench.addresses
+        python = f"{bench.store}/environments/{digest}/bin/python"
+        said = f"environment {digest[:12]} stored, build folder {self.kept(bench)}: PYO3_PYTHON={python}"
+        assert line == f"pyo3-envshim: {said}\n"
+
+    def test_shares_it_with_the_next_tree_of_the_project(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        first = bench.cargo.calls[-1]
+        other = bench.project.parent.with_name("build-via-sdist-00000000")
+        bench.project.parent.rename(other)
+        bench.cargo.answers(json.loads(json.dumps(bench.metadata).replace("abcd1234", "00000000")))
+        bench.project = other / "tiny"
+        fine(bench.run("build"))
+        assert bench.cargo.calls[-1].arguments == first.arguments
+        assert bench.cargo.calls[-1].environ["PYO3_PYTHON"] == first.environ["PYO3_PYTHON"]
+
+    @pytest.mark.parametrize("arguments", [["build"], ["build", "--target", "wasm32-wasip1", "--locked"]])
+    def test_asks_cargo_what_of_it_may_stay_where_sources_changed(
+        self, arguments: list[str], bench: Bench
+    ) -> None:
+        fine(bench.run("build"))
+        (bench.project / "src" / "lib.rs").write_text("fn other() {}\n")
+        (self.kept(bench) / ".rustc_info.json").write_text(r'{"stdout":"rustc 1.95\nhost: x86_64-linux\n"}')
+        unit(self.kept(bench) / "release", "own", "own")
+        unit(self.kept(bench) / "release", "good", "good")
+        home = bench.environ["HOME"]
+        bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
+        bench.cargo.answers(bench.metadata)
+        fine(bench.run(*arguments))
+        asked = bench.cargo.all_calls[-2]
+        assert asked.arguments[0] == "metadata"
+        assert "--locked" in asked.arguments
+        assert "--no-deps" not in asked.arguments
+        asked_for = " ".join(asked.arguments[asked.arguments.index("--filter-platform") :])
+        wasm = " --filter-platform wasm32-wasip1" if "--target" in arguments else ""
+        assert asked_for == f"--filter-platform x86_64-linux{wasm}"
+        assert changed(bench.plain(), asked.environ) == {}
+        assert os.listdir(self.kept(bench) / "release" / ".fingerprint") == [f"good-{HASH}"]
+
+    def test_names_what_maturin_tells_pyo3_by_its_content(self, bench: Bench) -> None:
+        config = script(bench.project / "target" / "maturin" / "pyo3-config-1.txt", "abi3=true\n")
+        fine(bench.run("build", PYO3_CONFIG_FILE=str(config)))
+        path = Path(bench.cargo.call.environ["PYO3_CONFIG_FILE"])
+        assert path.parent == self.kept(bench)
+        assert path.read_text() == "abi3=true\n"
+
+    def test_runs_as_it_came_where_that_cannot_be_read(self, bench: Bench) -> None:
+        config = f"{bench.project}/target/maturin/pyo3-config-1.txt"
+        line = warned(bench.run("build", PYO3_CONFIG_FILE=config))
+        assert line.startswith("pyo3-envshim: warning: not used for this build: FileNotFoundError: ")
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes(PYO3_CONFIG_FILE=config) == {}
+
+    @pytest.mark.parametrize("verbose", ["", "1"])
+    def test_goes_on_without_where_it_is_not_fit(self, verbose: str, bench: Bench) -> None:
+        (bench.project / "Cargo.lock").unlink()
+        done = bench.run("build", PYO3_ENVSHIM_VERBOSE=verbose)
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes(PYO3_ENVSHIM_VERBOSE=verbose)["PYO3_PYTHON"]
+        assert (bench.project / "target" / freshness.STAMP).exists()
+        assert not (bench.store / "builds").exists()
+        reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
+        assert done.stderr.startswith(reason) == bool(verbose)
+        assert done.stderr.count("\n") == 2 * bool(verbose)
+
+    def test_goes_on_without_where_that_fails(self, bench: Bench) -> None:
+        break_package(bench, "sources")
+        line = warned(bench.run("build"))
+        assert line.startswith("pyo3-envshim: warning: no build folder is kept: SyntaxError: ")
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes()["PYO3_PYTHON"]
+
+    def test_removes_others_beyond_the_limit_afterwards(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        own = self.kept(bench)
+        keep(bench.store, old=3)
+        fine(bench.run("build"))
+        assert len(os.listdir(bench.store / "builds")) == 2
+        fine(bench.run("build", **{sources.VARIABLE: "1K"}))
+        assert self.kept(bench) == own
+
+    def test_ends_by_the_signal_that_ended_cargo(self, bench: Bench) -> None:
+        self.cargo_does("kill -TERM $$", bench)
+        assert bench.run("build").returncode == -signal.SIGTERM
+
+    def test_says_that_cargo_cannot_be_run(self, bench: Bench) -> None:
+        self.cargo_does(":", bench, meanwhile='chmod -x "$0"')
+        done = bench.run("build")
+        assert (done.returncode, done.stderr) == (
+            126,
+            f"pyo3-envshim: {bench.cargo.path} cannot be run: Permission denied\n",
+        )
+
+    def cargo_does(self, what: str, bench: Bench, meanwhile: str = ":") -> None:
+        answer = f'cat "{bench.cargo.folder}/metadata.json"; {meanwhile}'
+        script(bench.cargo.path, f'#!/bin/sh\nif [ "$1" = metadata ]; then {answer}\nelse {what}; fi\n')
