@@ -468,30 +468,11 @@ class Query:
     """A ``cargo metadata`` call that runs while the environment is read."""
 
     def __init__(self, cargo: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        if not hasattr(os, "POSIX_SPAWN_OPEN"):  # PyPy
-            self._spawn_slowly([cargo, *arguments], environ)
-            return
-        # Not subprocess: its import takes as long as half of this call.
         self._output, out = os.pipe()
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, out, 1),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-        ]
         try:
-            self._process = os.posix_spawn(cargo, [cargo, *arguments], environ, file_actions=actions)
+            self._process = _spawned([cargo, *arguments], environ, out)
         finally:
             os.close(out)
-
-    def _spawn_slowly(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
-        import subprocess
-
-        null = subprocess.DEVNULL
-        process = subprocess.Popen(command, env=environ, stdin=null, stdout=subprocess.PIPE, stderr=null)
-        assert process.stdout is not None
-        self._output = os.dup(process.stdout.fileno())
-        self._process = process.pid
-        process.returncode = 0  # it is waited for in `answered`, not where this object ends
 
     def answer(self) -> dict[str, Any]:
         """Return the parsed answer. Raises `LeftAlone` if cargo could not tell."""
@@ -509,6 +490,24 @@ class Query:
         with open(self._output, "rb") as file:
             output = file.read()
         return output if os.waitpid(self._process, 0)[1] == 0 else b""
+
+
+def _spawned(command: list[str], environ: Mapping[str, str], out: int) -> int:
+    """Start a process that writes to the descriptor *out*, and is not seen else; return its number."""
+    if not hasattr(os, "POSIX_SPAWN_OPEN"):  # PyPy
+        import subprocess
+
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environ, stdin=null, stdout=out, stderr=null)
+        process.returncode = 0  # it is waited for in `answered`, not where this object ends
+        return process.pid
+    # Not subprocess: its import takes as long as half of this call.
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, out, 1),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    return os.posix_spawn(command[0], command, environ, file_actions=actions)
 
 
 def say(message: str) -> None:
