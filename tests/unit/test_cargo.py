@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim import cargo
+from pyo3_envshim import cargo, upkeep
 from pyo3_envshim.store import Store
 
-from .kit import Kit
+from .kit import Kit, read
 from .making import (
     IN_A_BUILD,
     MARKERS,
+    ROOT,
     Changes,
     FakeCargo,
     Shared,
@@ -154,13 +155,18 @@ class TestTheQuestionWhereCargoWorks:
         for part in ("--release", "--lib", "--config c", "rustc"):
             assert part not in rest
 
+    def test_hands_on_no_toolchain_that_is_none(self) -> None:
+        """It can only come first; this one is for the program that is run."""
+        assert cargo.metadata_arguments(words("run +nightly"))[0] == "metadata"
+
     def test_neither_resolves_nor_downloads(self) -> None:
         assert {"--no-deps", "--offline"} <= set(cargo.metadata_arguments(["build"]))
 
-    def test_about_dependencies_never_resolves_anew(self) -> None:
-        found = cargo.metadata_arguments(words("build --offline"), dependencies=True)
+    @pytest.mark.parametrize("option", ["--offline", "--frozen"])
+    def test_about_dependencies_never_resolves_anew(self, option: str) -> None:
+        found = cargo.metadata_arguments(["build", option], dependencies=True)
         assert "--locked" in found
-        assert "--offline" in found
+        assert option in found
         assert "--no-deps" not in found
 
     def test_about_dependencies_may_download_where_the_call_may(self) -> None:
@@ -217,12 +223,89 @@ class TestALockFile:
     def test_tells_nothing_if_it_is_not_there(self, tmp_path: Path) -> None:
         assert cargo.local_names(str(tmp_path / "Cargo.lock")) == set()
 
+    def test_that_is_broken_names_a_package_that_nobody_knows(self, tmp_path: Path) -> None:
+        """So cargo is asked, and refuses."""
+        (tmp_path / "Cargo.lock").write_text('[[package]]\nname = "X"\n[[package]]\nversion = "1"\n')
+        assert cargo.local_names(str(tmp_path / "Cargo.lock")) == {"X", ""}
+
     def test_tells_which_packages_are_unused_patches(self, tmp_path: Path) -> None:
         """They are listed apart and are not compiled."""
         (tmp_path / "Cargo.lock").write_text(LOCK + '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\n')
         assert (
             {"tiny", "helper"} <= cargo.local_names(str(tmp_path / "Cargo.lock")) <= {"tiny", "helper", "odd"}
         )
+
+
+class TestWhatCargoAnswers:
+    @pytest.fixture
+    def answer(self, tmp_path: Path) -> dict[str, Any]:
+        """One member, with a module elsewhere and two dependencies."""
+        package: dict[str, Any] = {"name": "tiny", "source": None, "manifest_path": "/work/tiny/Cargo.toml"}
+        package["targets"] = [{"src_path": "/elsewhere/lib.rs"}]
+        package["dependencies"] = [{"path": "/work/helper"}, {"path": None}, {}]
+        return {"workspace_root": str(tmp_path), "target_directory": "/target", "packages": [package]}
+
+    def test_tells_where_the_sources_are(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        places = ["/elsewhere", "/work/helper", "/work/tiny"]
+        found = cargo.locations(answer, "/no/cargo", ["build"], {})
+        assert found == ("/target", str(tmp_path), places, ["/target", "/target"])
+        answer["build_directory"] = "/build"
+        found = cargo.locations(answer, "/no/cargo", ["build"], {})
+        assert found == ("/build", str(tmp_path), places, ["/build", "/target"])
+
+    @pytest.mark.parametrize(("names", "asked"), [(["tiny"], []), (["tiny", "other"], ["--locked"])])
+    def test_is_not_all_where_the_lock_file_knows_more(
+        self, names: list[str], asked: list[str], answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """``--no-deps`` names the members of the workspace only."""
+        fake = FakeCargo(tmp_path / "bin")
+        (other,) = answer["packages"]
+        fake.answers({"packages": [{**other, "manifest_path": "/other/Cargo.toml"}]})
+        lock = "".join(f'[[package]]\nname = "{name}"\n' for name in names)
+        (tmp_path / "Cargo.lock").write_text(lock)
+        call = ["build", "--config", "a=1", "--target-dir", "/there"]
+        places = cargo.locations(answer, str(fake.path), call, {"A": "b"})[2]
+        assert ("/other" in places) == bool(asked)
+        calls = [it.arguments for it in fake.all_calls]
+        assert calls == [["metadata", "--format-version", "1", it, "--config", "a=1"] for it in asked]
+        environs = [{name: it.environ.get(name) for name in ("A", "HOME")} for it in fake.all_calls]
+        assert environs == [{"A": "b", "HOME": None} for _ in asked]
+        assert all(it.environ["CARGO_TARGET_DIR"] == "/there" for it in fake.all_calls)
+
+
+ASKS = """
+import os, sys
+from pyo3_envshim import cargo, upkeep
+{before}
+print(cargo.Query({program!r}, ["one", "two"], {{"A": "b"}}).answered())
+print(sys.stdin.read(), "subprocess" in sys.modules)
+"""
+
+
+class TestTheProcessThatIsAsked:
+    @pytest.fixture(params=[False, True], ids=["at once", "slowly, as on PyPy"])
+    def slowly(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    def asks(self, text: str, slowly: bool, folder: Path) -> str:
+        """Return what a Python says that asks such a script, and is given an input."""
+        program = script(folder / "cargo", f"#!/bin/sh\n{text}\n")
+        before = "del os.POSIX_SPAWN_OPEN" if slowly else ""
+        code = ASKS.format(before=before, program=str(program))
+        command = [sys.executable, "-W", "always::ResourceWarning", "-c", code]
+        done = subprocess.run(command, cwd=ROOT, input="input", capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        answer, rest = done.stdout.splitlines()
+        assert rest == f"input {slowly}"  # subprocess takes long to import
+        return answer
+
+    def test_has_its_arguments_and_variables_and_no_input(self, slowly: bool, tmp_path: Path) -> None:
+        text = 'cat; echo "trouble" >&2; echo "$1 $2 $A ${HOME-none}"'
+        assert self.asks(text, slowly, tmp_path) == repr(b"one two b none\n")
+
+    def test_has_said_nothing_if_it_fails_later(self, slowly: bool, tmp_path: Path) -> None:
+        text = 'echo x; exec >&-; n=0; while [ "$n" -lt 10000 ]; do n=$((n + 1)); done; exit 1'
+        assert self.asks(text, slowly, tmp_path) == repr(b"")
 
 
 class TestRealCargo:
@@ -416,6 +499,13 @@ class TestTheRealCargo:
         (tmp_path / "one").mkdir()
         path = ":".join(str(tmp_path / name) for name in ("gone", "one", "two", "three"))
         assert self.find(PATH=path) == f"{tmp_path}/two/cargo"
+
+    def test_is_in_the_systems_folders_without_a_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(tmp_path / "cargo", "")
+        monkeypatch.setattr(os, "defpath", f"/gone:{tmp_path}")
+        assert self.find() == f"{tmp_path}/cargo"
 
     def test_can_be_run(self, tmp_path: Path) -> None:
         (tmp_path / "one" / "cargo").mkdir(parents=True)
@@ -635,6 +725,13 @@ class TestAServedCall:
     def test_asks_cargo_with_the_environment_as_it_was(self, bench: Bench) -> None:
         fine(bench.run("build"))
         assert changed(bench.plain(), bench.cargo.all_calls[0].environ) == {}
+
+    def test_is_served_whatever_the_locale(self, bench: Bench) -> None:
+        ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        (bench.project / "Cargo.lock").write_text('[[package]]\nname = "tiny"\n# \u00fc\n', "utf-8")
+        (bench.project / "src" / "\u00fc.rs").touch()
+        fine(bench.run("build", **ascii_only))
+        assert "PYO3_PYTHON" in bench.changes(**ascii_only)
 
     def test_shows_nothing_of_the_question_to_cargo(self, bench: Bench) -> None:
         fine(bench.run("build", input="for the build\n"))
@@ -970,7 +1067,9 @@ class TestFindingCargo:
         (links / "cargo").symlink_to(bench.wrapper)
         fine(bench.run(command, PATH=f"{links}:{bench.environ['PATH']}"))
         fine(bench.run_program(links / "cargo", command, PATH=f"{links}:{bench.environ['PATH']}"))
-        assert len(bench.cargo.calls) == 2
+        copied = script(bench.folder / "copied" / "cargo", bench.wrapper.read_text())
+        fine(bench.run_program(copied, command, PATH=f"{copied.parent}:{bench.environ['PATH']}"))
+        assert len(bench.cargo.calls) == 3
 
     def test_never_finds_the_wrapper_of_another_environment(self, shared: Shared, bench: Bench) -> None:
         other = shared.environment(bench.kit.python, "venv")
@@ -1052,6 +1151,20 @@ class TestARecordOfTheEnvironment:
         python = f"{bench.store}/environments/{digest}/bin/python"
         assert bench.cargo.call.environ["PYO3_PYTHON"] == python
         assert json.dumps(bench.cargo.call.environ).count(str(bench.root)) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "stays"),
+    [({}, False), ({"PYO3_ENVSHIM_CACHE_SIZE": "1G"}, True), ({"PYO3_ENVSHIM_CACHE_SIZE": " "}, False)],
+)
+def test_a_store_has_a_limit_of_ours_or_of_the_users(
+    variables: dict[str, str], stays: bool, place: Store, kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.use(read(kit.environment("one", "other")))
+    place.release()
+    monkeypatch.setattr(upkeep, "LIMIT", 1)
+    cargo.prune(place, variables)
+    assert bool(os.listdir(place.environments)) == stays
 
 
 def test_a_store_that_cannot_be_pruned_costs_one_line(

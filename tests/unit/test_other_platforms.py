@@ -71,7 +71,7 @@ class TestTheVariablesOfAServedCallOnWindows:
             PYO3_PYTHON=rf"{THROWN_AWAY}\Scripts\python.exe",
             PYTHON_SYS_EXECUTABLE=rf"{THROWN_AWAY.upper()}\scripts\PYTHON.exe",
             VIRTUAL_ENV=THROWN_AWAY.replace("\\", "/"),
-            PATH=rf"{THROWN_AWAY}\Scripts;C:\Windows;{THROWN_AWAY}\other",
+            PATH=rf"{THROWN_AWAY}\scripts\;C:\Windows;{THROWN_AWAY}\other",
         )
         assert found == {
             "PYO3_PYTHON": rf"{ENTRY}\Scripts\python.exe",
@@ -151,7 +151,7 @@ class TestWaitingInsteadOfExec:
     def test_is_what_windows_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(layout, "WINDOWS", True)
         with keeping_sigint():
-            assert cargo.run("/bin/sh", ["-c", "exit 3"], {}) == 3
+            assert cargo.run("/bin/sh", ["-c", "exit $STATUS"], {"STATUS": "3"}) == 3
 
 
 def launcher(folder: Path, executable: str, date: str = "1700000000") -> bytes:
