@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim import causes, explain, fingerprints, frontends, observer
+from pyo3_envshim import causes, explain, fingerprints, observer
 from pyo3_envshim.fingerprints import Value
 
 from .making import FakeCargo, Shared, script
@@ -377,15 +377,3 @@ def test_what_cargo_left_running_is_not_waited_for(
     done = subprocess.run([program, "explain", "--", "cargo", "build"], env={**environ, "PATH": path})
     assert done.returncode == 3
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)  # it still runs
-
-
-def test_an_unpacked_sdist_is_known_by_its_folder() -> None:
-    for path, name in (
-        ("/tmp/build-via-sdist-a1b2c3d4/tiny-1/target", "build"),
-        ("/c/uv/sdists-v9/.tmpAbCdEf/tiny-1/target", "uv"),
-        ("/tmp/pip-req-build-a1b2c3d4/target", "pip"),
-    ):
-        found = frontends.unpacked_by(path.replace("/", os.sep))
-        assert found is not None
-        assert found.name == name
-    assert frontends.unpacked_by("/home/me/project/target") is None

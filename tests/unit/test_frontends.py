@@ -149,6 +149,20 @@ def test_each_front_end_stands_once_and_says_what_it_does() -> None:
         assert front_end.seen or not front_end.environment, front_end.name
 
 
+def test_each_front_end_says_how_it_is_asked_and_what_to_do() -> None:
+    for it in frontends.FRONT_ENDS:
+        assert all(it.commands), it.name
+        assert bool(it.settings) == bool(it.option), it.name
+        assert bool(it.target) == (not it.python), it.name  # a Python can say what it is
+        for arguments in (it.settings, it.target, it.unpacks):
+            assert isinstance(arguments, tuple), it.name
+    by_name = {it.name: it for it in frontends.FRONT_ENDS}
+    assert by_name["build"].commands == ("pyproject-build",)
+    assert [name for name, it in by_name.items() if not it.python] == ["uv"]
+    assert [name for name, it in by_name.items() if it.option] == ["pip"]
+    assert [name for name, it in by_name.items() if it.in_place] == ["build", "uv"]
+
+
 @pytest.mark.parametrize("environ", [{}, {"TMPDIR": "/one", "TEMP": "/two", "TMP": "/three"}])
 def test_the_temporary_folders_are_tempfiles(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -160,3 +174,48 @@ def test_the_temporary_folders_are_tempfiles(
     *candidates, here = tempfile._candidate_tempdir_list()  # type: ignore[attr-defined]
     assert here == os.getcwd()  # where there is nothing else: not a place to trust
     assert frontends.temporary_folders(environ) == [os.path.realpath(folder) for folder in candidates]
+
+
+class TestWhatAFrontEndUnpacked:
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("build-via-sdist-abcd1234/tiny-0.1.0", "build"),
+            ("pip-req-build-abcd_234", "pip"),
+            ("pip-install-abcd1234/tiny_0123456789abcdef/rust", "pip"),
+            ("cache/sdists-v9/.tmpAbCdEf/tiny-0.1.0", "uv"),
+            ("cache/sdists-v9/pypi/tiny/0.1.0/abc/src", "uv"),
+            ("build-via-sdist-mine/tiny", None),
+            ("build-via-sdist-abcd12345/tiny", None),
+            ("below/build-via-sdist-abcd1234/tiny", None),
+            ("sdists-v9/tiny", None),
+            ("cache/sdists-vault/tiny", None),
+            ("tiny", None),
+        ],
+    )
+    def test_is_known_by_its_place(self, tmp_path: Path, path: str, name: str | None) -> None:
+        folder = tmp_path / path
+        folder.mkdir(parents=True)
+        (tmp_path / path.split("/")[0]).chmod(0o700)
+        if path.startswith("cache"):
+            (tmp_path / "cache" / "CACHEDIR.TAG").write_text("")
+        found = frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)})
+        assert (found.name if found else None) == name
+
+    def test_is_not_what_others_may_look_into(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pip-req-build-abcd1234"
+        folder.mkdir()
+        folder.chmod(0o755)
+        assert frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)}) is None
+
+
+def test_an_unpacked_sdist_is_known_by_its_folder() -> None:
+    for path, name in (
+        ("/tmp/build-via-sdist-a1b2c3d4/tiny-1/target", "build"),
+        ("/c/uv/sdists-v9/.tmpAbCdEf/tiny-1/target", "uv"),
+        ("/tmp/pip-req-build-a1b2c3d4/target", "pip"),
+    ):
+        found = frontends.unpacked_by(path.replace("/", os.sep))
+        assert found is not None
+        assert found.name == name
+    assert frontends.unpacked_by("/home/me/project/target") is None

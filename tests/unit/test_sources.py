@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import freshness, frontends, sources
+from pyo3_envshim import freshness, sources
 
 from .making import Shared, changed, script
 from .making import tree as tree_of
@@ -148,39 +148,6 @@ def undeletable(path: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["chattr", "-i", str(path)], check=True)
-
-
-class TestWhatAFrontEndUnpacked:
-    @pytest.mark.parametrize(
-        ("path", "name"),
-        [
-            ("build-via-sdist-abcd1234/tiny-0.1.0", "build"),
-            ("pip-req-build-abcd_234", "pip"),
-            ("pip-install-abcd1234/tiny_0123456789abcdef/rust", "pip"),
-            ("cache/sdists-v9/.tmpAbCdEf/tiny-0.1.0", "uv"),
-            ("cache/sdists-v9/pypi/tiny/0.1.0/abc/src", "uv"),
-            ("build-via-sdist-mine/tiny", None),
-            ("build-via-sdist-abcd12345/tiny", None),
-            ("below/build-via-sdist-abcd1234/tiny", None),
-            ("sdists-v9/tiny", None),
-            ("cache/sdists-vault/tiny", None),
-            ("tiny", None),
-        ],
-    )
-    def test_is_known_by_its_place(self, tmp_path: Path, path: str, name: str | None) -> None:
-        folder = tmp_path / path
-        folder.mkdir(parents=True)
-        (tmp_path / path.split("/")[0]).chmod(0o700)
-        if path.startswith("cache"):
-            (tmp_path / "cache" / "CACHEDIR.TAG").write_text("")
-        found = frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)})
-        assert (found.name if found else None) == name
-
-    def test_is_not_what_others_may_look_into(self, tmp_path: Path) -> None:
-        folder = tmp_path / "pip-req-build-abcd1234"
-        folder.mkdir()
-        folder.chmod(0o755)
-        assert frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)}) is None
 
 
 @pytest.mark.parametrize(
