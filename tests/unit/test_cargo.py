@@ -230,10 +230,10 @@ class TestALockFile:
 
     def test_tells_which_packages_are_unused_patches(self, tmp_path: Path) -> None:
         """They are listed apart and are not compiled."""
-        (tmp_path / "Cargo.lock").write_text(LOCK + '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\n')
-        assert (
-            {"tiny", "helper"} <= cargo.local_names(str(tmp_path / "Cargo.lock")) <= {"tiny", "helper", "odd"}
-        )
+        unused = '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\n'
+        local = {"tiny", "helper", "patched"}
+        (tmp_path / "Cargo.lock").write_text(LOCK.rpartition("source")[0] + unused)
+        assert local <= cargo.local_names(str(tmp_path / "Cargo.lock")) <= {*local, "odd"}
 
 
 class TestWhatCargoAnswers:

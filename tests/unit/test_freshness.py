@@ -215,6 +215,8 @@ CHANGES: dict[str, Callable[[Workshop], object]] = {
     "an older file was added": lambda workshop: workshop.write("src/added.rs"),
     "an older file was added beside the sources": lambda workshop: workshop.write("pyproject.toml"),
     "an older file was added in a new folder": lambda workshop: workshop.write("src/deep/er/added.rs"),
+    "an older file was added in a folder called build": lambda workshop: workshop.write("build/added.rs"),
+    "an older file was added in a folder called lib.x": lambda workshop: workshop.write("lib.x/added.rs"),
     "an older file was added in a folder called out": lambda workshop: workshop.write("src/out/added.rs"),
 }
 
@@ -455,6 +457,9 @@ UNSEEN: dict[str, Callable[[Workshop], object]] = {
     "a file that is newer than the last build": lambda workshop: workshop.back_date(
         workshop.write("src/lib.rs", "two"), 4_000_000_001
     ),
+    "what setuptools copies": lambda workshop: [
+        workshop.write(f"build/{kind}.linux-x86_64-cpython-39/x.py") for kind in ("lib", "temp", "bdist")
+    ],
     "a removed file": lambda workshop: remove(workshop, 4_000_000_001),
 }
 
@@ -498,9 +503,23 @@ def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Wo
         workshop.token()
 
 
-def dep_info(*paths: str, version: int = 1) -> bytes:
+def noted_file(path: str, kind: int = 0, checksum: str = "") -> bytes:
+    """Return an entry of cargo's dep-info; of kind 1 are those relative to the build folder."""
+    name = bytes([kind]) + len(path).to_bytes(4, "little") + path.encode()
+    if not checksum:
+        return name + b"\0"
+    return (
+        name
+        + b"\1"
+        + (70_000).to_bytes(8, "little")
+        + len(checksum).to_bytes(4, "little")
+        + checksum.encode()
+    )
+
+
+def dep_info(*paths: str | bytes, version: int = 1) -> bytes:
     """Return what cargo 1.95 leaves of a unit that read these files of its package."""
-    entries = b"".join(b"\0" + len(path).to_bytes(4, "little") + path.encode() + b"\0" for path in paths)
+    entries = b"".join(noted_file(path) if isinstance(path, str) else path for path in paths)
     count = len(paths).to_bytes(4, "little")
     return b"\1\0\0\0\xff" + bytes([version]) + count + entries + bytes(4)
 
@@ -515,6 +534,18 @@ class TestWhatCargoNotedAsInputs:
     def test_is_read(self, workshop: Workshop) -> None:
         expected = {f"{workshop.root}/src/lib.rs", "/elsewhere/x.rs"}
         assert self.noted(workshop, dep_info("src/lib.rs", "/elsewhere/x.rs")) == expected
+
+    def test_is_read_whatever_stands_between(self, workshop: Workshop) -> None:
+        """Long names, checksums (``-Zchecksum-freshness``), and files in the build folder."""
+        names = ["src/lib.rs", f"src/{'long' * 200}.rs", "/elsewhere/x.rs", "src/last.rs"]
+        checksums = ["", "blake3=0", f"blake3={'0' * 300}", ""]
+        entries = [noted_file(name, checksum=checksum) for name, checksum in zip(names, checksums)]
+        content = dep_info(entries[0], noted_file("debug/out.rs", kind=1), *entries[1:])
+        expected = {os.path.join(workshop.root, name) for name in names}
+        assert self.noted(workshop, content) == expected
+
+    def test_is_read_of_many_files(self, workshop: Workshop) -> None:
+        assert len(self.noted(workshop, dep_info(*map(str, range(300))))) == 300
 
     def test_is_read_as_cargo_left_it_up_to_1_83(self, workshop: Workshop) -> None:
         content = b"\1\0\0\0\0\x0a\0\0\0src/lib.rs\0\0\0\0"
@@ -713,3 +744,24 @@ def test_sources_are_found_by_their_path_and_state(workshop: Workshop) -> None:
 def test_each_folder_is_looked_through_once(workshop: Workshop) -> None:
     one = freshness.local_sources([str(workshop.root), str(workshop.root / "src")], set())
     assert sorted(one) == sorted(freshness.local_sources([str(workshop.root)], set()))
+
+
+def test_a_folder_that_a_link_leads_back_to_is_looked_through_once(workshop: Workshop) -> None:
+    (workshop.root / "src" / "again").symlink_to("..")
+    names = {
+        os.path.relpath(path, workshop.root) for path in freshness.local_sources([str(workshop.root)], set())
+    }
+    assert names == {"Cargo.toml", "src/lib.rs", f"src/again -> {workshop.root}"}
+
+
+def test_an_input_that_is_no_source_or_known_hides_no_other(workshop: Workshop) -> None:
+    for name in (".hidden/x.rs", "target/debug/x.rs"):
+        workshop.write(name)
+    names = ("src/lib.rs", "gone.rs", "too-long" * 100, "target/debug/x.rs", ".hidden/x.rs")
+    root = str(workshop.root)
+    found = freshness.local_sources([root], {str(workshop.build)}, [f"{root}/{name}" for name in names])
+    assert sorted(os.path.relpath(path, root) for path in found) == [
+        ".hidden/x.rs",
+        "Cargo.toml",
+        "src/lib.rs",
+    ]
