@@ -765,3 +765,15 @@ def test_an_input_that_is_no_source_or_known_hides_no_other(workshop: Workshop) 
         "Cargo.toml",
         "src/lib.rs",
     ]
+
+
+def test_a_link_is_as_old_as_itself_and_one_that_leads_nowhere_hides_nothing(workshop: Workshop) -> None:
+    for number in range(20):  # folders are listed in no order
+        (workshop.root / "src" / f"dangling{number}").symlink_to("nothing")
+    link = workshop.root / "src" / "link.rs"
+    link.symlink_to("lib.rs")
+    found = freshness.local_sources([str(workshop.root / "src")], set())
+    source = found[f"{link} -> {workshop.root}/src/lib.rs"]
+    assert set(found) == {f"{link} -> {workshop.root}/src/lib.rs", str(link), f"{workshop.root}/src/lib.rs"}
+    assert (source.mtime, source.ctime) == (link.lstat().st_mtime_ns, link.lstat().st_ctime_ns)
+    assert source.mtime != link.stat().st_mtime_ns

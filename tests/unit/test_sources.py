@@ -6,10 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +160,12 @@ def undeletable(path: Path) -> Iterator[None]:
         ("off", 0),
         ("0", 0),
         ("No", 0),
+        ("false", 0),
         ("on", 5 << 30),
+        (" ON ", 5 << 30),
         ("1", 5 << 30),
+        ("yes", 5 << 30),
+        ("True", 5 << 30),
         ("3G", 3 << 30),
         ("none", float("inf")),
     ],
@@ -236,13 +243,75 @@ class TestPruning:
 
 class TestHolding:
     def test_is_not_inherited(self, tmp_path: Path) -> None:
-        held = sources.hold(str(tmp_path / "folder"), print)
+        held = sources.hold(str(tmp_path / "above" / "folder"), print)
         assert not os.get_inheritable(held)
-        other = os.open(tmp_path / "folder", os.O_RDONLY)
+        assert (tmp_path / "above" / "folder").stat().st_mode & 0o777 == 0o700
+        other = os.open(tmp_path / "above" / "folder", os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
         os.close(held)
+
+    @pytest.mark.parametrize("pruned", [0, 1, 2])
+    def test_waits_says_so_once_and_holds_what_is_there_then(
+        self, pruned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whom it waits for may have had the folder removed, and another may hold the next one."""
+        folder = tmp_path / "folder"
+        said: list[str] = []
+        waits = threading.Semaphore(0)
+        real = fcntl.flock
+
+        def flock(file: int, how: int) -> None:
+            if how == fcntl.LOCK_EX:
+                waits.release()
+            real(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        held = sources.hold(str(folder), print)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(sources.hold, str(folder), said.append)
+            waits.acquire()
+            for number in range(pruned):
+                folder.rename(tmp_path / str(number))
+                following = sources.hold(str(folder), print)
+                os.close(held)
+                held = following
+                waits.acquire()
+            os.close(held)
+            found = waiting.result()
+        assert os.path.samestat(os.fstat(found), folder.stat())
+        assert said == [f"waits for another build that uses {folder}"]
+        os.close(found)
+
+    def test_makes_a_folder_that_was_removed_meanwhile(self, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        held = sources.hold(str(folder), print)
+
+        def say(_: str) -> None:
+            folder.rmdir()
+            os.close(held)
+
+        os.close(sources.hold(str(folder), say))
+        assert folder.is_dir()
+
+    def test_ends_where_waiting_is_interrupted(self, tmp_path: Path) -> None:
+        held = sources.hold(str(tmp_path / "folder"), print)
+
+        def interrupted(_: str) -> None:
+            raise KeyboardInterrupt
+
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(KeyboardInterrupt):
+            sources.hold(str(tmp_path / "folder"), interrupted)
+        assert os.listdir("/proc/self/fd") == before
+        os.close(held)
+
+    def test_follows_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        with pytest.raises(OSError, match="link"):
+            sources.hold(str(tmp_path / "link"), print)
 
 
 @pytest.fixture
@@ -328,6 +397,79 @@ class TestACallIsFit:
     def test_and_has_one_for_the_members_where_there_is_no_root_package(self, answer: dict[str, Any]) -> None:
         answer["packages"].pop()
         assert sources.key(answer, "python").startswith("other-")
+        answer["packages"].clear()
+        assert re.fullmatch("[0-9a-f]{12}", sources.key(answer, os.fsdecode(b"/\xff/python")))
+
+    def test_and_has_one_with_a_name_that_is_not_too_long(self, answer: dict[str, Any]) -> None:
+        answer["packages"][2]["name"] = "n" * 200
+        assert re.fullmatch("n{40}-[0-9a-f]{12}", sources.key(answer, "python"))
+
+    @pytest.mark.parametrize("name", sources.OWN)
+    def test_not_where_the_user_has_chosen_a_folder(
+        self, name: str, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(sources.Unfit, match=f"^{name} is set$"):
+            sources.check(answer, {"TMPDIR": str(tmp_path), name: "/mine"})
+
+    def test_not_in_the_users_own_sources(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(sources.Unfit, match="is not an sdist that a front end unpacked"):
+            sources.check(answer, {"TMPDIR": f"{tmp_path}/elsewhere"})
+
+    def taken(self, cache: Path, answer: dict[str, Any], value: str = "on", ask: Any = None) -> sources.Kept:
+        cache.mkdir(0o700, exist_ok=True)
+        place = answer, [answer["workspace_root"]], [answer["target_directory"]]
+        environ = {"TMPDIR": str(cache.parent), "HOME": "/home/me", sources.VARIABLE: value}
+        return sources.taken(str(cache), place, "python", environ, ask, print)
+
+    def test_and_holds_its_folder_until_it_is_released(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        kept = self.taken(tmp_path / "cache", answer)
+        assert sources.clear(f"{tmp_path}/cache") == []
+        kept.release()
+        assert sources.clear(f"{tmp_path}/cache") == [os.path.basename(kept.folder)]
+
+    def test_and_lets_it_go_where_that_fails(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        def ask(_: object) -> None:
+            raise KeyboardInterrupt
+
+        unit(tmp_path / "cache" / "builds" / sources.key(answer, "python") / "debug", "own", "own")
+        (tmp_path / "cache").chmod(0o700)
+        with pytest.raises(KeyboardInterrupt):
+            self.taken(tmp_path / "cache", answer, ask=ask)
+        assert sources.clear(f"{tmp_path}/cache")
+
+    def test_not_where_it_is_off(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(sources.Unfit, match="is off"):
+            self.taken(tmp_path / "cache", answer, "off")
+
+    @pytest.mark.parametrize("name", [b"{", b"\xff"])
+    def test_not_where_cargo_cannot_be_told_the_path(
+        self, name: bytes, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(sources.Unfit, match="cannot hold the path"):
+            self.taken(tmp_path / os.fsdecode(name), answer)
+
+    def test_not_where_others_can_write(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "cache" / "builds").mkdir(parents=True)
+        (tmp_path / "cache" / "builds").chmod(0o777)
+        with pytest.raises(sources.Unfit, match="builds"):
+            self.taken(tmp_path / "cache", answer)
+
+    def test_not_where_little_room_is_left(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sources, "ROOM", 1 << 60)
+        with pytest.raises(sources.Unfit, match="less than 1G is free"):
+            self.taken(tmp_path / "cache", answer)
+        assert os.listdir(tmp_path / "cache" / "builds") == []
+
+    def test_not_beside_a_cargo_that_nobody_waits_for(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        folder = tmp_path / "cache" / "builds" / sources.key(answer, "python")
+        unit(folder / "debug", "own", "own")
+        (tmp_path / "cache").chmod(0o700)
+        with open(folder / "debug" / ".cargo-lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(sources.Unfit, match="that nobody waits for"):
+                self.taken(tmp_path / "cache", answer)
 
 
 class TestACallInAnUnpackedSdist:
