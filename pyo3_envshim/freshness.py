@@ -203,7 +203,7 @@ def gone_sources(stamp: Stamp | None, sources: dict[str, Source]) -> dict[str, S
 def _mtime_above(path: str) -> int:
     """Return the mtime of the nearest folder above *path* that is there; 0 if there is none."""
     folder = os.path.dirname(path)
-    while folder not in (path, ""):
+    while folder != path:
         try:
             return os.stat(folder).st_mtime_ns
         except (FileNotFoundError, NotADirectoryError):

@@ -215,7 +215,7 @@ CHANGES: dict[str, Callable[[Workshop], object]] = {
     "an older file was added": lambda workshop: workshop.write("src/added.rs"),
     "an older file was added beside the sources": lambda workshop: workshop.write("pyproject.toml"),
     "an older file was added in a new folder": lambda workshop: workshop.write("src/deep/er/added.rs"),
-    "an older file was added in a folder called build": lambda workshop: workshop.write("build/added.rs"),
+    "an older file was added in a folder called build": lambda workshop: workshop.write("build/in/x.rs"),
     "an older file was added in a folder called lib.x": lambda workshop: workshop.write("lib.x/added.rs"),
     "an older file was added in a folder called out": lambda workshop: workshop.write("src/out/added.rs"),
 }
@@ -777,3 +777,11 @@ def test_a_link_is_as_old_as_itself_and_one_that_leads_nowhere_hides_nothing(wor
     assert set(found) == {f"{link} -> {workshop.root}/src/lib.rs", str(link), f"{workshop.root}/src/lib.rs"}
     assert (source.mtime, source.ctime) == (link.lstat().st_mtime_ns, link.lstat().st_ctime_ns)
     assert source.mtime != link.stat().st_mtime_ns
+
+
+def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Workshop) -> None:
+    root = str(workshop.root)
+    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link -> /gone": LINK}
+    found = freshness.gone_sources(Stamp(root, "", START, files), {})
+    assert sorted(found) == [f"{root}/link -> /gone", f"{root}/src/gone.rs"]
+    assert found[f"{root}/src/gone.rs"].mtime == (workshop.root / "src").stat().st_mtime_ns
