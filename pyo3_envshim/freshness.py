@@ -254,8 +254,7 @@ def noted_inputs(build: str, folders: Sequence[str]) -> set[str]:
                 relative |= own
     for package, path in scripts:
         if package in local:
-            for name in _rerun_if_changed(path):
-                (absolute if os.path.isabs(name) else relative).add(name)
+            relative.update(_rerun_if_changed(path))
     return absolute.union(os.path.join(folder, name) for folder in folders for name in relative)
 
 

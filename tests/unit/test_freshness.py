@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from pyo3_envshim import freshness
 from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
+
+from .making import ROOT, run
 
 SECOND = 1_000_000_000
 # A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
@@ -503,9 +506,10 @@ def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Wo
         workshop.token()
 
 
-def noted_file(path: str, kind: int = 0, checksum: str = "") -> bytes:
-    """Return an entry of cargo's dep-info; of kind 1 are those relative to the build folder."""
-    name = bytes([kind]) + len(path).to_bytes(4, "little") + path.encode()
+def noted_file(path: str, in_package: bool = True, checksum: str = "") -> bytes:
+    """Return an entry of cargo's dep-info; absolute paths are among those relative to the build folder."""
+    kind = b"\0" if in_package and not os.path.isabs(path) else b"\1"
+    name = kind + len(path).to_bytes(4, "little") + path.encode()
     if not checksum:
         return name + b"\0"
     return (
@@ -537,12 +541,30 @@ class TestWhatCargoNotedAsInputs:
 
     def test_is_read_whatever_stands_between(self, workshop: Workshop) -> None:
         """Long names, checksums (``-Zchecksum-freshness``), and files in the build folder."""
-        names = ["src/lib.rs", f"src/{'long' * 200}.rs", "/elsewhere/x.rs", "src/last.rs"]
+        names = ["/elsewhere/x.rs", f"src/{'long' * 200}.rs", "src/lib.rs", "src/last.rs"]
         checksums = ["", "blake3=0", f"blake3={'0' * 300}", ""]
         entries = [noted_file(name, checksum=checksum) for name, checksum in zip(names, checksums)]
-        content = dep_info(entries[0], noted_file("debug/out.rs", kind=1), *entries[1:])
+        content = dep_info(entries[0], noted_file("debug/out.rs", in_package=False), *entries[1:])
         expected = {os.path.join(workshop.root, name) for name in names}
         assert self.noted(workshop, content) == expected
+
+    def test_is_read_of_all_units(self, workshop: Workshop) -> None:
+        for number in range(3):
+            unit = workshop.build / "debug" / ".fingerprint" / f"tiny-{number}"
+            unit.mkdir(parents=True)
+            (unit / "dep-lib-tiny").write_bytes(dep_info(f"src/{number}.rs", f"/elsewhere/{number}.rs"))
+        expected = {
+            f"{at}/{number}.rs" for at in (f"{workshop.root}/src", "/elsewhere") for number in range(3)
+        }
+        assert freshness.noted_inputs(str(workshop.build), [str(workshop.root)]) == expected
+
+    def test_is_not_looked_for_among_what_cargo_built(self, workshop: Workshop) -> None:
+        """A program may be called so, and so may what a build script makes."""
+        content = dep_info("src/lib.rs", version=2)
+        for name in ("debug/dep-tool", "a/b/c/d/e/f/.fingerprint/tiny-0/dep-lib-tiny"):
+            (workshop.build / name).parent.mkdir(parents=True, exist_ok=True)
+            (workshop.build / name).write_bytes(content)
+        assert self.noted(workshop, dep_info("src/one.rs")) == {f"{workshop.root}/src/one.rs"}
 
     def test_is_read_of_many_files(self, workshop: Workshop) -> None:
         assert len(self.noted(workshop, dep_info(*map(str, range(300))))) == 300
@@ -551,7 +573,7 @@ class TestWhatCargoNotedAsInputs:
         content = b"\1\0\0\0\0\x0a\0\0\0src/lib.rs\0\0\0\0"
         assert self.noted(workshop, content) == {f"{workshop.root}/src/lib.rs"}
 
-    @pytest.mark.parametrize("size", [0, 5, 6, 9, 10, 20, 30])
+    @pytest.mark.parametrize("size", [0, 5, 6, 9, 10, 20, 25, 30])
     def test_is_nothing_where_it_is_cut_short(self, size: int, workshop: Workshop) -> None:
         """cargo compiles such a unit."""
         assert self.noted(workshop, dep_info("src/lib.rs", "src/other.rs")[:size]) == set()
@@ -677,7 +699,18 @@ class TestTheEndOfTheLastBuild:
     def test_is_not_looked_for_behind_links(self, tmp_path: Path) -> None:
         (tmp_path / "build").mkdir()
         (tmp_path / "build" / "circle").symlink_to(".")
+        self.end(tmp_path / "elsewhere", "debug/.fingerprint/a-1")
+        (tmp_path / "build" / "linked").symlink_to("../elsewhere")
         assert freshness.end_of_last_build(str(tmp_path / "build")) is None
+
+    def test_is_not_looked_for_in_what_build_scripts_made(self, tmp_path: Path) -> None:
+        """One may run cargo itself."""
+        (tmp_path / "debug" / "build" / "a-1").mkdir(parents=True)
+        (tmp_path / "debug" / "build" / "a-1" / "root-output").touch()
+        assert self.end(tmp_path, "debug/build/a-1/out/debug/.fingerprint/b-1") is None
+
+    def test_is_not_looked_for_where_cargo_leaves_none(self, tmp_path: Path) -> None:
+        assert self.end(tmp_path, "a/b/c/d/e/f/.fingerprint/tiny-0") is None
 
     def test_is_what_cargo_really_leaves(self, tmp_path: Path) -> None:
         (tmp_path / "src").mkdir()
@@ -785,3 +818,31 @@ def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Wo
     found = freshness.gone_sources(Stamp(root, "", START, files), {})
     assert sorted(found) == [f"{root}/link -> /gone", f"{root}/src/gone.rs"]
     assert found[f"{root}/src/gone.rs"].mtime == (workshop.root / "src").stat().st_mtime_ns
+
+
+IN_ASCII = """
+import sys
+from pyo3_envshim import freshness
+_, build, root, other = sys.argv
+freshness.write_stamp(other, "/\\u00fc", "", {})
+stamp = freshness.read_stamp(build + "/.pyo3-envshim")
+print(ascii((stamp.files, sorted(freshness.noted_inputs(build, [root])))))
+"""
+
+
+def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path: Path) -> None:
+    unit = workshop.build / "debug" / ".fingerprint" / "tiny-0"
+    unit.mkdir(parents=True)
+    (unit / "dep-lib-tiny").write_bytes(dep_info("src/lib.rs"))
+    note = {"local": [{"RerunIfChanged": {"output": "", "paths": ["/\u00fc"]}}]}
+    (unit / "run-build-script-build-script-build.json").write_text(
+        json.dumps(note, ensure_ascii=False), "utf-8"
+    )
+    freshness.write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
+    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", f"{workshop.root}/src/lib.rs"])
+    assert run(command, environ, ROOT) == f"{expected!a}\n"
+    found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
+    assert found is not None
+    assert found.root == "/\u00fc"
