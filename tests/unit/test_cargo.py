@@ -722,6 +722,15 @@ class TestAServedCall:
         fine(bench.run("build"))
         assert [call.arguments[0] for call in bench.cargo.all_calls] == ["metadata", "build"]
 
+    def test_asks_cargo_again_where_the_lock_file_knows_more(self, bench: Bench) -> None:
+        (bench.project / "Cargo.lock").write_text('[[package]]\nname = "other"\n')
+        fine(bench.run("build", "--config", "a=1"))
+        first, second, build = bench.cargo.all_calls
+        assert {"--no-deps", "--config", "a=1"} <= set(first.arguments)
+        assert {"--locked", "--config", "a=1"} <= set(second.arguments)
+        assert changed(first.environ, second.environ) == {}
+        assert build.arguments == ["build", "--config", "a=1"]
+
     def test_asks_cargo_with_the_environment_as_it_was(self, bench: Bench) -> None:
         fine(bench.run("build"))
         assert changed(bench.plain(), bench.cargo.all_calls[0].environ) == {}
