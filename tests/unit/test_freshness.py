@@ -386,6 +386,13 @@ class TestATokenChanges:
         os.utime(path, (3_000_000_000, 3_000_000_000))
         assert workshop.token() not in (token, "")
 
+    def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
+        token = workshop.settled()
+        path = workshop.build / freshness.STAMP
+        path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.token() != token
+
     @pytest.mark.parametrize("line", ["", "junk", "1-2 ", "1-2 relative", "link ", "1-2 //gone/x"])
     def test_when_the_stamp_holds_what_was_never_there(self, line: str, workshop: Workshop) -> None:
         token = workshop.settled()
@@ -644,6 +651,16 @@ def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
     workshop.build.mkdir()
     workshop.token()
     assert os.listdir(workshop.build) == [freshness.STAMP]
+
+
+def test_a_build_folder_that_another_makes_just_now_is_used(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([False])
+    really = os.path.isdir
+    workshop.build.mkdir()
+    monkeypatch.setattr(os.path, "isdir", lambda path: next(seen, True) and really(path))
+    assert workshop.token() == ""
 
 
 class TestTheEndOfTheLastBuild:
