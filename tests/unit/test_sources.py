@@ -63,6 +63,13 @@ class TestReusable:
         found = answer(package("good", "/cargo/registry/src/index"))
         assert sources.reusable(found, {**HOME, "CARGO_HOME": "/cargo"})[0] == {"good"}
         assert sources.reusable(found, HOME)[0] == set()
+        assert sources.reusable(found, {}) == (set(), set())
+
+    def test_is_in_a_home_behind_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        found = answer(*(package(at, f"{tmp_path}/{at}/registry/src/index") for at in ("real", "link")))
+        assert sources.reusable(found, {"CARGO_HOME": f"{tmp_path}/link"})[0] == {"real", "link"}
 
     def test_is_nothing_that_depends_on_what_is_not(self) -> None:
         names = ("far", "near", "free")
@@ -98,9 +105,14 @@ class TestForgetting:
     @pytest.mark.parametrize("profile", ["debug", "release", "x86_64-unknown-linux-gnu/release", "build"])
     def test_leaves_nothing_of_a_crate_that_is_not_named(self, tmp_path: Path, profile: str) -> None:
         unit(tmp_path / profile, "good-one", "good_one")
+        (tmp_path / profile / "deps" / f"good_one-{HASH}.good_one.0.rcgu.o").write_text("")
         before = set(tree_of(tmp_path))
         unit(tmp_path / profile, "own", "own", OTHER)
-        for name in ("deps/libtiny.so", "deps/tiny.d", f"incremental/own-{HASH}/x", "examples/libown.so"):
+        unit(tmp_path / profile, "notgood-one", "notgood_one", OTHER)
+        for name in (
+            *("deps/libtiny.so", "deps/tiny.d", f"incremental/own-{HASH}/x", "examples/libown.so"),
+            *("deps/good_one-nohash.so", ".fingerprint/good-one-nohash/x", "build/good-one-nohash/x"),
+        ):
             (tmp_path / profile / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / profile / name).write_text("")
         (tmp_path / ".rustc_info.json").write_text("{}")
@@ -129,7 +141,8 @@ class TestForgetting:
         before = tree_of(tmp_path / "elsewhere")
         kept = tmp_path / "kept"
         (kept / "debug" / "deps").mkdir(parents=True)
-        for link in (kept / "linked", kept / "debug" / "deps" / "own"):
+        (kept / "x86_64").mkdir()
+        for link in (kept / "linked", kept / "x86_64" / "linked", kept / "debug" / "deps" / "own"):
             link.symlink_to(tmp_path / "elsewhere" / "debug")
         sources.forget(str(kept), set(), set())
         assert tree_of(tmp_path / "elsewhere") == before
@@ -235,6 +248,12 @@ class TestPruning:
         (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
         assert sources.prune(str(tmp_path), 0) == []
         assert os.listdir(tmp_path / "builds") == []
+
+    def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, never=0, old=3)
+        (folders["never"] / freshness.STAMP).unlink()
+        assert sources.prune(str(tmp_path), 1000) == ["never"]
+        assert sources.prune(str(tmp_path), 1000) == []
 
     def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
         assert not sources.builds(str(tmp_path))
@@ -462,11 +481,17 @@ class TestACallIsFit:
             self.taken(tmp_path / "cache", answer)
         assert os.listdir(tmp_path / "cache" / "builds") == []
 
-    def test_not_beside_a_cargo_that_nobody_waits_for(self, answer: dict[str, Any], tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "name", ["debug/.cargo-lock", "debug/.cargo-build-lock", "x86_64/debug/.cargo-lock"]
+    )
+    def test_not_beside_a_cargo_that_nobody_waits_for(
+        self, name: str, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
         folder = tmp_path / "cache" / "builds" / sources.key(answer, "python")
+        (folder / name).parent.mkdir(parents=True)
         unit(folder / "debug", "own", "own")
         (tmp_path / "cache").chmod(0o700)
-        with open(folder / "debug" / ".cargo-lock", "wb") as lock:
+        with open(folder / name, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with pytest.raises(sources.Unfit, match="that nobody waits for"):
                 self.taken(tmp_path / "cache", answer)
@@ -532,13 +557,16 @@ class TestACallInAnUnpackedSdist:
     ) -> None:
         fine(bench.run("build"))
         (bench.project / "src" / "lib.rs").write_text("fn other() {}\n")
-        (self.kept(bench) / ".rustc_info.json").write_text(r'{"stdout":"rustc 1.95\nhost: x86_64-linux\n"}')
+        (self.kept(bench) / ".rustc_info.json").write_text(
+            '{"stdout":"rustc \u00fc\\nhost: x86_64-linux\\n"}', "utf-8"
+        )
         unit(self.kept(bench) / "release", "own", "own")
         unit(self.kept(bench) / "release", "good", "good")
         home = bench.environ["HOME"]
         bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
         bench.cargo.answers(bench.metadata)
-        fine(bench.run(*arguments))
+        in_ascii = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        fine(bench.run(*arguments, **in_ascii))
         asked = bench.cargo.all_calls[-2]
         assert asked.arguments[0] == "metadata"
         assert "--locked" in asked.arguments
@@ -546,7 +574,7 @@ class TestACallInAnUnpackedSdist:
         asked_for = " ".join(asked.arguments[asked.arguments.index("--filter-platform") :])
         wasm = " --filter-platform wasm32-wasip1" if "--target" in arguments else ""
         assert asked_for == f"--filter-platform x86_64-linux{wasm}"
-        assert changed(bench.plain(), asked.environ) == {}
+        assert changed(bench.plain(**in_ascii), asked.environ) == {}
         assert os.listdir(self.kept(bench) / "release" / ".fingerprint") == [f"good-{HASH}"]
 
     def test_names_what_maturin_tells_pyo3_by_its_content(self, bench: Bench) -> None:
