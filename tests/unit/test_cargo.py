@@ -683,9 +683,11 @@ class TestAServedCall:
         unit = bench.project / "target" / "debug" / ".fingerprint" / "tiny-0"
         unit.mkdir(parents=True)
         (unit / "invoked.timestamp").touch()  # a build without us
-        fine(bench.run("build"))
+        line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         python = bench.cargo.calls[-1].environ["PYO3_PYTHON"]
-        assert "-" in Path(python).parents[1].name
+        digest, dash, token = Path(python).parents[1].name.partition("-")
+        assert dash
+        assert line == f"pyo3-envshim: environment {digest[:12]}-{token} stored: PYO3_PYTHON={python}\n"
         assert bench.cargo.calls[-1].environ["PYO3_BASE_PYTHON"] == python
         assert run([python, "-c", "import tiny; print(tiny.NAME)"], {}) == "tiny\n"
 

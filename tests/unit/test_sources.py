@@ -551,31 +551,47 @@ class TestACallInAnUnpackedSdist:
         assert bench.cargo.calls[-1].arguments == first.arguments
         assert bench.cargo.calls[-1].environ["PYO3_PYTHON"] == first.environ["PYO3_PYTHON"]
 
-    @pytest.mark.parametrize("arguments", [["build"], ["build", "--target", "wasm32-wasip1", "--locked"]])
+    @pytest.mark.parametrize(
+        ("host", "target", "platforms"),
+        [
+            ("x86_64-linux", "", ["x86_64-linux"]),
+            ("x86_64-linux", "wasm32-wasip1", ["x86_64-linux", "wasm32-wasip1"]),
+            ("", "wasm32-wasip1", []),
+        ],
+    )
     def test_asks_cargo_what_of_it_may_stay_where_sources_changed(
-        self, arguments: list[str], bench: Bench
+        self, host: str, target: str, platforms: list[str], bench: Bench
     ) -> None:
         fine(bench.run("build"))
         (bench.project / "src" / "lib.rs").write_text("fn other() {}\n")
-        (self.kept(bench) / ".rustc_info.json").write_text(
-            '{"stdout":"rustc \u00fc\\nhost: x86_64-linux\\n"}', "utf-8"
-        )
+        if host:
+            text = f'{{"stdout":"rustc \u00fc\\nhost: {host}\\n"}}'
+            (self.kept(bench) / ".rustc_info.json").write_text(text, "utf-8")
         unit(self.kept(bench) / "release", "own", "own")
         unit(self.kept(bench) / "release", "good", "good")
         home = bench.environ["HOME"]
         bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
         bench.cargo.answers(bench.metadata)
         in_ascii = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-        fine(bench.run(*arguments, **in_ascii))
+        fine(bench.run("build", *(["--target", target] if target else []), **in_ascii))
         asked = bench.cargo.all_calls[-2]
-        assert asked.arguments[0] == "metadata"
-        assert "--locked" in asked.arguments
-        assert "--no-deps" not in asked.arguments
-        asked_for = " ".join(asked.arguments[asked.arguments.index("--filter-platform") :])
-        wasm = " --filter-platform wasm32-wasip1" if "--target" in arguments else ""
-        assert asked_for == f"--filter-platform x86_64-linux{wasm}"
+        wanted = [word for platform in platforms for word in ("--filter-platform", platform)]
+        assert asked.arguments == ["metadata", "--format-version", "1", "--locked", *wanted]
         assert changed(bench.plain(**in_ascii), asked.environ) == {}
         assert os.listdir(self.kept(bench) / "release" / ".fingerprint") == [f"good-{HASH}"]
+
+    def test_says_that_it_waits(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        held = sources.hold(str(self.kept(bench)), print)
+        process = subprocess.Popen(
+            [bench.wrapper, "build"], env=bench.environ, cwd=bench.project, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        os.close(held)
+        assert line == f"pyo3-envshim: waits for another build that uses {self.kept(bench)}\n"
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
 
     def test_names_what_maturin_tells_pyo3_by_its_content(self, bench: Bench) -> None:
         config = script(bench.project / "target" / "maturin" / "pyo3-config-1.txt", "abi3=true\n")
