@@ -192,11 +192,11 @@ def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
 def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
     arguments: list[str], tmp_path: Path
 ) -> None:
-    found = sources.Kept(f'{tmp_path}/"odd\\', -1, 0).arguments(arguments)
+    found = sources.Kept(f'{tmp_path}/"odd\\\U0001f980', -1, 0).arguments(arguments)
     at = found.index("--config")
     assert [*found[:at], *found[at + 2 :]] == arguments
     assert at == arguments[0].startswith("+")
-    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\"'
+    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\\U0001f980"'
 
 
 def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
