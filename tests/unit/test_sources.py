@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -290,13 +291,13 @@ class TestHolding:
         held = sources.hold(str(folder), print)
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(sources.hold, str(folder), said.append)
-            waits.acquire()
+            assert waits.acquire(timeout=30)
             for number in range(pruned):
                 folder.rename(tmp_path / str(number))
                 following = sources.hold(str(folder), print)
                 os.close(held)
                 held = following
-                waits.acquire()
+                assert waits.acquire(timeout=30)
             os.close(held)
             found = waiting.result()
         assert os.path.samestat(os.fstat(found), folder.stat())
@@ -587,8 +588,9 @@ class TestACallInAnUnpackedSdist:
             [bench.wrapper, "build"], env=bench.environ, cwd=bench.project, stderr=subprocess.PIPE, text=True
         )
         assert process.stderr is not None
-        line = process.stderr.readline()
+        said, _, _ = select.select([process.stderr], [], [], 30)
         os.close(held)
+        line = process.stderr.readline() if said else ""
         assert line == f"pyo3-envshim: waits for another build that uses {self.kept(bench)}\n"
         assert process.communicate()[1] == ""
         assert process.returncode == 0
