@@ -253,8 +253,9 @@ class TestPruning:
     def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
         folders = keep(tmp_path, never=0, old=3)
         (folders["never"] / freshness.STAMP).unlink()
-        assert sources.prune(str(tmp_path), 1000) == ["never"]
-        assert sources.prune(str(tmp_path), 1000) == []
+        assert sources.prune(str(tmp_path), 2000) == []
+        assert sources.prune(str(tmp_path), 2000, before=sources.builds(str(tmp_path))[1].used) == ["never"]
+        assert os.listdir(tmp_path / "builds") == ["old"]
 
     def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
         assert not sources.builds(str(tmp_path))
