@@ -262,6 +262,39 @@ class TestPruning:
         assert not sources.clear(str(tmp_path))
 
 
+class TestASecondBuild:
+    """Of a tree in the same place, when cargo's time stamps can be trusted."""
+
+    @pytest.mark.parametrize(
+        ("what", "stays"),
+        [("nothing", True), ("src/lib.rs", True), ("Cargo.toml", False), ("Cargo.toml is gone", False)],
+    )
+    def test_finds_what_was_compiled_where_the_tree_is_the_same(
+        self, what: str, stays: bool, tmp_path: Path
+    ) -> None:
+        """Another tree has another Cargo.toml, even where all of it is newer."""
+        tree, folder = tmp_path / "tree", tmp_path / "folder"
+        (tree / "src").mkdir(parents=True)
+        (tree / "src" / "lib.rs").touch()
+        (tree / "Cargo.toml").touch()
+        self.refresh(tree, folder)
+        os.utime(folder / freshness.STAMP, (3_000_000_000,) * 2)  # long after all sources
+        unit(folder / "debug", "own", "own")
+        built = folder / "debug" / ".fingerprint" / f"own-{HASH}" / "invoked.timestamp"
+        os.utime(built, (4_000_000_000,) * 2)
+        newer = tree if "gone" in what else tree / what
+        if "gone" in what:
+            (tree / "Cargo.toml").unlink()
+        if newer.exists():
+            os.utime(newer, (4_000_000_001,) * 2)
+        self.refresh(tree, folder)
+        assert built.exists() == stays
+
+    def refresh(self, tree: Path, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        sources.refresh(str(folder), str(tree), [str(tree)], [], HOME, lambda _: answer())
+
+
 class TestHolding:
     def test_is_not_inherited(self, tmp_path: Path) -> None:
         held = sources.hold(str(tmp_path / "above" / "folder"), print)
