@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -249,6 +250,30 @@ class TestPruning:
         (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
         assert sources.prune(str(tmp_path), 0) == []
         assert os.listdir(tmp_path / "builds") == []
+
+    def test_takes_nothing_where_it_cannot_tell_what_is_in_use(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        folders = keep(tmp_path, old=3)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert sources.clear(str(tmp_path)) == []
+        assert folders["old"].exists()
+
+    def test_does_not_name_what_it_cannot_take(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, old=3, new=1)
+        with undeletable(folders["old"]):
+            assert sources.clear(str(tmp_path)) == ["new"]
+        assert folders["old"].exists()
+
+    def test_needs_no_working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keep(tmp_path, old=3)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        (tmp_path / "here").rmdir()
+        assert sources.clear(str(tmp_path)) == ["old"]
 
     def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
         folders = keep(tmp_path, never=0, old=3)
