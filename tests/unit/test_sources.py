@@ -251,6 +251,13 @@ class TestPruning:
         assert sources.prune(str(tmp_path), 0) == []
         assert os.listdir(tmp_path / "builds") == []
 
+    def test_takes_nothing_that_is_not_its_own_alone(self, tmp_path: Path) -> None:
+        """Of two that prune, the second could take what a build has made there meanwhile."""
+        other = os.open(keep(tmp_path, old=3)["old"], os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert sources.clear(str(tmp_path)) == []
+        os.close(other)
+
     def test_takes_nothing_where_it_cannot_tell_what_is_in_use(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
