@@ -634,7 +634,7 @@ class TestACallInAnUnpackedSdist:
         if host:
             text = f'{{"stdout":"rustc \u00fc\\nhost: {host}\\n"}}'
             (self.kept(bench) / ".rustc_info.json").write_text(text, "utf-8")
-        unit(self.kept(bench) / "release", "own", "own")
+        unit(self.kept(bench) / "release", "own", "own", OTHER)
         unit(self.kept(bench) / "release", "good", "good")
         home = bench.environ["HOME"]
         bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
