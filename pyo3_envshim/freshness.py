@@ -138,12 +138,16 @@ def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] 
     skipped = {os.path.realpath(folder) for folder in skip} - own
     seen: set[str] = set()
     for folder in folders:
+        real = os.path.realpath(folder)
+        if real != folder:  # where `..` behind it leads depends on that
+            found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
         _collect(folder, own, skipped, seen, found)
     for path in inputs:
+        plain = os.path.normpath(path)
         if path in found or not os.path.exists(path):
             continue
         real = os.path.realpath(path)
-        if _within(real, skipped):
+        if _within(real, skipped) or (plain in found and os.path.realpath(plain) == real):
             continue
         if os.path.isdir(path):
             _collect(path, {*own, real}, skipped, seen, found)

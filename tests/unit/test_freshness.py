@@ -632,6 +632,35 @@ class TestWhatCargoNotedAsInputs:
         workshop.write(".hidden/deep/x.rs", "two")
         assert workshop.token() != token
 
+    def noted_after_the_first_build(self, workshop: Workshop, name: str) -> bool:
+        """Tell whether what cargo noted only now was known before."""
+        token = workshop.token()
+        os.utime(workshop.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
+        self.noted(workshop, dep_info("src/lib.rs", name))
+        return workshop.token() == token
+
+    def test_is_one_file_by_any_name(self, workshop: Workshop) -> None:
+        """cryptography's build script asks for ../../cryptography/__about__.py."""
+        workshop.write("data/x")
+        assert self.noted_after_the_first_build(workshop, "src/../data/x")
+
+    def test_is_another_file_behind_a_link(self, workshop: Workshop, tmp_path: Path) -> None:
+        workshop.write("x")
+        (tmp_path / "elsewhere" / "folder").mkdir(parents=True)
+        (workshop.root / "linked").symlink_to(tmp_path / "elsewhere" / "folder")
+        workshop.back_date(workshop.write("../elsewhere/x"))
+        assert not self.noted_after_the_first_build(workshop, "linked/../x")
+
+    def test_is_where_a_package_was_reached_by_a_link(self, workshop: Workshop, tmp_path: Path) -> None:
+        """What is named by way of its folder may lie elsewhere now."""
+        (tmp_path / "real").mkdir()
+        (tmp_path / "linked").symlink_to("real")
+        workshop.packages.append(tmp_path / "linked")
+        token = workshop.settled()
+        (tmp_path / "linked").unlink()
+        (tmp_path / "real").rename(tmp_path / "linked")
+        assert workshop.token() != token
+
     def test_is_not_watched_in_the_build_folder(self, workshop: Workshop) -> None:
         """What build scripts make there is cargo's to follow."""
         workshop.write("target/debug/build/out/x.rs", "one")
