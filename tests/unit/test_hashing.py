@@ -18,6 +18,7 @@ PART = 64
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "PART", PART)
+    monkeypatch.setattr(hashing, "PIECE", 24)
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -63,12 +64,12 @@ def test_a_file_that_one_thread_cannot_read_has_none(
     path.write_bytes(content(9 * PART))
     left = [None] * opened
 
-    def fail_once(*arguments: object) -> object:
+    def fail_once(*arguments: object, **named: object) -> object:
         left.pop()
         if not left:
             left.extend([None] * 99)
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return open(*arguments)  # type: ignore[call-overload]
+        return open(*arguments, **named)  # type: ignore[call-overload]
 
     monkeypatch.setattr(hashing, "open", fail_once, raising=False)
     with pytest.raises(OSError, match="Input/output error"):
