@@ -476,11 +476,11 @@ class Query:
 
     def answer(self) -> dict[str, Any]:
         """Return the parsed answer. Raises `LeftAlone` if cargo could not tell."""
-        import json
+        from pyo3_envshim import jsontext
 
         output = self.answered()
         try:
-            found: dict[str, Any] = json.loads(output)
+            found: dict[str, Any] = jsontext.loads(output.decode())
         except ValueError:
             raise LeftAlone("cargo metadata failed, so it is not known where cargo works") from None
         return found

@@ -287,11 +287,11 @@ def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
 
 
 def _rerun_if_changed(path: str) -> list[str]:
-    import json
+    from pyo3_envshim import jsontext
 
     try:
         with open(path, encoding="utf-8") as file:
-            noted = json.load(file)["local"]
+            noted = jsontext.loads(file.read())["local"]
     except (ValueError, KeyError):  # cut short: cargo will run the script
         return []
     return [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]

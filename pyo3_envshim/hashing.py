@@ -7,6 +7,7 @@ in one go), and was most of what a wrapped call takes.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import hashlib
 import os
@@ -34,11 +35,9 @@ def of_file(path: str) -> str:
     if count <= 1:
         with open(path, "rb") as file:
             return of_bytes(file.read())
-    import threading
-
     found = [b""] * count
 
-    def hash_some(first: int) -> None:
+    def hash_some(first: int, ended: _thread.LockType) -> None:
         piece = memoryview(bytearray(PIECE))
         try:
             with open(path, "rb", buffering=0) as file:
@@ -47,13 +46,20 @@ def of_file(path: str) -> str:
                     found[number] = _of_part(file, piece)
         except OSError:
             pass  # it is not found, below
+        finally:
+            ended.release()
 
-    others = [threading.Thread(target=hash_some, args=(first,)) for first in range(1, min(THREADS, count))]
-    for thread in others:
-        thread.start()
-    hash_some(0)
-    for thread in others:
-        thread.join()
+    running = []
+    for first in range(min(THREADS, count)):
+        ended = _thread.allocate_lock()
+        ended.acquire()
+        running.append(ended)
+        try:
+            _thread.start_new_thread(hash_some, (first, ended))
+        except RuntimeError:  # there may be no more: here, then
+            hash_some(first, ended)
+    for ended in running:
+        ended.acquire()
     if not all(found):
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
     return _of_parts(found)

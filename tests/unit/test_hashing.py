@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import hashlib
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +77,23 @@ def test_a_file_that_one_thread_cannot_read_has_none(
     with pytest.raises(OSError, match="Input/output error"):
         hashing.of_file(str(path))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_where_no_more_threads_start_it_is_the_same(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [_thread.start_new_thread] * threads
+
+    def start(*arguments: Any) -> int:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        return left.pop()(*arguments)
+
+    path = tmp_path / "file"
+    path.write_bytes(content(9 * PART + 5))
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    assert hashing.of_file(str(path)) == hashing.of_bytes(content(9 * PART + 5))
 
 
 def test_a_file_that_is_not_there_has_none(tmp_path: Path) -> None:

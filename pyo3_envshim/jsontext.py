@@ -1,0 +1,35 @@
+"""JSON, read without what `json` imports first.
+
+That is ``re`` and ``enum``: half of the time that Python itself takes to start, on each call
+that compiles. The scanner in C, which `json` uses too (``json/scanner.py``), needs neither.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Plain:
+    """What the scanner asks for: `json.loads`' defaults (``array_hook`` came with 3.15)."""
+
+    strict = True
+    object_hook = object_pairs_hook = array_hook = parse_constant = None
+    parse_float = float
+    parse_int = int
+
+
+def loads(text: str) -> Any:
+    """Return what *text* says, as `json.loads` does. Raises ValueError if it is not JSON."""
+    try:
+        from _json import make_scanner
+
+        found, end = make_scanner(_Plain)(text, 0)  # type: ignore[arg-type]
+        if not text[end:].strip():
+            return found
+    except Exception:  # PyPy has no scanner; and what is wrong with a text, json says
+        pass
+    import json
+
+    return json.loads(text)
