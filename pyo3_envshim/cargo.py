@@ -377,8 +377,9 @@ def readdressed(
     if layout.same_folder(environ.get("VIRTUAL_ENV", ""), root, windows):
         found["VIRTUAL_ENV"] = address
     if "PATH" in environ:
+        own = layout.resolved(scripts, windows)
         found["PATH"] = path.pathsep.join(
-            path.dirname(python) if layout.same_folder(entry, scripts, windows) else entry
+            path.dirname(python) if entry and layout.resolved(entry, windows) == own else entry
             for entry in environ["PATH"].split(path.pathsep)
         )
     if not environ.get("PYO3_BASE_PYTHON") or _is_ours(environ):

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from io import FileIO
 
 PART = 2 << 20
-PIECE = 1 << 18  # what is read at once, into memory that is used again: new pages take longer than SHA-256
-THREADS = 4
+PIECE = 1 << 16  # what is read at once, into memory that is used again and that the processor keeps at hand
+THREADS = 3  # cargo, which is asked where it works meanwhile, takes another processor
 
 
 def of_bytes(data: bytes) -> str:

@@ -6,6 +6,11 @@ that compiles. The scanner in C, which `json` uses too (``json/scanner.py``), ne
 
 from __future__ import annotations
 
+try:
+    from _json import make_scanner
+except ImportError:  # PyPy
+    make_scanner = None  # type: ignore[assignment,misc]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,12 +28,10 @@ class _Plain:
 def loads(text: str) -> Any:
     """Return what *text* says, as `json.loads` does. Raises ValueError if it is not JSON."""
     try:
-        from _json import make_scanner
-
         found, end = make_scanner(_Plain)(text, 0)  # type: ignore[arg-type]
         if not text[end:].strip():
             return found
-    except Exception:  # PyPy has no scanner; and what is wrong with a text, json says
+    except Exception:  # what is wrong with a text, json says
         pass
     import json
 

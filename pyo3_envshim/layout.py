@@ -53,5 +53,10 @@ def programs(name: str, windows: bool = WINDOWS) -> list[str]:
 
 def same_folder(one: str, other: str, windows: bool = WINDOWS) -> bool:
     """Tell whether two paths lead to the same folder; an empty one leads nowhere."""
-    path = paths(windows)
-    return bool(one) and path.normcase(path.realpath(one)) == path.normcase(path.realpath(other))
+    return bool(one) and resolved(one, windows) == resolved(other, windows)
+
+
+def resolved(path: str, windows: bool = WINDOWS) -> str:
+    """Return where *path* leads, in the form that is the same for all paths that lead there."""
+    found: str = paths(windows).normcase(paths(windows).realpath(path))
+    return found

@@ -58,7 +58,7 @@ def test_a_small_content_cannot_pass_for_a_large_one() -> None:
     assert hashing.of_bytes(digests) != hashing.of_bytes(large)
 
 
-@pytest.mark.parametrize("opened", [1, 2, 3, 4])
+@pytest.mark.parametrize("opened", range(1, hashing.THREADS + 1))
 def test_a_file_that_one_thread_cannot_read_has_none(
     opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
