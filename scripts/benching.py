@@ -133,13 +133,18 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return the commit of this checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the commit of this checkout, with ``-dirty`` if what is measured was changed since."""
+    # Not docs, where an earlier benchmark may have left its results.
+    sources = ["hatch_build.py", "hooks", "pyo3_envshim", "scripts"]
+    commands = (["describe", "--always", "--exclude=*"], ["status", "--porcelain", "--", *sources])
     try:
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        name, changes = (
+            subprocess.run(["git", *command], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+            for command in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return name.strip() + ("-dirty" if changes else "")
 
 
 def median(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -207,6 +207,19 @@ def test_a_cargo_that_a_build_script_starts_does_not_wait_for_the_one_that_waits
     assert cargo.build(cargo.unpack({**files, "inner/Cargo.toml": inner, "inner/src/lib.rs": ""})).answer == 1
 
 
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[str]:
+    """Make a build script that runs until the test ends, whoever started it."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    yield f"""fn main() {{
+        while std::path::Path::new("{gate}").exists() {{
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }}
+    }}"""
+    gate.unlink()
+
+
 class TestTwoBuilds:
     def test_of_one_project_take_turns_and_the_second_says_so(self, cargo: KeptCargo) -> None:
         slow = "fn main() { std::thread::sleep(std::time::Duration::from_secs(4)); }"
@@ -223,9 +236,8 @@ class TestTwoBuilds:
         assert line == f"pyo3-envshim: waits for another build that uses {cargo.kept[0]}"
         assert Done("", 0, one / "target" / "debug" / "libtiny.so").answer == 1
 
-    def test_of_different_projects_do_not_wait(self, cargo: KeptCargo) -> None:
-        slow = "fn main() { std::thread::sleep(std::time::Duration::from_secs(600)); }"
-        other = {**sdist("1", build_rs=slow), "Cargo.toml": manifest("other")}
+    def test_of_different_projects_do_not_wait(self, cargo: KeptCargo, waiting: str) -> None:
+        other = {**sdist("1", build_rs=waiting), "Cargo.toml": manifest("other")}
         held = cargo.start(cargo.unpack(other), package="other")
         assert held.stderr is not None
         while "Compiling other" not in held.stderr.readline():
@@ -236,9 +248,10 @@ class TestTwoBuilds:
         assert held.wait() == -signal.SIGTERM
         held.stderr.close()
 
-    def test_of_which_one_was_killed_and_left_its_cargo_do_not_meet(self, cargo: KeptCargo) -> None:
-        slow = "fn main() { std::thread::sleep(std::time::Duration::from_secs(600)); }"
-        first = cargo.start(cargo.unpack(sdist("1", build_rs=slow)), "--message-format=short")
+    def test_of_which_one_was_killed_and_left_its_cargo_do_not_meet(
+        self, cargo: KeptCargo, waiting: str
+    ) -> None:
+        first = cargo.start(cargo.unpack(sdist("1", build_rs=waiting)), "--message-format=short")
         assert first.stderr is not None
         while "Compiling tiny" not in first.stderr.readline():
             pass

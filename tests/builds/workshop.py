@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
+from unit.making import measure
 
 from .front_ends import FrontEnd
 from .index import serving, write_index
@@ -198,6 +199,8 @@ class Shared:
         out = self.wheelhouse
         run([str(self.plain.python), "-m", "build", "-w", "-o", str(out), str(_ROOT)], environment)
         run([str(self.shimmed.python), "-m", "pip", "install", "-q", str(self.shim)], environment)
+        if "COVERAGE_FILE" in os.environ:
+            measure(self.shimmed.folder, os.environ["COVERAGE_FILE"])
 
     def once(self, name: str, make: Callable[[Path], None]) -> Path:
         """Return the path *name* below the shared folder, after one worker has run *make* on it."""

@@ -194,7 +194,11 @@ def measure(root: Path, data: str) -> None:
     if site_packages(root).parent.name == f"python{sys.version_info[0]}.{sys.version_info[1]}":
         given = str(Path(coverage.__file__).parents[1]), str(ROOT / "pyproject.toml"), data
         text = f"{MEASURED.read_text()}\nmeasure{given}\n"
-        (site_packages(root) / "a_measured.pth").write_text(f"import os; exec({text!r}, {{}})\n")
+        line = f"import os; exec({text!r}, {{}})\n"
+        (site_packages(root) / "a_measured.pth").write_text(line)
+        observer = site_packages(root) / "pyo3_envshim" / "observer.py"
+        if observer.exists():  # it runs in an interpreter that reads no .pth files
+            observer.write_text(f"{observer.read_text()}\n{line}")
 
 
 def make_wheel(
