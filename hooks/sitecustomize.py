@@ -1,14 +1,14 @@
 # pyo3-envshim: written by `pyo3-envshim install`, removed by `pyo3-envshim uninstall`.
-# Does in every environment made from this interpreter what pyo3_envshim.pth does in one;
-# PYO3_ENVSHIM=off switches it off. Then runs the sitecustomize that would have been
+# It does in every environment made from this interpreter what pyo3_envshim.pth does in one
+# (PYO3_ENVSHIM=off switches it off), and then runs the sitecustomize that Python would have
 # imported without it.
 import os
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader
 
 _program = os.path.basename(sys.argv[0]).replace(".exe", "").rstrip("0123456789.")
-_programs = "-m pip build pyproject-build pdm poetry hatch tox nox cibuildwheel pyo3-envshim-cargo"
-_variables = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUILD_DIR"
+_programs = "@PROGRAMS@"
+_variables = "@MARKERS@"
 if _program in _programs.split() or any(map(os.environ.get, _variables.split())):
     try:
         sitedir = "@SITE@"  # for _boot.py

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from pyo3_envshim.cli import main
+from pyo3_envshim.cli.main import main
 
 sys.exit(main())

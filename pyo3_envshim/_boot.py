@@ -1,8 +1,7 @@
-# Run as text by the startup line (hooks/pyo3_envshim.pth), once that has found that
-# this process may take part in a build. `sitedir` is site.addpackage's: the folder that
-# the line stands in. Only that folder's pyo3_envshim may run, with the modules of the
-# standard library (`__future__`), whatever PYTHONPATH holds; and once it is imported,
-# everything below it comes from there too.
+# The startup line (hooks/pyo3_envshim.pth.in) runs this file as text, once it has found that this
+# process may take part in a build. `sitedir`, a local of site.addpackage, is the folder that holds
+# the line. Whatever PYTHONPATH contains, only that folder's pyo3_envshim may be imported here, with
+# modules of the standard library (`__future__`); later imports of its modules follow the package.
 import os
 import sys
 

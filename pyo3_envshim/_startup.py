@@ -1,19 +1,19 @@
-"""What the startup hook runs, in processes that take part in a build.
+"""The startup hook, which runs in processes that may take part in a build.
 
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
 Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS`; ``PYTHONPATH``;
 ``sys.orig_argv``; the ``pyvenv.cfg`` of this environment.
 
-Sets, in the process that runs a build backend's hook, if it is in an environment:
+Sets, in the process that runs a build back end's hook, if it is in an environment:
   ``PYO3_BASE_PYTHON``       this environment's base interpreter, if unset or ours
-  ``PYO3_ENVSHIM_BASE``      the same value: how we know later that it is ours
+  ``PYO3_ENVSHIM_BASE``      the same value, by which we later recognise it as ours
   ``CARGO``                  the wrapper
-  ``PYO3_ENVSHIM_CARGO``     the ``CARGO`` that was there before, if there was one
-and in a build front end's own process only the last two.
+  ``PYO3_ENVSHIM_CARGO``     the previous ``CARGO``, if there was one
+and in a front end's own process only the last two.
 
-Leaves alone: a ``PYO3_BASE_PYTHON`` that is not ours, a ``CARGO`` that is a
-wrapper of ours already, and every other process.
+Leaves alone: a ``PYO3_BASE_PYTHON`` that is not ours, a ``CARGO`` that is a wrapper of ours
+already, and every other process.
 """
 
 from __future__ import annotations
@@ -28,18 +28,11 @@ if TYPE_CHECKING:
 
     Changes = dict[str, Optional[str]]
 
-# Set around a build backend's hook: by pyproject-hooks 1.x (pip, build, pdm,
-# poetry, hatch), by its older releases and pep517, and by uv 0.13.
-MARKERS = ("_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "UV_INTERNAL__BUILD_DIR")
-
-# The programs and modules that front ends are started as. The startup line in
-# hooks/ holds the same names, and frontends.py the rest of what is known of them.
-PROGRAMS = frozenset(
-    (
-        *("pip", "__pip-runner__", "build", "pyproject-build", "uv", "pdm", "poetry"),
-        *("hatch", "tox", "nox", "cibuildwheel"),
-    )
-)
+# The programs and modules that front ends are started as, and the variables that they set around a
+# build back end's hook. `python hatch_build.py` writes both lines from environment/frontends.py.
+_PROGRAMS = "pip __pip-runner__ build pyproject-build uv pdm poetry hatch tox nox cibuildwheel"
+_MARKERS = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUILD_DIR"
+PROGRAMS, MARKERS = frozenset(_PROGRAMS.split()), tuple(_MARKERS.split())
 
 WRAPPER = "pyo3-envshim-cargo"
 
@@ -47,8 +40,8 @@ WRAPPER = "pyo3-envshim-cargo"
 def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
     """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
 
-    A value that is not known means ``"on"``; the wrapper warns of it. On Windows, where
-    this was never run, it has to be asked for.
+    An unknown value means ``"on"``, and the wrapper warns about it. On Windows, where this has
+    never run, the default is ``"off"``.
     """
     value = environ.get("PYO3_ENVSHIM", "").strip().lower()
     if value in ("off", "0", "no", "false") or (windows and value not in ("on", "base")):
@@ -57,15 +50,15 @@ def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
 
 
 def run() -> None:
-    """Set this process's environment variables as this module's docstring says."""
+    """Change this process's environment variables as this module's docstring says."""
     try:
         apply(changes(os.environ, _argv()), os.environ)
-    except Exception:  # a Python that does not start is worse than a build that is not served
+    except Exception:  # better a build without us than a Python that does not start
         pass
 
 
 def apply(changes: Changes, environ: MutableMapping[str, str]) -> None:
-    """Carry out *changes* (a value, or None to remove) on *environ*."""
+    """Carry out *changes* on *environ*."""
     for name, value in changes.items():
         if value is not None:
             environ[name] = value
@@ -74,24 +67,24 @@ def apply(changes: Changes, environ: MutableMapping[str, str]) -> None:
 
 
 def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
-    """Return the variables to set (or, where None, to remove) in a process.
+    """Return the variables to set in a process, or, where the value is None, to remove.
 
-    *argv* is the command line of this interpreter, its options included.
+    *argv* is this interpreter's command line, including its options.
     """
     wanted = mode(environ)
     if wanted == "off":
         return {}
     program = program_of(argv)
-    if program == WRAPPER:  # has its own reasons; it only had to find this package
+    if program == WRAPPER:  # decides for itself; it only needs to find this package
         return {}
     if program in PROGRAMS:
-        # It may build for any interpreter: name none, and take back what a parent named.
-        found: Changes = {}
+        # It may build for any interpreter, so name none, and take back the one that a parent named.
+        found = with_wrapper(environ, wrapper()) if wanted == "on" else {}
         if base_is_ours(environ):
-            found = {"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None}
-        return {**found, **(with_wrapper(environ, wrapper()) if wanted == "on" else {})}
+            found.update({"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None})
+        return found
     if not any(marker in environ for marker in MARKERS) or "OUT_DIR" in environ:
-        return {}  # not a build, or a Python that a cargo build script started
+        return {}  # not a build, or a Python that one of cargo's build scripts started
     inside = sys.prefix != sys.base_prefix
     found = {}
     if wanted == "on" and _overlaid(environ):
@@ -105,7 +98,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
 
 
 def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
-    """Return the changes that put *wrapper* (a path; None: not found) in front of cargo."""
+    """Return the changes that put *wrapper* (a path, or None if not found) in front of cargo."""
     present = environ.get("CARGO")
     if not wrapper or (present and is_wrapper(present) and os.path.exists(present)):
         return {}
@@ -115,9 +108,9 @@ def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
 
 
 def wrapper(windows: bool = os.name == "nt") -> str | None:
-    """Return the path of the installed wrapper of this package, or None.
+    """Return the path of this package's installed wrapper, or None.
 
-    Installers put scripts beside the interpreter, or, for ``--user`` and overlays,
+    Installers put scripts beside the interpreter, or, for ``--user`` and overlays, into a folder
     at a fixed place relative to site-packages (``sysconfig``'s schemes).
     """
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -129,7 +122,7 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
 
 
 def script_folders(site: str, beside: str, windows: bool) -> list[str]:
-    """Return the folders, likeliest first, that hold the scripts of what is in *site*."""
+    """Return the folders that may hold the scripts of what is in *site*, the likeliest first."""
     up = os.path.dirname
     if windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
         relative = [os.path.join(up(up(site)), "Scripts"), os.path.join(up(site), "Scripts")]
@@ -141,20 +134,19 @@ def script_folders(site: str, beside: str, windows: bool) -> list[str]:
 def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
     """Return the path of the base interpreter of the environment at *prefix*, or None.
 
-    *announced* is ``sys._base_executable`` where the environment itself runs: right on
-    CPython 3.11 and later; before that, and on PyPy, it is the environment's own python,
-    and ``pyvenv.cfg`` decides (PEP 405): ``home`` tells the folder, which decides
-    ``sys.base_prefix``; ``base-executable`` (virtualenv) and ``executable`` (venv since
-    3.11) tell the file, resolved. Never a path inside an environment, nor one that does
-    not exist.
+    *announced* is ``sys._base_executable``, if this process runs in the environment. It is right
+    on CPython 3.11 and later. Before that, and on PyPy, it is the environment's own python, and
+    ``pyvenv.cfg`` decides (PEP 405): ``home`` is the folder, on which ``sys.base_prefix``
+    depends; ``base-executable`` (virtualenv) and ``executable`` (venv since 3.11) are the
+    resolved file. Never returns a path inside an environment, or one that does not exist.
     """
-    for _ in range(8):  # an environment made from an environment names that one (3.9, 3.10)
+    for _ in range(8):  # on 3.9 and 3.10, an environment made from an environment names that one
         config = read_config(prefix)
         home = config.get("home")
         told = [config.get("base-executable"), config.get("executable")]
         name, copied = _name_of_interpreter(prefix)
-        # A folder may hold several interpreters: first the names that tell which. What is
-        # announced in a copy's process is only the copy's own name in the home folder.
+        # A folder may hold several interpreters, so first try the names that say which one. A
+        # copied interpreter announces only its own name in the home folder.
         sure = [name, *map(os.path.basename, filter(None, told))]
         vague = ["python3", "python", "pypy3", "python.exe"]
         candidates = [None if copied else announced]
@@ -172,9 +164,10 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
 
 
 def read_config(prefix: str) -> dict[str, str]:
-    """Return the keys (in lower case) and values of *prefix*'s ``pyvenv.cfg``; {} if unreadable.
+    """Return the keys, in lower case, and values of the ``pyvenv.cfg`` of the environment at *prefix*.
 
-    Also if it gives a key two values: of these getpath takes the first, and site the last.
+    Returns {} if it cannot be read or gives a key two values, of which getpath takes the first
+    and site the last.
     """
     try:
         with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as file:
@@ -187,11 +180,11 @@ def read_config(prefix: str) -> dict[str, str]:
 
 
 def program_of(argv: Sequence[str]) -> str:
-    """Return the program or module an interpreter runs, without version or ending.
+    """Return the program or module that an interpreter runs, without version or extension.
 
-    ``["python", "-Im", "pip"]`` and ``["python", "/usr/bin/pip3.11"]`` give ``"pip"``;
-    ``-c`` and an interactive interpreter give ``""``. The options that take a value
-    are those of CPython 3.15's ``python --help``.
+    ``["python", "-Im", "pip"]`` and ``["python", "/usr/bin/pip3.11"]`` give ``"pip"``; ``-c`` and
+    an interactive interpreter give ``""``. The options that take a value are those of CPython
+    3.15's ``python --help``.
     """
     rest = iter(argv[1:])
     for argument in rest:
@@ -226,7 +219,7 @@ def _plain_name(script: str) -> str:
 
 def _argv() -> Sequence[str]:
     argv = getattr(sys, "orig_argv", None)
-    if argv is None:  # CPython 3.9, where sys.argv holds no interpreter and no module yet
+    if argv is None:  # CPython 3.9, whose sys.argv names neither the interpreter nor a module yet
         try:
             with open("/proc/self/cmdline", "rb") as file:
                 argv = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
@@ -236,18 +229,18 @@ def _argv() -> Sequence[str]:
 
 
 def base_is_ours(environ: Mapping[str, str]) -> bool:
-    """Tell whether ``PYO3_BASE_PYTHON`` was set by this package, here or in a parent process."""
+    """Tell whether this package set ``PYO3_BASE_PYTHON``, here or in a parent process."""
     base = environ.get("PYO3_BASE_PYTHON")
     return bool(base) and base == environ.get("PYO3_ENVSHIM_BASE")
 
 
 def is_wrapper(path: str) -> bool:
-    """Tell whether *path* is the wrapper's, by its name."""
+    """Tell by its name whether *path* is a wrapper of ours."""
     return os.path.basename(path).startswith(WRAPPER)
 
 
 def _without_wrapper(environ: Mapping[str, str]) -> Changes:
-    """Return the changes that take a wrapper of ours away again."""
+    """Return the changes that remove a wrapper of ours."""
     if not is_wrapper(environ.get("CARGO", "")):
         return {}
     return {"CARGO": environ.get("PYO3_ENVSHIM_CARGO"), "PYO3_ENVSHIM_CARGO": None}
@@ -256,9 +249,9 @@ def _without_wrapper(environ: Mapping[str, str]) -> Changes:
 def _overlaid(environ: Mapping[str, str]) -> bool:
     """Tell whether a front end overlays this interpreter instead of making an environment.
 
-    pip's default isolation and pdm put a folder with a ``sitecustomize.py`` on
-    ``PYTHONPATH``. The interpreter's path is stable there, so there is nothing to serve,
-    and the overlay hides the site-packages that the wrapper would have to start from.
+    pip's default isolation and pdm put a folder with a ``sitecustomize.py`` on ``PYTHONPATH``. The
+    interpreter's path is stable there, so the wrapper is not needed; it could not start either,
+    because the overlay hides the site-packages that it lies in.
     """
     folders = environ.get("PYTHONPATH", "").split(os.pathsep)
     return any(f and os.path.exists(os.path.join(f, "sitecustomize.py")) for f in folders)
@@ -269,7 +262,7 @@ def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
     path = os.path.realpath(os.path.join(prefix, "bin", "python"))
     if not _inside(path, prefix):
         return os.path.basename(path), False
-    try:  # the folder of its packages has the name
+    try:  # the folder of its packages is named after it
         versions = [name for name in os.listdir(os.path.join(prefix, "lib")) if name.startswith("py")]
     except OSError:
         versions = []
@@ -277,7 +270,7 @@ def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
 
 
 def _inside(path: str, folder: str) -> bool:
-    """Tell whether *path* lies in *folder*, by name; its last part is not resolved."""
+    """Tell whether *path* lies in *folder*; the last part of *path* is not resolved."""
     parent, name = os.path.split(path)
     path = os.path.normcase(os.path.join(os.path.realpath(parent), name))
     folder = os.path.normcase(os.path.realpath(folder))

@@ -19,8 +19,8 @@ _WRAPPER = """\
 #!{python} -IS
 import sys
 sys.path.insert(0, {root!r})
-from pyo3_envshim import cargo
-sys.exit(cargo.main())
+from pyo3_envshim import wrapper
+sys.exit(wrapper.main())
 """
 MANIFEST = """\
 [package]
@@ -89,7 +89,7 @@ class Done:
 
 
 class KeptCargo:
-    """A cache, a throw-away environment, and a temporary folder for unpacked sdists."""
+    """A cache, an ephemeral environment, and a temporary folder for unpacked sdists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -138,7 +138,7 @@ def crate(bench: Bench) -> Crate:
     return found
 
 
-class TestAThrowAwayEnvironment:
+class TestAnEphemeralEnvironment:
     """What the shim is for."""
 
     @pytest.mark.parametrize("back_end", BACK_ENDS, ids=lambda it: it.name)
@@ -151,7 +151,7 @@ class TestAThrowAwayEnvironment:
         found = explained(bench, front_end, project, bench.plain)
         assert found.crates == PYO3
         assert found.total > len(PYO3)
-        assert (found.cause["kind"], found.cause["name"]) == ("throw-away", "PYO3_PYTHON")
+        assert (found.cause["kind"], found.cause["name"]) == ("ephemeral", "PYO3_PYTHON")
         assert found.cause["old"] != found.cause["new"]
         assert '"pyo3-envshim" to build-system.requires' in found.cause["hint"]
         way_in = "pyo3-envshim run -- uv" if front_end is UV_BUILD else "pip install pyo3-envshim beside"
@@ -165,7 +165,7 @@ class TestAThrowAwayEnvironment:
         target = str(bench.fill(bench.folder / "target"))
         bench.build(POETRY_INSTALL, project, host, CARGO_TARGET_DIR=target)
         found = explained(bench, POETRY_INSTALL, project, host, CARGO_TARGET_DIR=target)
-        assert found.cause["kind"] == "throw-away"
+        assert found.cause["kind"] == "ephemeral"
         assert "beside poetry" in found.cause["hint"]
 
     def test_is_told_in_a_short_table(self, bench: Bench) -> None:

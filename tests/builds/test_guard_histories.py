@@ -321,9 +321,9 @@ def test_an_input_in_the_target_folder_raises_no_doubt(tmp_path: Path) -> None:
     mark = 'include!(concat!(env!("OUT_DIR"), "/x"))'
     tree = there.tree("tree", mark, _USES_STANDIN, {"build.rs": script})
     there.build(tree)
-    token = there.guard(tree)
+    nonce = there.guard(tree)
     there.build(tree)
-    assert there.guard(tree) == token
+    assert there.guard(tree) == nonce
 
 
 def test_what_is_replaced_by_older_files_while_a_build_waits_is_seen_by_the_next(tmp_path: Path) -> None:

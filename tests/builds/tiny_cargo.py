@@ -2,7 +2,7 @@
 
 ``standin`` stands in for PyO3: it comes from a directory source, and all it does is
 ``rerun-if-env-changed=PYO3_PYTHON``. Builds take the wrapper's own way from the answer of
-``cargo metadata`` to the token; the token then stands in ``PYO3_PYTHON``, as in an address.
+``cargo metadata`` to the nonce; the nonce then stands in ``PYO3_PYTHON``, as in a path of the store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .workshop import _ROOT, real_cargo, small_environment
 if str(_ROOT) not in sys.path:  # the package of this checkout, installed or not
     sys.path.insert(0, str(_ROOT))
 
-from pyo3_envshim import cargo, freshness
+from pyo3_envshim import freshness
+from pyo3_envshim.cargo.command_line import metadata_arguments
+from pyo3_envshim.cargo.metadata import Workspace
 
 MANIFEST = """\
 [package]
@@ -79,10 +81,9 @@ class TinyCargo:
 
     def guard(self, tree: Path, *arguments: str) -> str:
         """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
-        query = cargo.metadata_arguments(["build", *arguments])
-        answer = json.loads(self.run(query, tree))
-        found = cargo.locations(answer, real_cargo(), ["build", *arguments], self._at(tree))
-        return f"/store/environment-{freshness.token_for(*found)}"
+        answer = json.loads(self.run(metadata_arguments(["build", *arguments]), tree))
+        workspace = Workspace(answer, answer["packages"])
+        return f"/store/environment-{freshness.nonce_for(workspace)}"
 
     def unguarded(self) -> str:
         """Return the value of PYO3_PYTHON in an ordinary isolated build: a new one each time."""

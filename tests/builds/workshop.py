@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
-from unit.making import measure
+from unit.environments import measure
 
 from .front_ends import FrontEnd
 from .index import serving, write_index

@@ -96,7 +96,7 @@ class Model:
         self.target_grain = target_grain
         self.units: dict[tuple[str, str], Unit] = {}
         self.stamp: Stamp | None = None
-        self.inodes = self.tokens = 0
+        self.inodes = self.nonces = 0
         self.trees: dict[str, dict[str, File]] = {}
         for tree in "ab":
             self.check_out(tree, tree, 0)
@@ -216,23 +216,23 @@ class Model:
         }
 
     def guard(self, tree: str, trusts: Callable[..., bool] = trustworthy) -> str:
-        """Do what `freshness.token_for` does; return PYO3_PYTHON."""
+        """Do what `freshness.nonce_for` does; return PYO3_PYTHON."""
         sources = self.sources(tree)
         end = max((unit.time for unit in self.units.values()), default=None)
         judged = {**self.gone(tree, sources), **sources}
         if trusts(judged, tree, self.stamp, end):
-            token = self.stamp.token if self.stamp else ""
+            nonce = self.stamp.nonce if self.stamp else ""
         else:
-            self.tokens += 1
-            token = f"{self.tokens:x}"
+            self.nonces += 1
+            nonce = f"{self.nonces:x}"
         files = {path: source.state for path, source in sources.items()}
-        self.stamp = Stamp(tree, token, self.time(self.target_grain), files)
-        return f"/address-{token}"
+        self.stamp = Stamp(tree, nonce, self.time(self.target_grain), files)
+        return f"/entry-{nonce}"
 
     def random(self) -> str:
         """Return the PYO3_PYTHON of an isolated build without the shim."""
-        self.tokens += 1
-        return f"/random/{self.tokens}"
+        self.nonces += 1
+        return f"/random/{self.nonces}"
 
     def cargo(self, tree: str, python: str, profile: str = "debug") -> set[str]:
         """Build; return the units that were compiled or run."""
@@ -278,7 +278,7 @@ class History:
     def play(self, steps: Iterable[Step]) -> None:
         for name, *arguments in steps:
             if name in ("clean", "save", "restore"):
-                if not self.waiting:  # who takes a folder away below a build is on his own
+                if not self.waiting:  # removing the folder of a running build is not ours to answer for
                     getattr(self, name)(*arguments)
             elif name in ("build", "guard", "cargo", "random", "stable"):
                 getattr(self, name)(*arguments)

@@ -9,10 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from . import making
+from . import environments
 
-# The same examples in each run, or, with HYPOTHESIS_PROFILE=thorough, many new ones. Workers
-# share the machine: how long one example takes says nothing.
+# Every run tries the same examples, or, with HYPOTHESIS_PROFILE=thorough, many new ones. There is
+# no deadline, because workers share the machine.
 unit = hypothesis.settings(
     deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -20,26 +20,26 @@ hypothesis.settings.register_profile("unit", unit)
 hypothesis.settings.register_profile("thorough", unit, derandomize=False, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
-if str(making.ROOT) not in sys.path:  # the package of this checkout, installed or not
-    sys.path.insert(0, str(making.ROOT))
+if str(environments.ROOT) not in sys.path:  # the package of this checkout, installed or not
+    sys.path.insert(0, str(environments.ROOT))
 
-from pyo3_envshim.store import Store  # noqa: E402
+from pyo3_envshim.store.store import Store  # noqa: E402
 
-from .kit import Kit  # noqa: E402
+from .sample_wheels import SampleWheels  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> making.Shared:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> environments.Shared:
     """Return what all workers of this run share."""
     own = tmp_path_factory.getbasetemp()
     run = own if worker_id == "master" else own.parent
-    return making.Shared(run / "unit")
+    return environments.Shared(run / "unit")
 
 
-@pytest.fixture(params=making.VERSIONS)
+@pytest.fixture(params=environments.VERSIONS)
 def python(request: pytest.FixtureRequest) -> str:
-    """Return the path of each CPython that we serve."""
-    found = making.interpreter(request.param)
+    """Return the path of each supported CPython."""
+    found = environments.interpreter(request.param)
     if found is None:
         pytest.skip(f"there is no CPython {request.param} in PYENV_ROOT or on PATH")
     return found
@@ -47,31 +47,33 @@ def python(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def a_python() -> str:
-    """Return the path of one CPython: the one that runs the tests."""
+    """Return the path of the CPython that runs the tests."""
     return os.path.realpath(sys.executable)
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Return an empty folder, to be a process's HOME and working directory."""
+    """Return an empty folder, which a process can have as its HOME and working directory."""
     path = tmp_path / "home"
     path.mkdir()
     return path
 
 
 @pytest.fixture
-def environ(shared: making.Shared, home: Path) -> dict[str, str]:
-    """Return the variables that a process of a test starts with; uv's cache is shared."""
+def environ(shared: environments.Shared, home: Path) -> dict[str, str]:
+    """Return the variables that a test's process starts with; uv's cache is shared."""
     return {**shared.environ, "HOME": str(home)}
 
 
 @pytest.fixture
-def kit(shared: making.Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    """Return a maker of environments, in the test's folder."""
-    return Kit(shared, a_python, environ, tmp_path)
+def sample(
+    shared: environments.Shared, a_python: str, environ: dict[str, str], tmp_path: Path
+) -> SampleWheels:
+    """Return a maker of environments with the sample wheels, in the test's folder."""
+    return SampleWheels(shared, a_python, environ, tmp_path)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> Store:
     """Return an empty store."""
     return Store(str(tmp_path / "store"))

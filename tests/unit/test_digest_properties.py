@@ -1,7 +1,7 @@
-"""Any change that can be seen changes the digest, no other does, and the entry is a function of the digest.
+"""Any visible change changes the digest, no other change does, and the digest determines the entry.
 
-The examples are changes of real environments on disk; what can be seen is told by `seen`,
-which knows nothing of the code under test.
+The examples change real environments on disk. `seen`, which shares no code with the package, tells
+what is visible.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,12 +23,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pyo3_envshim import environments
-from pyo3_envshim.environments import Environment, NotStorable
-from pyo3_envshim.store import Store
+from pyo3_envshim.environment.digest import Environment
+from pyo3_envshim.environment.item import PLACEHOLDER, NotStorable
+from pyo3_envshim.store.store import Store
 
-from .kit import Kit, sha256_of
-from .making import ROOT, Shared, make_environment, run, script, site_packages, tree
+from . import sample_wheels
+from .environments import ROOT, Shared, make_environment, run, script, site_packages, tree
+from .sample_wheels import SampleWheels, sha256_of
 
 MAKERS = (("uv", "uv"), ("venv", "pip"), ("virtualenv", "uv"), ("virtualenv", "pip"))
 NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json", "provenance_url.json")
@@ -39,7 +39,7 @@ SHELLS = ("activate", "activate_this.py", "Activate.ps1", "pydoc.bat") + tuple(
     for shell in ("bat", "csh", "fish", "nu", "ps1", "xsh")
 )
 
-# Each example copies a small environment, or two and stores them.
+# Each example copies one small environment, or copies two and stores them.
 on_disk = settings(max_examples=settings().max_examples // 2)
 in_stores = settings(max_examples=settings().max_examples // 4)
 
@@ -49,18 +49,18 @@ def made(shared: Shared) -> Path:
     """Return a folder with an environment of each maker and installer, all with the same wheels."""
 
     def make(folder: Path) -> None:
-        kit = Kit(shared, os.path.realpath(sys.executable), shared.environ, folder)
+        sample = SampleWheels(shared, os.path.realpath(sys.executable), shared.environ, folder)
         for maker, installer in MAKERS:
-            kit.environment(f"{maker}-{installer}", maker=maker, installer=installer)
+            sample.environment(f"{maker}-{installer}", maker=maker, installer=installer)
 
     return shared.once("made", make)
 
 
-hash_file = lru_cache(None)(sha256_of)  # of the one base interpreter, for all examples
+hash_file = lru_cache(None)(sha256_of)  # all examples share one base interpreter
 
 
 def read(root: Path, **environ: str) -> Environment:
-    return environments.read(str(root), environ, hash_file)
+    return sample_wheels.read(root, hash_file, **environ)
 
 
 def digest(root: Path, **environ: str) -> str:
@@ -69,7 +69,7 @@ def digest(root: Path, **environ: str) -> str:
 
 @contextmanager
 def copies(*originals: Path) -> Iterator[list[Path]]:
-    """Yield copies of environments, as if they had been made in a folder of their own."""
+    """Yield copies of environments, as if front ends had made them in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
         yield [copied(original, Path(folder, str(number))) for number, original in enumerate(originals)]
 
@@ -114,13 +114,13 @@ def seen(root: Path) -> dict[str, object]:
 
 
 def rows(record: bytes) -> object:
-    """Return what the csv module reads in a RECORD, without order, and without what is left out."""
+    """Return what the csv module reads in a RECORD, without its order, and without what is left out."""
     text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
     try:
         found = [tuple(row) for row in csv.reader(text, strict=True) if row]
     except csv.Error:
         return record
-    return {  # a script's hash is that of one environment
+    return {  # a script has a different hash in each environment
         (path.replace("\\", "/"), *([] if path.startswith("../../../bin/") else rest))
         for path, *rest in found
         if "__pycache__/" not in path and path.partition("/")[2] not in NOTES
@@ -131,7 +131,7 @@ def rows(record: bytes) -> object:
 
 
 def files_of(root: Path) -> list[Path]:
-    """Return the files that can be seen."""
+    """Return the visible files."""
     paths = (root / name for name in sorted(seen(root)) if name != "pyvenv.cfg")
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
@@ -148,7 +148,7 @@ KINDS = ("edit", "append", "cut", "mode", "remove", "rename", "link", "folder", 
 
 
 def change(root: Path, kind: str, seed: int, name: str, data: bytes) -> None:
-    """Change something in the environment; *seed* decides where, *name* and *data* what is new."""
+    """Change something in the environment; *seed* decides where, *name* and *data* are what is new."""
     files = files_of(root)
     path = files[seed % len(files)]
     other = files[seed // len(files) % len(files)]
@@ -184,7 +184,7 @@ def change(root: Path, kind: str, seed: int, name: str, data: bytes) -> None:
 
 
 def check_noticed(root: Path, *changes: tuple[str, int, str, bytes]) -> bool:
-    """Carry out changes, and check that the digest notices; tell whether there was anything to see."""
+    """Carry out changes, check that the digest notices, and tell whether anything visible changed."""
     before, digest_before = seen(root), digest(root)
     for each in changes:
         change(root, *each)
@@ -205,7 +205,9 @@ def test_any_change_of_any_file_is_noticed(made: Path, kind: str) -> None:
     for number in range(count):
         with copies(made / "uv-uv") as (root,):
             seen_changes += check_noticed(root, (kind, number + count * 5, "added.txt", b"added\n"))
-    assert seen_changes > count * 3 // 4  # a file is not exchanged with itself, nor cut at its end
+    assert (
+        seen_changes > count * 3 // 4
+    )  # swapping a file with itself, or cutting it at its end, changes nothing
 
 
 @on_disk
@@ -223,7 +225,7 @@ def test_any_changes_that_can_be_seen_are_noticed(
 
 
 def test_a_script_that_is_named_like_those_for_shells_is_noticed(made: Path) -> None:
-    """argcomplete has one."""
+    """argcomplete installs one."""
     with copies(made / "uv-uv") as (root,):
         before = digest(root)
         script(root / "bin" / "activate-global-python-argcomplete", "#!/bin/sh\n")
@@ -231,21 +233,21 @@ def test_a_script_that_is_named_like_those_for_shells_is_noticed(made: Path) -> 
 
 
 def test_a_file_is_not_taken_for_a_link_with_the_same_words(made: Path) -> None:
-    """Nor a script that names the placeholder for one that names the environment."""
+    """Neither is a script that names the placeholder taken for one that names the environment."""
     with copies(made / "uv-uv", made / "uv-uv") as (one, two):
         (site_packages(one) / "tiny" / "new").symlink_to("data.txt")
         for words in ("data.txt", "link data.txt", f"link\0{site_packages(one)}/data.txt"):
             (site_packages(two) / "tiny" / "new").write_text(words)
             assert digest(one) != digest(two)
     with copies(made / "uv-uv", made / "uv-uv") as (one, two):
-        placeholder = environments.PLACEHOLDER.decode()
+        placeholder = PLACEHOLDER.decode()
         script(one / "bin" / "new", f"#!{one}/bin/python\n")
         script(two / "bin" / "new", f"#!{placeholder}/bin/python\n")
         assert digest(one) != digest(two)
 
 
 def test_a_placeholder_that_was_there_before_is_not_filled_in(made: Path) -> None:
-    placeholder = environments.PLACEHOLDER.decode()
+    placeholder = PLACEHOLDER.decode()
     for name in ("bin/new", "RECORD"):
         with copies(made / "uv-uv") as (root,):
             if name == "RECORD":
@@ -289,7 +291,7 @@ def test_a_variable_that_changes_what_an_interpreter_sees_is_noticed(made: Path,
 
 @pytest.mark.parametrize("text", ["include-system-site-packages = true", ""])
 def test_an_environment_that_sees_the_systems_packages_is_not_stored(made: Path, text: str) -> None:
-    """It does so, too, if its configuration says nothing about it."""
+    """An environment also sees them if its configuration does not mention them."""
     with copies(made / "uv-uv") as (root,):
         config = root / "pyvenv.cfg"
         config.write_text(config.read_text().replace("include-system-site-packages = false", text))
@@ -304,7 +306,7 @@ def test_an_environment_that_sees_the_systems_packages_is_not_stored(made: Path,
 
 
 class Prefix:
-    """An interpreter that can be upgraded in place: a copy of what counts, and links to the rest."""
+    """An interpreter that can be upgraded in place: copies of the files that count, links to the rest."""
 
     def __init__(self, folder: Path, python: str) -> None:
         real = Path(python).resolve()
@@ -328,21 +330,21 @@ class Prefix:
 def test_an_interpreter_that_is_upgraded_in_place_is_another(
     part: str, tmp_path: Path, a_python: str, environ: dict[str, str]
 ) -> None:
-    """Same path, same size, same mtime, and a store that remembers what it was."""
+    """It has the same path, size and mtime, and the store remembers its hash."""
     prefix = Prefix(tmp_path / "prefix", a_python)
     root = make_environment("uv", prefix.executable, tmp_path / "environment", environ)
     hash_file = Store(str(tmp_path / "store")).hash_file
     path: Path = getattr(prefix, part)
     with path.open("ab") as file:
         file.write(b"\n")
-    before, at = environments.read(str(root), {}, hash_file), path.stat()
+    before, at = sample_wheels.read(root, hash_file), path.stat()
     assert before.base == str(prefix.executable)
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b" ")
     os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
     assert path.stat().st_ino == at.st_ino
-    assert environments.read(str(root), {}, hash_file).digest != before.digest
+    assert sample_wheels.read(root, hash_file).digest != before.digest
 
 
 def test_an_interpreter_without_sysconfig_data_is_not_known(
@@ -354,11 +356,11 @@ def test_an_interpreter_without_sysconfig_data_is_not_known(
     prefix.data.unlink()
     with pytest.raises(NotStorable, match="sysconfig"):
         read(root)
-    lib64.mkdir(parents=True)  # where Fedora has it
+    lib64.mkdir(parents=True)  # Fedora's place for it
     found = []
     for text in ("build_time_vars = {}\n", "build_time_vars = {'A': 1}\n"):
         (lib64 / prefix.data.name).write_text(text)
-        found.append(environments.read(str(root), {}, sha256_of).digest)
+        found.append(sample_wheels.read(root).digest)
     assert found[0] != found[1]
 
 
@@ -368,7 +370,7 @@ def test_an_interpreter_may_be_called_python_and_no_more(
     prefix = Prefix(tmp_path / "prefix", a_python)
     python = prefix.executable.rename(prefix.executable.with_name("python"))
     root = make_environment("uv", python, tmp_path / "environment", environ)
-    found = environments.read(str(root), {}, sha256_of)
+    found = sample_wheels.read(root)
     links = [(item.path, item.target) for item in found.items if item.path.startswith("bin/")]
     assert links == [("bin/python", str(python))] + [
         (f"bin/{name}", "python") for name in ("python3", prefix.library.name)
@@ -459,27 +461,32 @@ def test_what_cannot_be_seen_changes_neither_digest_nor_entry(
             unseen(two, seed)
         a, b = read(one), read(two)
         assert a.digest == b.digest
-        place = one.parent / "store"
-        assert entry(a, place, umasks[0]) == entry(b, place, umasks[1])
+        store = one.parent / "store"
+        assert entry(a, store, umasks[0]) == entry(b, store, umasks[1])
 
 
-def entry(environment: Environment, place: Path, umask: int) -> Mapping[str, object]:
-    """Return all that an entry holds, with modes, when it is written into a new store at *place*."""
+def stored(environment: Environment, store: Path) -> Path:
+    """Store an environment in the store at *store*; return its entry."""
+    acquired = Store(str(store)).acquire(environment)
+    acquired.release()
+    return Path(acquired.path())
+
+
+def entry(environment: Environment, store: Path, umask: int) -> Mapping[str, object]:
+    """Return all that an entry contains, with modes, after it was written to a new store at *store*."""
     before = os.umask(umask)
     try:
-        store = Store(str(place))
-        store.put(environment)
-        assert store.get(environment)
+        root = stored(environment, store)
+        assert stored(environment, store) == root
     finally:
         os.umask(before)
-    root = Path(store.address(environment.digest))
     contents = {name: it for name, it in tree(root).items() if not name.startswith(".manifest")}
     found = {
         str(path.relative_to(root)): (path.lstat().st_mode, contents.get(str(path.relative_to(root))))
         for path in root.rglob("*")
         if not path.name.startswith(".manifest")
     }
-    shutil.rmtree(place)
+    shutil.rmtree(store)
     return found
 
 
@@ -487,9 +494,9 @@ AS_ANOTHER_PROCESS = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 os.umask(0o077)
-from tests.unit import kit
+from tests.unit import sample_wheels
 from pathlib import Path
-print(kit.digest(Path(sys.argv[2])))
+print(sample_wheels.digest(Path(sys.argv[2])))
 """
 
 
@@ -505,7 +512,7 @@ print(kit.digest(Path(sys.argv[2])))
 def test_another_process_finds_the_same_digest_elsewhere(
     made: Path, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    """As on another machine: another place, home, locale, umask, order of hashes, working directory."""
+    """As on another machine: another path, home, locale, umask, order of hashes, working directory."""
     with copies(made / "uv-uv", made / "venv-pip") as roots:
         for root in roots:
             for name in ("\u00fc.py", "z\U0001f40d", os.fsdecode(b"y\xff")):
@@ -522,7 +529,7 @@ import hashlib, importlib.metadata, importlib.util, json, os, pkgutil, sys, sysc
 def described(file):
     if "__pycache__" in file.parts or file.name in NOTES:
         return ""
-    if "bin" in file.parts:  # the hash is that of one environment
+    if "bin" in file.parts:  # its hash is different in each environment
         return f"{file} {file.locate().exists()}"
     return f"{file} {file.hash} {file.size} {file.locate().exists()}"
 found = {
@@ -562,80 +569,60 @@ print(json.dumps(found).replace(sys.prefix, "@"))
 def test_an_interpreter_in_the_entry_sees_what_one_in_the_environment_sees(
     maker: str, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    root = Kit(shared, python, environ, tmp_path).environment(maker=maker)
-    place = Store(str(tmp_path / "store"))
-    environment = read(root)
-    place.put(environment)
-    address = place.address(environment.digest)
+    root = SampleWheels(shared, python, environ, tmp_path).environment(maker=maker)
+    path = stored(read(root), tmp_path / "store")
     code = f"NOTES = {NOTES!r}\n" + VIEW
-    views = [json.loads(run([f"{it}/bin/python", "-BIc", code], environ)) for it in (root, address)]
+    views = [json.loads(run([f"{it}/bin/python", "-BIc", code], environ)) for it in (root, path)]
     assert views[0]["modules"].keys() >= {"tiny", "other"}
     assert len(views[0]["entry points"]) == 2
     for what, of_environment in views[0].items():
         assert views[1][what] == of_environment, what
 
 
-# Scripts
+# pyvenv.cfg
 
-LINES = (
-    *("# -*- coding: utf-8 -*-", "import re", "import sys", "from tiny import main", ""),
-    *("if __name__ == '__main__':", 'if __name__ == "__main__":', "    from tiny import main"),
-    "    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])",
-    "    sys.argv[0] = sys.argv[0].removesuffix('.exe')",
-    '    if sys.argv[0].endswith("-script.pyw"):',
-    "        sys.argv[0] = sys.argv[0][:-11]",
-    '    elif sys.argv[0].endswith(".exe"):',
-    "        sys.argv[0] = sys.argv[0][:-4]",
-    *("    sys.exit(main())", "sys.exit(main())", "    main()", "print('more')"),
+
+@pytest.fixture(scope="module")
+def plain(shared: Shared) -> Path:
+    """Return an environment whose configuration each example replaces."""
+
+    def make(root: Path) -> None:
+        SampleWheels(shared, os.path.realpath(sys.executable), shared.environ, root.parent).environment(
+            root.name, "tiny"
+        )
+
+    return shared.once(f"plain-{os.getpid()}", make)
+
+
+IS = """
+import json, sys
+outside = [p for p in sys.path if "site-packages" in p and not p.startswith(sys.prefix)]
+print(json.dumps([sys.base_prefix, outside]))
+"""
+HOME = "@HOME@"
+LINES = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["home", "Home", " HOME ", "include-system-site-packages", "#home", "version", "home2"]),
+    st.sampled_from(["=", " = ", " ", ":"]),
+    st.sampled_from(["true", "false", "TRUE", "no", HOME, "/gone/bin", "", "3.11"]),
+    st.sampled_from(["\n", "\r\n", "\n\n", "\x0c\n", "\r", ""]),
 )
-GOOD = (
-    (0, 1, 2, 3, 5, 8, 14),
-    (0, 2, 3, 6, 10, 11, 12, 13, 14),
-    (2, 3, 5, 9, 14),
-    (0, 1, 2, 5, 7, 8, 14),
-)
+USUAL = (f"home = {HOME}\n", "include-system-site-packages = false\n")
 
 
-def ran(text: str) -> tuple[str, object]:
-    """Run a script as a program, its entry point faked; return its arguments and how it ended."""
-    code = (
-        "import sys, types\n"
-        "sys.modules['tiny'] = types.ModuleType('tiny')\n"
-        "sys.modules['tiny'].main = lambda: print('called', sys.argv) or 7\n"
-        "exec(compile(sys.stdin.read(), 'script', 'exec'), {'__name__': '__main__'})\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-ISc", code], input=text, capture_output=True, text=True, check=False
-    )
-    return done.stdout, done.returncode
-
-
-@in_stores
-@given(st.sampled_from(GOOD), st.integers(0, 8), st.integers(0, 8), st.sampled_from(range(len(LINES))))
-def test_a_script_that_is_written_anew_does_what_it_did(
-    good: tuple[int, ...], one: int, other: int, line: int
+@settings(max_examples=settings().max_examples // 4)
+@given(st.lists(LINES, max_size=3), st.integers(0, 2), st.sampled_from(["", "\ufeff"]))
+def test_an_environment_is_stored_only_if_python_reads_its_configuration_as_we_do(
+    plain: Path, lines: list[str], at: int, start: str
 ) -> None:
-    """Lines of a wrapper are exchanged, left out or put in."""
-    numbers = list(good)
-    one, other = one % len(numbers), other % len(numbers)
-    if line % 3 == 0:
-        numbers[one], numbers[other] = numbers[other], numbers[one]
-    elif line % 3 == 1:
-        del numbers[one]
-    else:
-        numbers.insert(one, line)
-    body = "\n".join(LINES[number] for number in numbers) + "\n"
-    data = f"#!/tmp/env/bin/python\n{body}".encode()
-    found = environments.normal_script(data, [b"/tmp/env"], "tiny:main")
-    assert found is not None
-    if found.partition(b"\n")[2] != body.encode():
-        assert ran(found.decode()) == ran(body)
-
-
-@pytest.mark.parametrize("numbers", GOOD)
-def test_a_script_that_an_installer_writes_is_written_anew(numbers: tuple[int, ...]) -> None:
-    body = "\n".join(LINES[number] for number in numbers)
-    data = f"#!/tmp/env/bin/python\n{body}\n".encode()
-    found = environments.normal_script(data, [b"/tmp/env"], "tiny:main")
-    assert found is not None
-    assert found.count(b"\n") == 5
+    text = start + "".join([*USUAL[:at], *lines, *USUAL[at:]])
+    text = text.replace(HOME, os.path.dirname(os.path.realpath(sys.executable)))
+    (plain / "pyvenv.cfg").write_bytes(text.encode())
+    try:
+        found = sample_wheels.read(plain, lambda path: path)
+    except NotStorable:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        roots = (plain, stored(found, Path(folder)))
+        told = [json.loads(run([f"{root}/bin/python", "-BIc", IS], {})) for root in roots]
+    assert told[0] == told[1] == [str(Path(found.base).parents[1]), []]

@@ -1,42 +1,40 @@
-"""`pyo3-envshim doctor`: what it concludes from what it sees, and what it sees of real programs."""
+"""What `pyo3-envshim doctor` concludes from what it saw, and what it prints."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uv
 
-from pyo3_envshim import activation, doctor
-from pyo3_envshim.doctor import IDLE, OFF, OK, UNKNOWN, Finding, Project, Seen, Sight
+from pyo3_envshim.cli import doctor
+from pyo3_envshim.cli.install import Installed
+from pyo3_envshim.cli.snapshot import IDLE, OFF, OK, UNKNOWN, DetectedFrontEnd, Finding, Project, Snapshot
 
-from .making import FakeCargo, Shared, interpreter, make_environment, script, site_packages
-from .test_cli import Cli
+from .environments import FakeCargo, Shared, script
+from .test_main import Cli
 
 RUST = Project(requires=("maturin",), backend="maturin")
-HOOKED = Seen(
+HOOKED = DetectedFrontEnd(
     "build", "/bin/pyproject-build", python="/bin/python", hooked="/bin/pyo3-envshim-cargo", hook="/s"
 )
-PLAIN = Seen("build", "/bin/pyproject-build", python="/bin/python", asked=True)
-UV = Seen("uv", "/bin/uv")
+PLAIN = DetectedFrontEnd("build", "/bin/pyproject-build", python="/bin/python", asked=True)
+UV = DetectedFrontEnd("uv", "/bin/uv")
 
 
 def diagnosed(
-    *front_ends: Seen,
+    *front_ends: DetectedFrontEnd,
     project: Project | None = RUST,
     asked: str | None = None,
     findings: tuple[Finding, ...] = (),
     **environ: Any,
 ) -> doctor.Diagnosis:
     """Return what follows from these values."""
-    return doctor.diagnose(Sight(environ, project, findings, front_ends), asked)
+    return doctor.diagnose(Snapshot(environ, project, findings, front_ends), asked)
 
 
 class TestTheVerdict:
@@ -52,7 +50,7 @@ class TestTheVerdict:
         found = diagnosed(HOOKED, UV, asked="uv")
         assert not found.served
         assert found.verdict.startswith("would not be served: uv: ")
-        assert found.mend == 'eval "$(pyo3-envshim env)"'
+        assert found.hint == 'eval "$(pyo3-envshim env)"'
 
     def test_is_no_if_the_one_asked_for_is_not_there(self) -> None:
         found = diagnosed(HOOKED, asked="poetry")
@@ -69,7 +67,7 @@ class TestTheVerdict:
     def test_is_no_if_anything_is_in_the_way(self, state: str) -> None:
         found = diagnosed(HOOKED, findings=(Finding("cargo", state, "is away", "bring it"),))
         assert (found.served, found.verdict) == (False, "would not be served: cargo: is away")
-        assert found.mend == "bring it"
+        assert found.hint == "bring it"
 
     def test_is_yes_if_the_project_could_not_be_read(self) -> None:
         assert diagnosed(HOOKED, project=Project(flaw="no parser")).served
@@ -91,7 +89,7 @@ class TestTheSwitch:
         found = diagnosed(HOOKED, PYO3_ENVSHIM=value)
         assert not found.served
         assert value in found.verdict
-        assert found.mend == "unset PYO3_ENVSHIM"
+        assert found.hint == "unset PYO3_ENVSHIM"
 
     @pytest.mark.parametrize("value", ["", "on", "1", "nonsense"])
     def test_is_on_otherwise(self, value: str) -> None:
@@ -101,7 +99,7 @@ class TestTheSwitch:
     def test_has_to_be_on_on_windows(self, value: str, state: str) -> None:
         found = doctor.of_mode({"PYO3_ENVSHIM": value}, windows=True)
         assert found.state == state
-        assert found.mend == ("" if state == OK else "set PYO3_ENVSHIM=on")
+        assert found.hint == ("" if state == OK else "set PYO3_ENVSHIM=on")
 
 
 class TestSettings:
@@ -112,7 +110,7 @@ class TestSettings:
         setting: dict[str, Any] = {name: "/some/thing"}
         found = diagnosed(HOOKED, **setting)
         assert not found.served
-        assert found.mend == f"unset {name}"
+        assert found.hint == f"unset {name}"
 
     def test_of_maturin_name_the_base_interpreter(self) -> None:
         assert not diagnosed(HOOKED, MATURIN_PEP517_USE_BASE_PYTHON="1").served
@@ -123,7 +121,7 @@ class TestSettings:
         found = diagnosed(HOOKED, CARGO="/gone/bin/pyo3-envshim-cargo")
         assert not found.served
         assert "/gone/bin/pyo3-envshim-cargo" in found.verdict
-        assert found.mend == "unset CARGO"
+        assert found.hint == "unset CARGO"
 
 
 class TestTheCrate:
@@ -163,7 +161,7 @@ class TestTheCrate:
 class TestWaysIn:
     """Each way to switch it on is known by what it leaves."""
 
-    def ways(self, seen: Seen, project: Project | None = RUST, **environ: str) -> list[str]:
+    def ways(self, seen: DetectedFrontEnd, project: Project | None = RUST, **environ: str) -> list[str]:
         return doctor.ways_in(seen, environ, project)
 
     def test_the_wrapper_in_cargo(self, tmp_path: Path) -> None:
@@ -176,10 +174,10 @@ class TestWaysIn:
         assert self.ways(HOOKED._replace(hooked="/usr/bin/cargo")) == []
 
     def test_the_interpreter(self) -> None:
-        assert self.ways(UV._replace(installed=("/lib/sitecustomize.py", True))) == [
+        assert self.ways(UV._replace(installed=Installed("/lib/sitecustomize.py", True))) == [
             "installed: /lib/sitecustomize.py"
         ]
-        assert self.ways(UV._replace(installed=("/lib/sitecustomize.py", False))) == []
+        assert self.ways(UV._replace(installed=Installed("/lib/sitecustomize.py", False))) == []
 
     def test_the_project(self) -> None:
         project = RUST._replace(requires=("maturin", "pyo3-envshim"))
@@ -198,42 +196,42 @@ class TestWaysIn:
 class TestAFrontEndThatIsNotServed:
     """Why, and the command that changes it."""
 
-    def found(self, seen: Seen, **environ: str) -> Finding:
+    def found(self, seen: DetectedFrontEnd, **environ: str) -> Finding:
         return doctor.of_front_end(seen, environ, RUST)
 
     def test_that_is_no_python_gets_cargo(self) -> None:
-        assert self.found(UV).mend == 'eval "$(pyo3-envshim env)"'
-        assert self.found(UV, SHELL="/usr/bin/fish").mend == "pyo3-envshim env | source"
+        assert self.found(UV).hint == 'eval "$(pyo3-envshim env)"'
+        assert self.found(UV, SHELL="/usr/bin/fish").hint == "pyo3-envshim env | source"
 
     def test_of_an_environment_gets_the_shim_beside_it(self) -> None:
         found = self.found(PLAIN._replace(prefix="/my env", python="/my env/bin/python", has_pip=True))
         assert found.state == OFF
-        assert found.mend == "'/my env/bin/python' -m pip install pyo3-envshim"
+        assert found.hint == "'/my env/bin/python' -m pip install pyo3-envshim"
 
     @pytest.mark.parametrize("prefix", ["", "/env"], ids=["a base interpreter", "an environment without pip"])
     def test_of_anything_else_gets_cargo(self, prefix: str) -> None:
-        assert self.found(PLAIN._replace(prefix=prefix)).mend == 'eval "$(pyo3-envshim env)"'
+        assert self.found(PLAIN._replace(prefix=prefix)).hint == 'eval "$(pyo3-envshim env)"'
 
     @pytest.mark.parametrize(
-        ("file", "mend"),
+        ("file", "hint"),
         [
             ("pipx_metadata.json", "pipx inject build pyo3-envshim"),
             ("uv-receipt.toml", "uv tool install --with pyo3-envshim build"),
         ],
     )
     def test_of_an_installer_of_programs_gets_it_from_that(
-        self, file: str, mend: str, tmp_path: Path
+        self, file: str, hint: str, tmp_path: Path
     ) -> None:
         (tmp_path / file).touch()
-        assert self.found(PLAIN._replace(prefix=str(tmp_path), has_pip=True)).mend == mend
+        assert self.found(PLAIN._replace(prefix=str(tmp_path), has_pip=True)).hint == hint
 
     def test_with_a_hook_without_a_wrapper_is_told(self) -> None:
         found = self.found(PLAIN._replace(hook="/site"))
         assert (found.state, found.reason) == (OFF, "the hook in /site finds no pyo3-envshim-cargo")
 
     def test_whose_interpreter_names_a_package_that_is_gone_is_told(self) -> None:
-        found = self.found(PLAIN._replace(installed=("/lib/sitecustomize.py", False)))
-        assert (found.state, found.mend) == (OFF, "pyo3-envshim install --python /bin/python")
+        found = self.found(PLAIN._replace(installed=Installed("/lib/sitecustomize.py", False)))
+        assert (found.state, found.hint) == (OFF, "pyo3-envshim install --python /bin/python")
 
     @pytest.mark.parametrize(("name", "state"), [("nox", UNKNOWN), ("cibuildwheel", UNKNOWN), ("tox", IDLE)])
     def test_that_starts_others_is_unknown(self, name: str, state: str) -> None:
@@ -248,68 +246,8 @@ class TestAFrontEndThatIsNotServed:
         assert self.found(pip._replace(option=True)).state == OK
 
 
-class TestThePyproject:
-    """What is read of it."""
-
-    pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
-
-    @pytest.mark.parametrize(
-        "requirement",
-        ["pyo3-envshim", "PyO3_EnvShim", " pyo3.envshim>=0.1", "pyo3-envshim[x]; python_version>'3.8'"],
-    )
-    def test_names_the_shim_in_any_spelling(self, requirement: str) -> None:
-        text = f"[build-system]\nrequires = [{requirement!r}]\n".replace("'3.8'", "3.8")
-        assert self.read(text).requires == ("pyo3-envshim",)
-
-    @pytest.mark.parametrize(
-        ("text", "rust"),
-        [
-            ('requires = ["maturin>=1,<2"]\nbuild-backend = "maturin"', True),
-            ('requires = ["setuptools", "setuptools_rust>=1"]', True),
-            ('requires = ["maturin"]\nbuild-backend = "own"\nbackend-path = ["."]', True),
-            ('requires = []\nbuild-backend = "maturin"', True),
-            ('requires = ["setuptools"]', False),
-            ('requires = ["maturin-extras"]\nbuild-backend = "other"', False),
-            ("", False),
-        ],
-    )
-    def test_tells_whether_rust_is_built(self, text: str, rust: bool) -> None:
-        assert self.read(f"[build-system]\n{text}\n").is_rust == rust
-
-    def test_tells_of_maturins_base_interpreter(self) -> None:
-        assert self.read("[tool.maturin]\nuse-base-python = true\n").uses_base
-        assert not self.read("[tool.maturin]\nuse-base-python = false\n").uses_base
-
-    def test_tells_of_uvs_extra_build_dependencies(self) -> None:
-        recipe = (
-            'a = ["x"]\nb = ["pyo3-envshim"]\nc = [{requirement = "pyo3-envshim", match-runtime = false}]\n'
-        )
-        text = f"[tool.uv.extra-build-dependencies]\n{recipe}"
-        assert self.read(text).extra == ("b", "c")
-        assert self.read(text, "").extra == ()  # uv reads a uv.toml instead
-        assert self.read("", f"[extra-build-dependencies]\n{recipe}").extra == ("b", "c")
-
-    @pytest.mark.parametrize(
-        "text", ["build-system = 1", "[build-system]\nrequires = 1\nbuild-backend = []", "tool.uv = []"]
-    )
-    def test_of_other_types_is_taken_for_empty(self, text: str) -> None:
-        assert self.read(text) == Project()
-
-    def test_that_is_not_toml_fails_every_build(self) -> None:
-        project = self.read("[build-system\n")
-        assert not diagnosed(HOOKED, project=project).served
-        assert "not TOML" in project.flaw
-
-    @staticmethod
-    def read(text: str, uv_text: str | None = None) -> Project:
-        found = doctor.read_project(text, uv_text)
-        assert found is not None
-        return found
-
-
-@pytest.fixture
-def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> Cli:
-    """Return the installed program, with a cargo and nothing else on PATH, in a maturin project."""
+def in_a_project(root: Path, environ: Mapping[str, str], home: Path) -> Cli:
+    """Return the program installed at *root*, with a cargo and nothing else on PATH, in a maturin project."""
     cargo = FakeCargo(home / "cargo")
     cargo.behaves(out="cargo 1.95.0 (0123456 2026-01-01)\n")
     project = home / "project"
@@ -319,10 +257,16 @@ def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> C
     temporary.mkdir()
     folders = [home / "bin", cargo.folder, "/usr/bin", "/bin"]
     return Cli(
-        shared.environment(a_python),
+        root,
         {**environ, "PATH": os.pathsep.join(map(str, folders)), "TMPDIR": str(temporary)},
         project,
     )
+
+
+@pytest.fixture
+def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> Cli:
+    """Return the installed program in a project."""
+    return in_a_project(shared.environment(a_python), environ, home)
 
 
 def examined(cli: Cli, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -340,149 +284,14 @@ def about(found: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(one)
 
 
-_DIRECT = "#!{python}\nimport sys\nsys.exit('the front end itself ran')\n"
-_BY_SH = _DIRECT.replace("#!{python}", "#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''")
-_BEHIND_A_SHIM = '#!/bin/sh\nexec "$(dirname "$0")/real/pyproject-build" "$@"\n'
+DIRECT = "#!{python}\nimport sys\nsys.exit('the front end itself ran')\n"
 
 
-def put_build(cli: Cli, root: Path, text: str = _DIRECT) -> Path:
+def put_build(cli: Cli, root: Path, text: str = DIRECT) -> Path:
     """Put a stand-in for build on PATH, which runs in the environment at *root*; return its path."""
     python = root / "bin" / "python"
-    script(Path(cli.environ["HOME"], "bin", "real", "pyproject-build"), _DIRECT.format(python=python))
+    script(Path(cli.environ["HOME"], "bin", "real", "pyproject-build"), DIRECT.format(python=python))
     return script(Path(cli.environ["HOME"], "bin", "pyproject-build"), text.format(python=python))
-
-
-class TestAFrontEndOnPath:
-    """Its own process is asked, whatever kind of script starts it."""
-
-    @pytest.mark.parametrize(
-        "text", [_DIRECT, _BY_SH, _BEHIND_A_SHIM], ids=["direct", "by sh", "behind a shim"]
-    )
-    def test_with_the_shim_beside_it_is_served(self, cli: Cli, text: str) -> None:
-        path = put_build(cli, cli.root, text)
-        build = about(examined(cli, "build"), "build")
-        assert build["state"] == OK
-        assert build["ways"] == [f"the hook in {site_packages(cli.root)}"]
-        assert build["path"] == str(path)
-        assert build["python"] == str(cli.root / "bin" / "python")
-
-    def test_without_it_is_not(self, cli: Cli, shared: Shared, a_python: str) -> None:
-        bare = shared.environment(a_python, shim=False)
-        put_build(cli, bare)
-        build = about(examined(cli, "build"), "build")
-        assert build["state"] == OFF
-        assert str(bare) in build["reason"]
-
-    def test_of_an_older_python_is_asked_too(self, cli: Cli, shared: Shared, python: str) -> None:
-        put_build(cli, shared.environment(python))
-        assert about(examined(cli, "build"), "build")["state"] == OK
-
-    def test_is_served_by_a_wrapper_in_cargo(self, cli: Cli, shared: Shared, a_python: str) -> None:
-        put_build(cli, shared.environment(a_python, shim=False))
-        found = examined(cli, "build", CARGO=cli.wrapper)
-        assert about(found, "build")["ways"] == ["CARGO is the wrapper"]
-
-    def test_is_served_beside_a_cargo_of_the_user(self, cli: Cli) -> None:
-        put_build(cli, cli.root)
-        cargo = shutil.which("cargo", path=cli.environ["PATH"]) or ""
-        found = examined(cli, "build", CARGO=cargo)
-        assert about(found, "build")["state"] == OK
-        assert cargo in about(found, "cargo")["reason"]
-
-    def test_is_known_though_it_is_switched_off(self, cli: Cli) -> None:
-        put_build(cli, cli.root)
-        found = examined(cli, "build", PYO3_ENVSHIM="off")
-        assert not found["served"]
-        assert about(found, "build")["state"] == OK
-
-    def test_whose_wrapper_is_gone_is_not_served(
-        self, cli: Cli, shared: Shared, a_python: str, home: Path
-    ) -> None:
-        root = make_environment("venv", a_python, home / "half", shared.environ)
-        for name in ("pyo3_envshim", "pyo3_envshim.pth"):
-            (site_packages(root) / name).symlink_to(site_packages(cli.root) / name)
-        put_build(cli, root)
-        build = about(examined(cli, "build"), "build")
-        assert build["reason"] == f"the hook in {site_packages(root)} finds no pyo3-envshim-cargo"
-        build = about(examined(cli, "build", CARGO=cli.wrapper), "build")
-        assert build["ways"] == ["CARGO is the wrapper"]
-
-    def test_that_ignores_pythonpath_is_unknown(self, cli: Cli) -> None:
-        put_build(cli, cli.root, "#!{python} -I\nprint('build 1.2.3 (somewhere)')\n")
-        build = about(examined(cli, "build"), "build")
-        assert (build["state"], build["version"]) == (UNKNOWN, "1.2.3")
-
-    @pytest.mark.parametrize("way", ["", "CARGO"])
-    def test_uv_needs_cargo(self, cli: Cli, way: str) -> None:
-        (Path(cli.environ["HOME"]) / "bin").mkdir(exist_ok=True)
-        (Path(cli.environ["HOME"]) / "bin" / "uv").symlink_to(uv.find_uv_bin())
-        found = examined(cli, "uv", **({"CARGO": cli.wrapper} if way else {}))
-        assert found["served"] == bool(way)
-        assert about(found, "uv")["version"].count(".") == 2
-
-    def test_is_left_as_it_was(self, cli: Cli) -> None:
-        """It was not run beyond its startup, and nothing of ours stays."""
-        put_build(cli, cli.root)
-        examined(cli)
-        assert os.listdir(cli.environ["TMPDIR"]) == []
-
-
-class TestAnInterpreterInstalledInto:
-    """`pyo3-envshim install` is seen, and whether the package that it names is still there."""
-
-    def test_is_seen(self, cli: Cli, tmp_path: Path) -> None:
-        library = tmp_path / "library"
-        library.mkdir()
-        answer = json.dumps([str(library), "3.11.7"])
-        python = str(script(tmp_path / "python", f"#!/bin/sh\necho '{answer}'\n"))
-        assert activation.installed(python) is None
-        cli.said("install", "--python", python)
-        file = library / "sitecustomize.py"
-        assert activation.installed(python) == (str(file), True)
-        file.write_text(file.read_text().replace(str(cli.root), "/gone"))
-        assert activation.installed(python) == (str(file), False)
-        file.write_text("# another owner's\n")
-        assert activation.installed(python) is None
-
-
-class TestTheSurroundings:
-    """cargo, the store, the project."""
-
-    def test_without_cargo_nothing_is_served(self, cli: Cli) -> None:
-        put_build(cli, cli.root)
-        found = examined(cli, PATH=str(Path(cli.environ["HOME"], "bin")))
-        assert found["verdict"] == "would not be served: cargo: not found on PATH"
-
-    def test_a_cargo_that_fails_is_told(self, cli: Cli) -> None:
-        put_build(cli, cli.root)
-        FakeCargo(Path(cli.environ["HOME"], "cargo")).behaves(err="no toolchain", status=1)
-        found = examined(cli)
-        assert not found["served"]
-        assert found["mend"].endswith("cargo --version")
-
-    def test_a_store_that_others_can_write_to_is_not_used(self, cli: Cli, home: Path) -> None:
-        put_build(cli, cli.root)
-        open_to_all = home / "store"
-        open_to_all.mkdir()
-        open_to_all.chmod(0o777)
-        found = examined(cli, PYO3_ENVSHIM_CACHE_DIR=str(open_to_all))
-        assert found["verdict"] == f"would not be served: store: {open_to_all} can be written by others"
-        assert found["mend"] == f"chmod go-w {open_to_all}"
-
-    def test_an_older_python_says_that_the_project_was_not_read(self, cli: Cli, shared: Shared) -> None:
-        oldest = interpreter("3.9")
-        if oldest is None:
-            pytest.skip("there is no CPython 3.9")
-        cli.root = shared.environment(oldest)
-        put_build(cli, cli.root)
-        found = examined(cli)
-        assert found["served"]
-        assert about(found, "project")["state"] == UNKNOWN
-        assert "3.9" in about(found, "project")["reason"]
-
-    def test_the_interpreter_is_told_with_its_base(self, cli: Cli, a_python: str) -> None:
-        reason = about(examined(cli), "python")["reason"]
-        assert reason.endswith(f"{cli.root / 'bin' / 'python'}, made from {a_python}")
 
 
 class TestWhatIsPrinted:

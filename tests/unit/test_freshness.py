@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyo3_envshim import freshness
+from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
 
-from .making import ROOT, run
+from .environments import ROOT, run
+from .test_target_dir import dep_info
 
 SECOND = 1_000_000_000
 # A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
@@ -158,21 +160,23 @@ class Workshop:
         end = ends_at or 4_000_000_000
         os.utime(unit / "invoked.timestamp", (end, end))
 
-    def token(self) -> str:
-        packages = [str(package) for package in self.packages]
-        return freshness.token_for(str(self.build), str(self.root), packages, [str(self.build)])
+    def nonce(self) -> str:
+        where = {"workspace_root": str(self.root), "target_directory": str(self.build), "packages": []}
+        workspace = Workspace(where, [])
+        workspace.folders = [str(package) for package in self.packages]
+        return freshness.nonce_for(workspace)
 
     def settled(self) -> str:
-        """Return the token of a build after one build through us, when nothing is in doubt.
+        """Return the nonce of a build after one build through us, when nothing is in doubt.
 
         The stamp is dated forward, as if time had passed since the sources were written.
         """
-        token = self.token()
+        nonce = self.nonce()
         os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
         self.built()
-        assert self.token() == token
+        assert self.nonce() == nonce
         os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
-        return token
+        return nonce
 
 
 @pytest.fixture
@@ -224,12 +228,12 @@ CHANGES: dict[str, Callable[[Workshop], object]] = {
 }
 
 
-class TestATokenChanges:
+class TestANonceChanges:
     @pytest.mark.parametrize("what", CHANGES)
     def test_when_cargo_would_not_notice(self, what: str, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         CHANGES[what](workshop)
-        assert workshop.token() not in (token, "")
+        assert workshop.nonce() not in (nonce, "")
 
     def test_when_a_folder_of_equal_times_takes_the_place_of_another(self, workshop: Workshop) -> None:
         """Copied with their times in one tick of the clock: only the files' numbers differ."""
@@ -242,39 +246,39 @@ class TestATokenChanges:
                 break
         else:
             pytest.skip("this file system has no two equal times")
-        token = workshop.settled()
+        nonce = workshop.settled()
         one.parent.rename(workshop.root.parent / "away")
         two.parent.rename(one.parent)
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_another_workspace_uses_the_build_folder(self, workshop: Workshop, tmp_path: Path) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         other = Workshop(tmp_path / "second")
         other.build = workshop.build
-        found = {token, other.token()}
+        found = {nonce, other.nonce()}
         assert len(found) == 2
-        found.add(workshop.token())
+        found.add(workshop.nonce())
         assert len(found) == 3
 
     def test_when_the_folder_was_first_filled_without_us(self, workshop: Workshop) -> None:
         workshop.built()
-        assert workshop.token() != ""
+        assert workshop.nonce() != ""
 
     def test_when_the_folder_was_filled_by_another_build_since(self, workshop: Workshop) -> None:
         """Sources as they were, so only what changed after our stamp is in doubt."""
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.built()
-        assert workshop.token() == token
+        assert workshop.nonce() == nonce
 
     def test_when_a_link_leads_elsewhere(self, workshop: Workshop) -> None:
         for name in ("one.rs", "two.rs"):
             workshop.write(f"../shared/{name}", name)
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("../../shared/one.rs")
-        token = workshop.settled()
+        nonce = workshop.settled()
         link.unlink()
         link.symlink_to("../../shared/two.rs")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_link_leads_to_a_newer_file(self, workshop: Workshop) -> None:
         """cargo notes where a link within the package led, and would look there."""
@@ -282,45 +286,45 @@ class TestATokenChanges:
             workshop.write(f"src/{name}", name)
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("one.rs")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.back_date(workshop.root / "src" / "two.rs", 4_000_000_001)
         link.unlink()
         link.symlink_to("two.rs")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_newer_file_takes_the_place_of_a_link(self, workshop: Workshop) -> None:
         workshop.write("src/one.rs", "one")
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("one.rs")
-        token = workshop.settled()
+        nonce = workshop.settled()
         link.unlink()
         workshop.back_date(workshop.write("src/linked.rs", "two"), 4_000_000_001)
         workshop.back_date(workshop.root / "src", 4_000_000_001)
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_link_to_a_folder_leads_to_another_known_one(self, workshop: Workshop) -> None:
         for name in ("one", "two"):
             workshop.write(f"{name}/x.rs", name)
         link = workshop.root / "linked"
         link.symlink_to("one")
-        token = workshop.settled()
+        nonce = workshop.settled()
         link.unlink()
         link.symlink_to("two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_what_a_link_leads_to_changes(self, workshop: Workshop) -> None:
         workshop.write("../shared/one.rs", "one")
         (workshop.root / "src" / "linked.rs").symlink_to("../../shared/one.rs")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("../shared/one.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_folder_behind_a_link_changes(self, workshop: Workshop) -> None:
         workshop.write("../shared/one.rs", "one")
         (workshop.root / "src" / "linked").symlink_to("../../shared")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("../shared/one.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
     def test_when_a_package_changes_though_its_folder_is_an_environment(
@@ -330,87 +334,87 @@ class TestATokenChanges:
         workshop.write(f"member/{mark}")
         workshop.write("member/src/lib.rs", "one")
         workshop.packages.append(workshop.root / "member")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("member/src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
     def test_when_the_workspace_changes_though_its_folder_is_an_environment(
         self, mark: str, workshop: Workshop
     ) -> None:
         workshop.write(mark)
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_package_changes_in_a_hidden_folder(self, workshop: Workshop) -> None:
         workshop.write(".hidden/src/lib.rs", "one")
         workshop.packages.append(workshop.root / ".hidden")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write(".hidden/src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_package_changes_in_the_target_folder(self, workshop: Workshop) -> None:
         """Generated there, say."""
         workshop.write("target/generated/src/lib.rs", "one")
         workshop.packages.append(workshop.build / "generated")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("target/generated/src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_package_outside_of_the_workspace_changes(self, workshop: Workshop) -> None:
         workshop.write("../path-dependency/src/lib.rs", "one")
         workshop.packages.append(workshop.root.parent / "path-dependency")
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("../path-dependency/src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_the_stamp_is_gone(self, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         (workshop.build / freshness.STAMP).unlink()
-        assert workshop.token() not in (token, "")
+        assert workshop.nonce() not in (nonce, "")
 
     @pytest.mark.parametrize("size", [0, 1, 10, -1, -4])
     def test_when_the_stamp_is_cut_short(self, size: int, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         path = workshop.build / freshness.STAMP
         path.write_bytes(path.read_bytes()[:size])
         os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.token() not in (token, "")
+        assert workshop.nonce() not in (nonce, "")
 
     @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[package]", b"pyo3-envshim stamp 2\0/work\0\0end"])
     def test_when_the_stamp_is_foreign(self, text: bytes, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         path = workshop.build / freshness.STAMP
         path.write_bytes(text)
         os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.token() not in (token, "")
+        assert workshop.nonce() not in (nonce, "")
 
     def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         path = workshop.build / freshness.STAMP
         path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
         os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     @pytest.mark.parametrize("line", ["", "junk", "1-2 ", "1-2 relative", "link ", "1-2 //gone/x"])
     def test_when_the_stamp_holds_what_was_never_there(self, line: str, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         path = workshop.build / freshness.STAMP
         path.write_text(path.read_text().replace("\0end", f"\0{line}\0end"))
         os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_when_a_stamp_from_the_future_hides_nothing(self, workshop: Workshop) -> None:
-        token = workshop.settled()
+        nonce = workshop.settled()
         os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
-        assert workshop.token() == token
+        assert workshop.nonce() == nonce
         os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
         workshop.write("src/lib.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
-        """Both looked before either left its stamp: only one may get the empty token."""
+        """Both looked before either left its stamp: only one may get the empty nonce."""
         freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
         written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
         assert not written
@@ -427,13 +431,13 @@ class TestATokenChanges:
             return True
 
         monkeypatch.setattr(freshness, "trustworthy", meanwhile)
-        assert workshop.token() != ""
+        assert workshop.nonce() != ""
 
     def test_when_cargo_compiles_while_the_sources_are_listed(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The end is read last: what was newer a moment ago may not be now."""
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
         listed = freshness.local_sources
 
@@ -443,7 +447,7 @@ class TestATokenChanges:
             return found
 
         monkeypatch.setattr(freshness, "local_sources", meanwhile)
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_to_one_that_was_never_used(self, workshop: Workshop) -> None:
         workshop.built()
@@ -451,7 +455,7 @@ class TestATokenChanges:
         for _ in range(5):
             if found:
                 workshop.back_date(workshop.build / freshness.STAMP, 1)
-            found.add(workshop.token())
+            found.add(workshop.nonce())
         assert len(found) == 5
 
 
@@ -474,9 +478,9 @@ UNSEEN: dict[str, Callable[[Workshop], object]] = {
 }
 
 
-class TestATokenStays:
+class TestANonceStays:
     def test_empty_in_a_new_folder(self, workshop: Workshop) -> None:
-        assert workshop.token() == ""
+        assert workshop.nonce() == ""
 
     @pytest.mark.parametrize("what", UNSEEN)
     @pytest.mark.parametrize("used", [False, True], ids=["without", "with"])
@@ -485,10 +489,10 @@ class TestATokenStays:
         workshop.write("cache/CACHEDIR.TAG")
         if used:
             workshop.built()
-        token = workshop.settled()
-        assert bool(token) == used
+        nonce = workshop.settled()
+        assert bool(nonce) == used
         UNSEEN[what](workshop)
-        assert workshop.token() == token
+        assert workshop.nonce() == nonce
 
     def test_where_the_build_folder_is_outside_of_the_workspace(
         self, workshop: Workshop, tmp_path: Path
@@ -504,140 +508,41 @@ class TestATokenStays:
 def test_where_sources_cannot_be_listed_the_guard_does_not_guess(workshop: Workshop) -> None:
     workshop.packages.append(workshop.root / "gone")
     with pytest.raises(OSError, match="gone"):
-        workshop.token()
+        workshop.nonce()
 
 
 def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Workshop) -> None:
     workshop.build.write_text("a file")
     with pytest.raises(OSError, match="target"):
-        workshop.token()
-
-
-def noted_file(path: str, in_package: bool = True, checksum: str = "") -> bytes:
-    """Return an entry of cargo's dep-info; absolute paths are among those relative to the build folder."""
-    kind = b"\0" if in_package and not os.path.isabs(path) else b"\1"
-    name = kind + len(path).to_bytes(4, "little") + path.encode()
-    if not checksum:
-        return name + b"\0"
-    return (
-        name
-        + b"\1"
-        + (70_000).to_bytes(8, "little")
-        + len(checksum).to_bytes(4, "little")
-        + checksum.encode()
-    )
-
-
-def dep_info(*paths: str | bytes, version: int = 1) -> bytes:
-    """Return what cargo 1.95 leaves of a unit that read these files of its package."""
-    entries = b"".join(noted_file(path) if isinstance(path, str) else path for path in paths)
-    count = len(paths).to_bytes(4, "little")
-    return b"\1\0\0\0\xff" + bytes([version]) + count + entries + bytes(4)
+        workshop.nonce()
 
 
 class TestWhatCargoNotedAsInputs:
-    def noted(self, workshop: Workshop, content: bytes) -> set[str]:
+    def noted(self, workshop: Workshop, content: bytes) -> None:
         workshop.built()
         unit = workshop.build / "debug" / ".fingerprint" / "tiny-0123456789abcdef"
         (unit / "dep-lib-tiny").write_bytes(content)
-        return freshness.noted_inputs(str(workshop.build), [str(workshop.root)])
-
-    def test_is_read(self, workshop: Workshop) -> None:
-        expected = {f"{workshop.root}/src/lib.rs", "/elsewhere/x.rs"}
-        assert self.noted(workshop, dep_info("src/lib.rs", "/elsewhere/x.rs")) == expected
-
-    def test_is_read_whatever_stands_between(self, workshop: Workshop) -> None:
-        """Long names, checksums (``-Zchecksum-freshness``), and files in the build folder."""
-        names = ["/elsewhere/x.rs", f"src/{'long' * 200}.rs", "src/lib.rs", "src/last.rs"]
-        checksums = ["", "blake3=0", f"blake3={'0' * 300}", ""]
-        entries = [noted_file(name, checksum=checksum) for name, checksum in zip(names, checksums)]
-        content = dep_info(entries[0], noted_file("debug/out.rs", in_package=False), *entries[1:])
-        expected = {os.path.join(workshop.root, name) for name in names}
-        assert self.noted(workshop, content) == expected
-
-    def test_is_read_of_all_units(self, workshop: Workshop) -> None:
-        for number in range(3):
-            unit = workshop.build / "debug" / ".fingerprint" / f"tiny-{number}"
-            unit.mkdir(parents=True)
-            (unit / "dep-lib-tiny").write_bytes(dep_info(f"src/{number}.rs", f"/elsewhere/{number}.rs"))
-        expected = {
-            f"{at}/{number}.rs" for at in (f"{workshop.root}/src", "/elsewhere") for number in range(3)
-        }
-        assert freshness.noted_inputs(str(workshop.build), [str(workshop.root)]) == expected
-
-    def test_is_not_looked_for_among_what_cargo_built(self, workshop: Workshop) -> None:
-        """A program may be called so, and so may what a build script makes."""
-        content = dep_info("src/lib.rs", version=2)
-        for name in ("debug/dep-tool", "a/b/c/d/e/f/.fingerprint/tiny-0/dep-lib-tiny"):
-            (workshop.build / name).parent.mkdir(parents=True, exist_ok=True)
-            (workshop.build / name).write_bytes(content)
-        assert self.noted(workshop, dep_info("src/one.rs")) == {f"{workshop.root}/src/one.rs"}
-
-    def test_is_read_of_many_files(self, workshop: Workshop) -> None:
-        assert len(self.noted(workshop, dep_info(*map(str, range(300))))) == 300
-
-    def test_is_read_as_cargo_left_it_up_to_1_83(self, workshop: Workshop) -> None:
-        content = b"\1\0\0\0\0\x0a\0\0\0src/lib.rs\0\0\0\0"
-        assert self.noted(workshop, content) == {f"{workshop.root}/src/lib.rs"}
-
-    @pytest.mark.parametrize("size", [0, 5, 6, 9, 10, 20, 25, 30])
-    def test_is_nothing_where_it_is_cut_short(self, size: int, workshop: Workshop) -> None:
-        """cargo compiles such a unit."""
-        assert self.noted(workshop, dep_info("src/lib.rs", "src/other.rs")[:size]) == set()
-
-    def test_is_not_guessed_where_a_newer_cargo_left_it(self, workshop: Workshop) -> None:
-        with pytest.raises(OSError, match="version"):
-            self.noted(workshop, dep_info("src/lib.rs", version=2))
 
     def test_is_watched_in_a_hidden_folder(self, workshop: Workshop) -> None:
         workshop.write(".hidden/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", ".hidden/x.rs"))
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write(".hidden/x.rs", "two")
-        assert workshop.token() != token
-
-    def asked_for(self, workshop: Workshop, folder: str, text: str) -> set[str]:
-        """Return what is noted where a build script has left *text* in a unit's folder."""
-        self.noted(workshop, dep_info("src/lib.rs"))
-        unit = workshop.build / "debug" / folder
-        unit.mkdir(parents=True)
-        (unit / "run-build-script-build-script-build.json").write_text(text)
-        return freshness.noted_inputs(str(workshop.build), [str(workshop.root)])
-
-    @pytest.mark.parametrize(
-        "folder", [".fingerprint/{}-fedcba9876543210", "build/{}/fedcba9876543210/fingerprint"]
-    )
-    def test_is_what_the_build_script_of_a_local_package_asked_for(
-        self, folder: str, workshop: Workshop
-    ) -> None:
-        files = {"output": "debug/build/o", "paths": ["data/x", "/elsewhere/y"]}
-        text = json.dumps({"local": [{"RerunIfEnvChanged": {"var": "X"}}, {"RerunIfChanged": files}]})
-        own = {f"{workshop.root}/src/lib.rs"}
-        assert self.asked_for(workshop, folder.format("from-a-registry"), text) == own
-        asked = {f"{workshop.root}/data/x", "/elsewhere/y"}
-        assert self.asked_for(workshop, folder.format("tiny"), text) == own | asked
-
-    @pytest.mark.parametrize("text", ["", '{"local":[{"Rerun', "{}"])
-    def test_is_not_what_a_build_script_asked_for_in_a_note_that_is_cut_short(
-        self, text: str, workshop: Workshop
-    ) -> None:
-        """cargo runs such a script."""
-        unit = ".fingerprint/tiny-fedcba9876543210"
-        assert self.asked_for(workshop, unit, text) == {f"{workshop.root}/src/lib.rs"}
+        assert workshop.nonce() != nonce
 
     def test_is_watched_in_a_folder_that_was_asked_for(self, workshop: Workshop) -> None:
         workshop.write(".hidden/deep/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", ".hidden"))
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write(".hidden/deep/x.rs", "two")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def noted_after_the_first_build(self, workshop: Workshop, name: str) -> bool:
         """Tell whether what cargo noted only now was known before."""
-        token = workshop.token()
+        nonce = workshop.nonce()
         os.utime(workshop.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
         self.noted(workshop, dep_info("src/lib.rs", name))
-        return workshop.token() == token
+        return workshop.nonce() == nonce
 
     def test_is_one_file_by_any_name(self, workshop: Workshop) -> None:
         """cryptography's build script asks for ../../cryptography/__about__.py."""
@@ -656,29 +561,29 @@ class TestWhatCargoNotedAsInputs:
         (tmp_path / "real").mkdir()
         (tmp_path / "linked").symlink_to("real")
         workshop.packages.append(tmp_path / "linked")
-        token = workshop.settled()
+        nonce = workshop.settled()
         (tmp_path / "linked").unlink()
         (tmp_path / "real").rename(tmp_path / "linked")
-        assert workshop.token() != token
+        assert workshop.nonce() != nonce
 
     def test_is_not_watched_in_the_build_folder(self, workshop: Workshop) -> None:
         """What build scripts make there is cargo's to follow."""
         workshop.write("target/debug/build/out/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", "target/debug/build/out/x.rs"))
-        token = workshop.settled()
+        nonce = workshop.settled()
         workshop.write("target/debug/build/out/x.rs", "two")
-        assert workshop.token() == token
+        assert workshop.nonce() == nonce
 
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
-    workshop.token()
+    workshop.nonce()
     assert set(os.listdir(workshop.build)) == {freshness.STAMP, "CACHEDIR.TAG"}
 
 
 def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
     """Someone made it, and may keep more in it."""
     workshop.build.mkdir()
-    workshop.token()
+    workshop.nonce()
     assert os.listdir(workshop.build) == [freshness.STAMP]
 
 
@@ -689,89 +594,7 @@ def test_a_build_folder_that_another_makes_just_now_is_used(
     really = os.path.isdir
     workshop.build.mkdir()
     monkeypatch.setattr(os.path, "isdir", lambda path: next(seen, True) and really(path))
-    assert workshop.token() == ""
-
-
-class TestTheEndOfTheLastBuild:
-    """Read from what cargo leaves."""
-
-    def end(self, folder: Path, *names: str) -> int | None:
-        for number, name in enumerate(names, 1):
-            unit = folder / name
-            unit.mkdir(parents=True)
-            (unit / "invoked.timestamp").touch()
-            os.utime(unit / "invoked.timestamp", (number, number))
-        return freshness.end_of_last_build(str(folder))
-
-    def test_is_unknown_where_there_is_no_folder(self, tmp_path: Path) -> None:
-        assert freshness.end_of_last_build(str(tmp_path / "gone")) is None
-
-    def test_is_unknown_where_nothing_was_built(self, tmp_path: Path) -> None:
-        (tmp_path / "debug" / "deps").mkdir(parents=True)
-        assert freshness.end_of_last_build(str(tmp_path)) is None
-
-    def test_is_that_of_the_newest_unit_of_any_profile(self, tmp_path: Path) -> None:
-        names = ["debug/.fingerprint/a-1", "release/.fingerprint/a-1", "debug/.fingerprint/b-1"]
-        assert self.end(tmp_path, *names) == 3 * SECOND
-
-    @pytest.mark.parametrize(
-        "profile", ["debug", "release", "out", "deps", "incremental", "build", "dev-opt"]
-    )
-    def test_is_seen_whatever_the_profile_is_called(self, profile: str, tmp_path: Path) -> None:
-        assert self.end(tmp_path, f"{profile}/.fingerprint/a-1") == SECOND
-
-    @pytest.mark.parametrize("profile", ["debug", "out", "deps", "incremental"])
-    def test_is_seen_below_a_target_whatever_the_profile_is_called(
-        self, profile: str, tmp_path: Path
-    ) -> None:
-        """``cargo build --target x86_64-unknown-linux-gnu --profile out``."""
-        assert self.end(tmp_path, f"x86_64-unknown-linux-gnu/{profile}/.fingerprint/a-1") == SECOND
-
-    def test_is_seen_in_a_profile_that_holds_both_layouts(self, tmp_path: Path) -> None:
-        """An older cargo filled it first, a newer one builds on."""
-        names = ["debug/.fingerprint/tiny-1", "debug/build/tiny/0123456789abcdef/fingerprint"]
-        assert self.end(tmp_path, *names) == 2 * SECOND
-
-    def test_is_seen_in_cargos_new_layout(self, tmp_path: Path) -> None:
-        names = ["debug/build/tiny/0123456789abcdef/fingerprint", "x86_64/debug/build/tiny/1/fingerprint"]
-        assert self.end(tmp_path, *names) == 2 * SECOND
-
-    @pytest.mark.parametrize("package", ["out", "deps", "incremental"])
-    def test_is_seen_in_cargos_new_layout_whatever_the_package_is_called(
-        self, package: str, tmp_path: Path
-    ) -> None:
-        assert self.end(tmp_path, f"debug/build/{package}/0123456789abcdef/fingerprint") == SECOND
-
-    def test_is_not_looked_for_behind_links(self, tmp_path: Path) -> None:
-        (tmp_path / "build").mkdir()
-        (tmp_path / "build" / "circle").symlink_to(".")
-        self.end(tmp_path / "elsewhere", "debug/.fingerprint/a-1")
-        (tmp_path / "build" / "linked").symlink_to("../elsewhere")
-        assert freshness.end_of_last_build(str(tmp_path / "build")) is None
-
-    def test_is_not_looked_for_in_what_build_scripts_made(self, tmp_path: Path) -> None:
-        """One may run cargo itself."""
-        (tmp_path / "debug" / "build" / "a-1").mkdir(parents=True)
-        (tmp_path / "debug" / "build" / "a-1" / "root-output").touch()
-        assert self.end(tmp_path, "debug/build/a-1/out/debug/.fingerprint/b-1") is None
-
-    def test_is_not_looked_for_where_cargo_leaves_none(self, tmp_path: Path) -> None:
-        assert self.end(tmp_path, "a/b/c/d/e/f/.fingerprint/tiny-0") is None
-
-    def test_is_what_cargo_really_leaves(self, tmp_path: Path) -> None:
-        (tmp_path / "src").mkdir()
-        (tmp_path / "src" / "lib.rs").touch()
-        (tmp_path / "Cargo.toml").write_text('[package]\nname = "deps"\nversion = "1.0.0"\n')
-        cargo = shutil.which("cargo")
-        if cargo is None:
-            pytest.skip("there is no cargo on PATH")
-        status = os.spawnl(
-            os.P_WAIT, cargo, "cargo", "check", "-q", "--manifest-path", f"{tmp_path}/Cargo.toml"
-        )
-        assert status == 0
-        end = freshness.end_of_last_build(str(tmp_path / "target"))
-        assert end is not None
-        assert end >= (tmp_path / "Cargo.toml").stat().st_mtime_ns
+    assert workshop.nonce() == ""
 
 
 @given(
@@ -783,13 +606,13 @@ class TestTheEndOfTheLastBuild:
     ),
 )
 def test_a_stamp_is_read_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, root: str, token: str, sources: dict[str, Source]
+    tmp_path_factory: pytest.TempPathFactory, root: str, nonce: str, sources: dict[str, Source]
 ) -> None:
     folder = tmp_path_factory.mktemp("stamp")
-    freshness.write_stamp(str(folder), root, token, sources)
+    freshness.write_stamp(str(folder), root, nonce, sources)
     found = freshness.read_stamp(str(folder / freshness.STAMP))
     assert found is not None
-    assert (found.root, found.token) == (root, token)
+    assert (found.root, found.nonce) == (root, nonce)
     assert found.files == {path: source.state for path, source in sources.items()}
 
 
@@ -869,10 +692,11 @@ def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Wo
 IN_ASCII = """
 import sys
 from pyo3_envshim import freshness
+from pyo3_envshim.cargo import target_dir
 _, build, root, other = sys.argv
 freshness.write_stamp(other, "/\\u00fc", "", {})
 stamp = freshness.read_stamp(build + "/.pyo3-envshim")
-print(ascii((stamp.files, sorted(freshness.noted_inputs(build, [root])))))
+print(ascii((stamp.files, sorted(target_dir.noted_inputs(build, [root])))))
 """
 
 

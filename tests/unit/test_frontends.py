@@ -1,4 +1,4 @@
-"""The table of front ends: their throw-away environments are known, a user's own never are."""
+"""The table of front ends matches their ephemeral environments, and never a user's own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import frontends
+from pyo3_envshim.environment import frontends
 
 
 def front_end_of(root: str | Path, **environ: str) -> str | None:
-    found = frontends.throw_away(str(root), environ)
+    found = frontends.maker_of(str(root), environ)
     return found.name if found else None
 
 
@@ -42,7 +42,7 @@ class TestAnEnvironmentInTheTemporaryFolder:
         assert front_end_of(tmp_path / "mine" / name, TMPDIR=str(tmp_path)) is None
 
     def test_is_the_users_if_others_may_look_into_it(self, name: str, front_end: str, tmp_path: Path) -> None:
-        """`tempfile.mkdtemp` makes what only its owner can enter; ``mkdir`` and ``venv`` do not."""
+        """Only its owner can enter what `tempfile.mkdtemp` makes, unlike what ``mkdir`` and ``venv`` make."""
         made(tmp_path / name)
         (tmp_path / name.split("/")[0]).chmod(0o755)
         assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) is None
@@ -81,7 +81,7 @@ def test_what_tempfile_makes_in_the_usual_folders_is_known(folder: str, prefix: 
 
 
 def test_poetrys_environment_is_alone_in_its_folder(tmp_path: Path) -> None:
-    """A project that lies in a temporary folder may have a ``.venv`` of its own."""
+    """A project in a temporary folder may have a ``.venv`` of its own."""
     made(tmp_path / "tmpa1b2c3d4" / ".venv")
     (tmp_path / "tmpa1b2c3d4" / "pyproject.toml").touch()
     assert front_end_of(tmp_path / "tmpa1b2c3d4" / ".venv", TMPDIR=str(tmp_path)) is None
@@ -92,7 +92,7 @@ def test_an_environment_that_is_gone_is_nobodys(name: str, tmp_path: Path) -> No
     try:
         assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) is None
     except FileNotFoundError:
-        pass  # that is as good: the wrapper says so, and runs cargo
+        pass  # just as good: the wrapper warns, and runs cargo
 
 
 def made(root: Path) -> None:
@@ -146,14 +146,15 @@ def test_each_front_end_stands_once_and_says_what_it_does() -> None:
         assert front_end.programs
         assert front_end.environment is None or not front_end.why, front_end.name
         assert front_end.environment or front_end.why, front_end.name
-        assert front_end.seen or not front_end.environment, front_end.name
+        assert front_end.starts_others == front_end.why.startswith("starts "), front_end.name
+        assert bool(front_end.scripts) == front_end.python, front_end.name
 
 
 def test_each_front_end_says_how_it_is_asked_and_what_to_do() -> None:
     for it in frontends.FRONT_ENDS:
         assert all(it.commands), it.name
         assert bool(it.settings) == bool(it.option), it.name
-        assert bool(it.target) == (not it.python), it.name  # a Python can say what it is
+        assert bool(it.target) == (not it.python), it.name  # a Python knows its own interpreter
         for arguments in (it.settings, it.target, it.unpacks):
             assert isinstance(arguments, tuple), it.name
     by_name = {it.name: it for it in frontends.FRONT_ENDS}
@@ -172,7 +173,7 @@ def test_the_temporary_folders_are_tempfiles(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     *candidates, here = tempfile._candidate_tempdir_list()  # type: ignore[attr-defined]
-    assert here == os.getcwd()  # where there is nothing else: not a place to trust
+    assert here == os.getcwd()  # tempfile's last resort, which we do not trust
     assert frontends.temporary_folders(environ) == [os.path.realpath(folder) for folder in candidates]
 
 

@@ -1,4 +1,4 @@
-"""The hash that stands for a content: the same for a file and for bytes, and never two contents' own."""
+"""A content's hash: the same for a file as for its bytes, and different for every content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import hashing
+from pyo3_envshim.environment import hashing
 
 PART = 64
 

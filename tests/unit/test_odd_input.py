@@ -1,34 +1,28 @@
-"""Odd environments, odd variables, odd files: nothing crashes, and nothing outside is read or written.
+"""Odd environments and odd variables cause no crash, and nothing outside is read or written.
 
-The parsers are compared with those of the programs that wrote, or will read, what they parse.
+The parsers of cargo's files and arguments are compared with parsers of others.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import EntryPoints, PathDistribution
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim import cargo, environments
-from pyo3_envshim.environments import NotStorable
-from pyo3_envshim.store import Store
+from pyo3_envshim.cargo import command_line
+from pyo3_envshim.cargo.metadata import local_names
 
-from .kit import Kit
-from .making import Shared, run, script, site_packages, tree
-from .test_cargo import Bench
-from .test_environments import snapshot
+from .environments import Shared, run, script, site_packages, tree
+from .test_digest import snapshot
+from .test_wrapper import Bench
 
 SECRET = "what lies outside of the environment\n"
 
@@ -42,7 +36,7 @@ def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path
 
 
 def put(relative: str, content: str | bytes = "odd\n") -> Callable[[Path], object]:
-    """Return what adds a file to site-packages, or (``/…``) to the environment."""
+    """Return a function that adds a file to site-packages, or (``/…``) to the environment."""
 
     def change(root: Path) -> None:
         path = root / relative[1:] if relative.startswith("/") else site_packages(root) / relative
@@ -57,7 +51,7 @@ def link(relative: str, target: str) -> Callable[[Path], object]:
 
 
 def record(line: str | bytes) -> Callable[[Path], object]:
-    """Return what adds a line to a RECORD."""
+    """Return a function that adds a line to a RECORD."""
 
     def change(root: Path) -> None:
         with (site_packages(root) / "other-1.dist-info" / "RECORD").open("ab") as file:
@@ -75,7 +69,7 @@ def config(edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
 
 
 def nest(root: Path, name: str, depth: int, file: str = "") -> None:
-    """Make folders in folders, one by one: the path of the last may be longer than a path can be."""
+    """Nest folders, one by one: the last one's path may be longer than the system allows."""
     here = os.open(site_packages(root), os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=here)
@@ -88,7 +82,7 @@ def nest(root: Path, name: str, depth: int, file: str = "") -> None:
 
 
 def nearly_too_long(root: Path) -> None:
-    """Leave a file whose path is as long as a path can be; that in the store would be longer."""
+    """Create a file whose path has the greatest possible length; in the store it would be longer."""
     length = len(str(site_packages(root)))
     depth, rest = divmod(4094 - length, 201)
     nest(root, "p" * 200, depth - (rest < 2), "x" * (rest - 1 if rest > 1 else rest + 200))
@@ -176,7 +170,7 @@ LEFT_ALONE: dict[str, Callable[[Path], object]] = {
     "data beside byte code": put("tiny/__pycache__/data.txt"),
 }
 
-# As nobody foresaw: a warning says that the build goes on without us.
+# What nobody foresees: a warning says that the build goes on without us.
 WARNED: dict[str, Callable[[Path], object]] = {
     "a path that is too long": lambda root: nest(root, "p" * 250, 20),
     "folders in folders in folders": lambda root: nest(root, "d", 1100),
@@ -185,7 +179,7 @@ WARNED: dict[str, Callable[[Path], object]] = {
 
 
 def outside(bench: Bench) -> object:
-    """Return the state of everything but the environment, the store, and the notes of the fake cargo."""
+    """Return the state of everything but the environment, the store, and the fake cargo's notes."""
     skipped = tuple(map(str, (bench.root, bench.store, bench.cargo.folder, bench.project / "target")))
     state = snapshot(bench.folder)
     return {
@@ -194,7 +188,7 @@ def outside(bench: Bench) -> object:
 
 
 def build_in(bench: Bench, change: Callable[[Path], object]) -> tuple[str, bool]:
-    """Build in an odd environment; return what was said, and whether the call was served."""
+    """Build in an odd environment; return the messages, and whether cargo got a stored environment."""
     secret = bench.folder / "tmp" / "secret"
     secret.write_text(SECRET)
     change(bench.root)
@@ -236,7 +230,7 @@ def test_an_environment_that_is_odd_beyond_reason_is_left_alone_with_one_line(
 ) -> None:
     try:
         said, served = build_in_unlisted(bench, WARNED[what])
-    finally:  # Python's own is not up to it
+    finally:  # shutil.rmtree cannot remove it
         subprocess.run(["rm", "-rf", bench.root, bench.store], check=True)
     assert not served
     assert said.startswith("pyo3-envshim: warning: not used for this build: ")
@@ -268,7 +262,7 @@ def test_a_pyo3_python_that_is_no_interpreter_of_an_environment_is_left_as_it_is
     done = bench.run("build", PYO3_PYTHON=value)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert bench.changes(PYO3_PYTHON=value) == {}
-    assert bench.addresses == []
+    assert bench.entries == []
 
 
 # Code that is not ours
@@ -279,9 +273,9 @@ HOSTILE = "import os\nwith open(os.environ['HOSTILE_RAN'], 'a') as file:\n    fi
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="the names are not known")
 class TestTheProjectBeingBuilt:
-    """None of its modules takes the place of one of the standard library's in a process of ours.
+    """None of its modules replaces one of the standard library in a process of ours.
 
-    But for those that Python itself imports before any code of ours runs.
+    Excepted are those that Python imports before any code of ours runs.
     """
 
     def test_in_the_wrapper_on_each_interpreter(
@@ -292,11 +286,11 @@ class TestTheProjectBeingBuilt:
 
     def test_in_a_wrapper_that_no_startup_line_helps(self, bench: Bench) -> None:
         bench.wrapper = without_the_hook(bench)
-        runs_no_module_of(bench, {"__future__"})  # cargo.py's own first line
+        runs_no_module_of(bench, {"__future__"})  # wrapper.py imports it first
 
 
 def runs_no_module_of(bench: Bench, spared: set[str]) -> None:
-    """Check it for all modules but those *spared*, on PYTHONPATH and in the working directory."""
+    """Check this for all modules except *spared*, on PYTHONPATH and in the working directory."""
     loaded = set(run([bench.installed / "bin" / "python", "-c", BARE], bench.environ).split())
     for name in (sys.stdlib_module_names | {"platformdirs"}) - loaded - spared:
         for folder in (bench.project, bench.folder / "hostile"):
@@ -308,146 +302,15 @@ def runs_no_module_of(bench: Bench, spared: set[str]) -> None:
     assert said == [""] * 4
     assert not (bench.folder / "ran").exists(), (bench.folder / "ran").read_text()
     assert [call.environ["PYTHONPATH"] for call in bench.cargo.calls] == [path] * 4
-    assert len(bench.addresses) == 1
+    assert len(bench.entries) == 1
 
 
 def without_the_hook(bench: Bench) -> Path:
-    """Return a wrapper that no startup line helps."""
+    """Return a wrapper in whose Python no startup line runs."""
     path = bench.folder / "unhelped" / "pyo3-envshim-cargo"
     site = site_packages(bench.installed)
-    program = (
-        f"import sys\nsys.path.append({str(site)!r})\nfrom pyo3_envshim.cargo import main\nsys.exit(main())\n"
-    )
-    return script(path, f"#!{bench.installed}/bin/python -S\n{program}")
-
-
-# RECORD
-
-NAMES = st.text(st.sampled_from("ab.\"',;/\\ \n\r\t\u2028\x0c\x85\udcff"), min_size=1, max_size=8)
-SITE = "lib/python3.11/site-packages"
-
-
-@given(
-    rows=st.lists(st.tuples(NAMES, st.sampled_from(["", "sha256=x"]), st.sampled_from(["", "1"]))),
-    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
-    end=st.sampled_from(["\n", "\r\n", "\r"]),
-    cut=st.integers(0, 300),
-    put_in=st.sampled_from(["", '"', ",", "\n", "\r", '""', '","', "\x0c"]),
-)
-def test_a_record_is_read_as_the_csv_module_reads_it_or_not_at_all(
-    rows: list[tuple[str, str, str]], quoting: int, end: str, cut: int, put_in: str
-) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, quoting=quoting, lineterminator=end).writerows(rows)  # type: ignore[arg-type]
-    record = text.getvalue()
-    if put_in:
-        record = record[:cut] + put_in + record[cut:]
-    data = record.encode("utf-8", "surrogateescape")
-    try:
-        found = environments.normal_record(data, SITE, set())
-    except NotStorable:
-        if put_in == "" and end != "\r" and quoting == csv.QUOTE_MINIMAL:
-            assert any("\n" in name or "\r" in name or leaves(name) for name, _, _ in rows)
-        return
-    assert parsed(found) == {(path.replace("\\", "/"), *rest) for path, *rest in parsed(data)}
-
-
-def leaves(name: str) -> bool:
-    path = os.path.normpath(f"{SITE}/{name}".replace("\\", "/"))
-    return name[:1] in ("/", "\\") or path.startswith("..")
-
-
-def parsed(record: bytes) -> set[tuple[str, ...]]:
-    text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-    return {tuple(row) for row in csv.reader(text, strict=True) if row}
-
-
-# entry_points.txt
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.sampled_from(["[console_scripts]", "[gui_scripts]", "[other]", "", "# no = no:no", "  "]),
-            st.builds(
-                "{}{}{}{}{}".format,
-                st.sampled_from(["", " "]),
-                st.sampled_from(["a", "b-c", "d.e", "Z_1"]),
-                st.sampled_from(["=", " = ", " =\t"]),
-                st.sampled_from(["m:f", "m.n:f.g", "m : f", "m:f [x,y]", "m"]),
-                st.sampled_from(["", " ", "\r"]),
-            ),
-        )
-    )
-)
-def test_entry_points_are_those_that_importlib_finds(lines: list[str]) -> None:
-    if not lines or not any(line.startswith("[") for line in lines):
-        lines = ["[console_scripts]", *lines]
-    while not lines[0].startswith("["):  # importlib.metadata does not take one without a section
-        lines = lines[1:]
-    text = "\n".join(lines)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "entry_points.txt").write_bytes(text.encode())
-        entry_points: EntryPoints = PathDistribution(Path(folder)).entry_points
-    expected = {
-        point.name: "".join(point.value.partition("[")[0].split())
-        for point in entry_points
-        if point.group in ("console_scripts", "gui_scripts")
-    }
-    assert environments.parse_entry_points(text.encode()) == expected
-
-
-# pyvenv.cfg
-
-
-@pytest.fixture(scope="module")
-def plain(shared: Shared) -> Path:
-    """Return an environment whose configuration the examples replace."""
-
-    def make(root: Path) -> None:
-        Kit(shared, os.path.realpath(sys.executable), shared.environ, root.parent).environment(
-            root.name, "tiny"
-        )
-
-    return shared.once(f"plain-{os.getpid()}", make)
-
-
-IS = """
-import json, sys
-outside = [p for p in sys.path if "site-packages" in p and not p.startswith(sys.prefix)]
-print(json.dumps([sys.base_prefix, outside]))
-"""
-HOME = "@HOME@"
-LINES = st.builds(
-    "{}{}{}{}".format,
-    st.sampled_from(["home", "Home", " HOME ", "include-system-site-packages", "#home", "version", "home2"]),
-    st.sampled_from(["=", " = ", " ", ":"]),
-    st.sampled_from(["true", "false", "TRUE", "no", HOME, "/gone/bin", "", "3.11"]),
-    st.sampled_from(["\n", "\r\n", "\n\n", "\x0c\n", "\r", ""]),
-)
-USUAL = (f"home = {HOME}\n", "include-system-site-packages = false\n")
-
-
-@settings(max_examples=settings().max_examples // 4)
-@given(st.lists(LINES, max_size=3), st.integers(0, 2), st.sampled_from(["", "\ufeff"]))
-def test_an_environment_is_stored_only_if_python_reads_its_configuration_as_we_do(
-    plain: Path, lines: list[str], at: int, start: str
-) -> None:
-    text = start + "".join([*USUAL[:at], *lines, *USUAL[at:]])
-    text = text.replace(HOME, os.path.dirname(os.path.realpath(sys.executable)))
-    (plain / "pyvenv.cfg").write_bytes(text.encode())
-    try:
-        found = environments.read(str(plain), {}, lambda path: path)
-    except NotStorable:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(folder)
-        store.put(found)
-        told = [
-            json.loads(run([f"{root}/bin/python", "-BIc", IS], {}))
-            for root in (plain, store.address(found.digest))
-        ]
-    assert told[0] == told[1] == [str(Path(found.base).parents[1]), []]
+    program = f"import sys\nsys.path.append({str(site)!r})\nfrom pyo3_envshim.wrapper import main\n"
+    return script(path, f"#!{bench.installed}/bin/python -S\n{program}sys.exit(main())\n")
 
 
 # Cargo.lock and cargo's arguments
@@ -477,7 +340,7 @@ def test_the_local_packages_of_a_lock_file_are_those_that_a_toml_parser_finds(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "Cargo.lock")
         path.write_bytes(text.replace("\n", end).encode())
-        found = cargo.local_names(str(path))
+        found = local_names(str(path))
     told = tomllib.loads(text).get("package", [])
     assert found == {package["name"] for package in told if "source" not in package}
 
@@ -506,10 +369,10 @@ def test_the_values_of_an_option_are_those_that_an_argument_parser_finds(
     before = arguments[: arguments.index("--")] if more else arguments
     told = vars(parser.parse_known_args(before)[0])
     for name in WITH_VALUE[:3]:
-        assert cargo.values_of(name, arguments) == told[name]
-    asked = cargo.metadata_arguments(arguments)
-    assert cargo.values_of("--config", asked) == told["--config"]
-    assert cargo.values_of("--manifest-path", asked) == told["--manifest-path"]
+        assert command_line.values_of(name, arguments) == told[name]
+    asked = command_line.metadata_arguments(arguments)
+    assert command_line.values_of("--config", asked) == told["--config"]
+    assert command_line.values_of("--manifest-path", asked) == told["--manifest-path"]
 
 
 BEFORE = st.lists(
@@ -523,18 +386,20 @@ BEFORE = st.lists(
 @given(
     toolchain=st.sampled_from([[], ["+nightly"], ["+build"]]),
     before=BEFORE,
-    command=st.sampled_from([*sorted(cargo.COMPILING), "fetch", "metadata", "help", "clean", "my-build", ""]),
+    command=st.sampled_from(
+        [*sorted(command_line.COMPILING), "fetch", "metadata", "help", "clean", "my-build", ""]
+    ),
     after=WORDS,
 )
 def test_a_call_compiles_if_its_command_does(
     toolchain: list[str], before: list[str], command: str, after: list[str]
 ) -> None:
     arguments = [*toolchain, *before, command, *after]
-    assert cargo.compiles(arguments) == (command in cargo.COMPILING)
+    assert command_line.compiles(arguments) == (command in command_line.COMPILING)
 
 
 @given(st.lists(st.text(max_size=12)))
 def test_any_arguments_are_looked_at_without_trouble(arguments: list[str]) -> None:
-    assert isinstance(cargo.compiles(arguments), bool)
-    assert cargo.metadata_arguments(arguments)[:1] != [""]
-    assert all(isinstance(value, str) for value in cargo.values_of("--config", arguments))
+    assert isinstance(command_line.compiles(arguments), bool)
+    assert command_line.metadata_arguments(arguments)[:1] != [""]
+    assert all(isinstance(value, str) for value in command_line.values_of("--config", arguments))

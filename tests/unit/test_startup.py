@@ -1,4 +1,4 @@
-"""The startup hook, by starting real interpreters in real environments that have it installed."""
+"""The startup hook, mostly in real interpreters that start in real environments with it installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 import uv
 
-from pyo3_envshim import _startup, frontends
+import hatch_build
+from pyo3_envshim import _startup
+from pyo3_envshim.environment import frontends
 
-from .making import (
+from .environments import (
     DUMP,
     FRONT_END_MODULES,
     IN_A_BUILD,
@@ -35,8 +38,8 @@ from .making import (
     started,
 )
 
-HOOK = (ROOT / "hooks" / "pyo3_envshim.pth").read_text()
-DUMPED = ("-c", DUMP)  # what most processes of these tests run
+HOOK = hatch_build.hooks(str(ROOT))["pyo3_envshim.pth"]
+DUMPED = ("-c", DUMP)  # what most of these tests' processes run
 IDENTITY = "import sys; print(sys.version, sys.base_prefix, sys.base_exec_prefix, sep='\\n')"
 
 
@@ -45,7 +48,7 @@ def wrapper_of(root: Path) -> str:
 
 
 def assert_is_base_of(root: Path, base: str | None, environ: Mapping[str, str]) -> None:
-    """Check that *base* is outside of any environment, and the interpreter *root* was made from."""
+    """Check that *base* is in no environment, and is the interpreter that *root* was made from."""
     assert base is not None
     assert os.path.isfile(base)
     assert not (Path(base).parents[1] / "pyvenv.cfg").exists()
@@ -54,7 +57,7 @@ def assert_is_base_of(root: Path, base: str | None, environ: Mapping[str, str]) 
 
 
 class TestABuildBackEndsProcess:
-    """A process that runs a build backend's hook in an environment."""
+    """A process that runs a build back end's hook in an environment."""
 
     @pytest.mark.parametrize("nested", [False, True], ids=["", "nested"])
     @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
@@ -95,7 +98,7 @@ class TestABuildBackEndsProcess:
     def test_is_told_its_own_base_where_other_interpreters_lie_beside_it(
         self, shared: Shared, python: str, how: str, environ: dict[str, str], tmp_path: Path
     ) -> None:
-        """As in ``/usr/bin``, where ``python3`` is the distribution's, not the one that was asked for."""
+        """As in ``/usr/bin``, where ``python3`` is the distribution's own."""
         shelf = tmp_path / "shelf" / "bin"
         shelf.mkdir(parents=True)
         name = Path(python).name
@@ -115,7 +118,7 @@ class TestABuildBackEndsProcess:
     def test_is_told_the_base_that_python_announces_where_the_configuration_is_in_doubt(
         self, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
     ) -> None:
-        """None where python does not know it either: before 3.11 it announces itself."""
+        """It is None where python does not know the base either: before 3.11 it announces itself."""
         root = make_environment("uv", python, tmp_path / "environment", environ)
         install(root, shared.wheel, environ=environ)
         with open(root / "pyvenv.cfg", "a") as file:
@@ -224,7 +227,7 @@ class TestABuildBackEndsProcess:
     def test_in_no_environment_gets_nothing(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """The base interpreter itself, with the hook in the user's own site-packages."""
+        """It is the base interpreter, with the hook in the user's site-packages."""
         executable = in_user_site(shared, python, home, environ)
         environ["PYTHONUSERBASE"] = str(home / "user")
         assert started(executable, *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home) == {}
@@ -232,7 +235,7 @@ class TestABuildBackEndsProcess:
     def test_in_no_environment_forgets_the_base_of_a_parent_of_ours(
         self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """What a hook in an environment named is not the interpreter of the process it started."""
+        """A hook in an environment named its own interpreter, not that of the process it started."""
         (home / "linked").symlink_to(in_user_site(shared, a_python, home, environ))
         of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
         environ = {**environ, **IN_A_BUILD, **of_parent, "PYTHONUSERBASE": str(home / "user")}
@@ -253,12 +256,12 @@ def in_user_site(shared: Shared, python: str, home: Path, environ: Mapping[str, 
         "--prefix",
         home / "user",
     ]
-    run([*command, "--no-deps", shared.wheel, shared.front_ends], environ)  # the same folders as pip's --user
+    run([*command, "--no-deps", shared.wheel, shared.front_ends], environ)  # into the folders of pip's --user
     return python
 
 
 class TestAFrontEndsProcess:
-    """pip's, build's, … own process."""
+    """The process of pip, build, …"""
 
     @pytest.mark.parametrize("module", FRONT_END_MODULES)
     def test_run_as_a_module_gets_the_wrapper_only(
@@ -338,7 +341,7 @@ class TestAFrontEndsProcess:
     def test_names_no_interpreter_even_below_a_build(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """It may build for another one: what a parent of ours named is taken back."""
+        """It may build for another one, so it takes back what a parent of ours named."""
         root = shared.environment(python)
         of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
         environ = {**environ, **IN_A_BUILD, **of_parent}
@@ -359,7 +362,7 @@ class TestAFrontEndsProcess:
 
 
 class TestAnyOtherProcess:
-    """What is not part of a build."""
+    """A process that takes no part in a build."""
 
     @pytest.mark.parametrize(
         "command",
@@ -434,8 +437,8 @@ class TestTheSwitch:
 
 
 def empty(package: Path) -> None:
-    for path in package.iterdir():
-        path.unlink()
+    shutil.rmtree(package)
+    package.mkdir()
 
 
 BREAKS: dict[str, Callable[[Path], object]] = {
@@ -453,7 +456,7 @@ BREAKS: dict[str, Callable[[Path], object]] = {
 
 
 class TestSilence:
-    """No exception and no output, whatever happens."""
+    """Whatever happens, there is no exception and no output."""
 
     @pytest.mark.parametrize("what", BREAKS)
     def test_a_broken_installation_is_silent(
@@ -483,7 +486,7 @@ class TestSilence:
     def test_an_installation_that_cannot_be_read_is_silent(
         self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """A folder in the place of each file that the hook reads: not even root can read it as a file."""
+        """Folders replace the files that the hook reads, because root can read any file."""
         for name in ("_boot.py", "_startup.py"):
             root = make_environment("uv", a_python, home / name, environ)
             install(root, shared.wheel, environ=environ)
@@ -528,7 +531,7 @@ class TestSilence:
     def test_a_home_that_is_gone_does_no_harm(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """The working directory too."""
+        """So does a working directory that is gone."""
         executable = shared.environment(python) / "bin" / "python"
         (home / "gone").mkdir()
         code = f'cd "{home}/gone" && rmdir "{home}/gone" && exec "{executable}" -Ic "{DUMP.strip()}"'
@@ -564,7 +567,7 @@ def test_the_command_line_is_what_python_tells(monkeypatch: pytest.MonkeyPatch) 
 def test_only_the_script_is_known_where_the_system_does_not_tell_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As on CPython 3.9 without Linux's /proc; while it starts, it may have no sys.argv yet."""
+    """As on CPython 3.9 without Linux's /proc; early in its start, it may have no sys.argv."""
 
     def refuse(path: str, mode: str) -> None:
         raise FileNotFoundError(path)
@@ -581,7 +584,7 @@ HOSTILE = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
 
 
 class TestTheProjectBeingBuilt:
-    """What it holds must not change which code of ours runs."""
+    """Its files must not change which code of ours runs."""
 
     @pytest.mark.parametrize("where", ["PYTHONPATH", "working directory", "both"])
     @pytest.mark.parametrize("arguments", [DUMPED, ("-m", "pip")], ids=["hook", "pip"])
@@ -595,7 +598,7 @@ class TestTheProjectBeingBuilt:
         home: Path,
     ) -> None:
         hostile = home / "source"
-        for name in ("__init__", "_startup", "_boot", "cargo"):
+        for name in ("__init__", "_startup", "_boot", "wrapper"):
             script(hostile / "pyo3_envshim" / f"{name}.py", HOSTILE)
         environ = {**environ, **IN_A_BUILD, "HOSTILE_RAN": str(home / "ran")}
         if where != "working directory":
@@ -609,7 +612,7 @@ class TestTheProjectBeingBuilt:
     def test_is_not_left_on_the_path_of_modules(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        """Nor is anything else changed there: a build sees the modules it would have seen."""
+        """Nothing else changes there either, so that a build sees the modules that it would have seen."""
         code = "import sys; print(sys.path)"
         root = shared.environment(python)
         assert run([root / "bin" / "python", "-c", code], {**environ, **IN_A_BUILD}, home) == run(
@@ -618,7 +621,7 @@ class TestTheProjectBeingBuilt:
 
 
 class TestTheStartupLine:
-    """The line in ``hooks/pyo3_envshim.pth``, run as ``site`` runs it."""
+    """``pyo3_envshim.pth``, run as ``site`` runs it."""
 
     @pytest.fixture
     def goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoesOn:
@@ -633,7 +636,7 @@ class TestTheStartupLine:
     def test_goes_on_for_each_program_that_the_hook_knows(
         self, program: str, ending: str, goes_on: GoesOn
     ) -> None:
-        """But for uv, whose program is not a Python script."""
+        """uv's program is no Python script, and ``__pip-runner__`` is not installed as one."""
         assert _startup.program_of(["python", f"/usr/bin/{program}{ending}"]) == program
         assert goes_on.with_argv(f"/usr/bin/{program}{ending}")
 
@@ -685,9 +688,36 @@ class GoesOn:
         return bool(ran)
 
 
-def test_the_hook_and_the_table_of_front_ends_know_the_same_programs() -> None:
-    table = [program for front_end in frontends.FRONT_ENDS for program in front_end.programs]
-    assert sorted(table) == sorted(_startup.PROGRAMS)
+class TestTheNamesOfFrontEnds:
+    """The startup line, ``sitecustomize.py`` and ``_startup.py`` have them from the one table."""
+
+    def test_are_the_tables_everywhere(self) -> None:
+        programs = {name for front_end in frontends.FRONT_ENDS for name in front_end.programs}
+        assert programs == _startup.PROGRAMS
+        assert frontends.MARKERS == _startup.MARKERS
+        scripts = [name for front_end in frontends.FRONT_ENDS for name in front_end.scripts]
+        line, sitecustomize = hatch_build.hooks(str(ROOT)).values()
+        assert all(f" {name[-3:]} " in line for name in scripts)
+        assert all(f" {name.rstrip('0123456789.')} " in sitecustomize for name in scripts)
+        assert all(f'"{" ".join(frontends.MARKERS)}"' in text for text in (line, sitecustomize))
+
+    def test_are_written_where_a_front_end_is_added_to_the_table(self, tmp_path: Path) -> None:
+        """Until then, a wheel cannot be built."""
+        checkout = str(tmp_path)
+        for folder in ("hooks", "pyo3_envshim"):
+            shutil.copytree(ROOT / folder, tmp_path / folder)
+        table = tmp_path / "pyo3_envshim" / "environment" / "frontends.py"
+        added = 'FRONT_ENDS = (\n    FrontEnd("flit", "flit", "flit-core", why=PERMANENT),'
+        table.write_text(table.read_text().replace("FRONT_ENDS = (", added))
+        with pytest.raises(ValueError, match=r"_PROGRAMS .* run `python hatch_build.py`"):
+            hatch_build.check_startup(checkout)
+        hatch_build.write_startup(checkout)
+        hatch_build.check_startup(checkout)
+        made = runpy.run_path(str(tmp_path / "pyo3_envshim" / "_startup.py"))
+        assert made["PROGRAMS"] == _startup.PROGRAMS | {"flit", "flit-core"}
+        line, sitecustomize = hatch_build.hooks(checkout).values()
+        assert line == HOOK.replace("-m pip", "-m lit ore pip")
+        assert ' = "-m flit flit-core pip ' in sitecustomize
 
 
 def test_the_start_file_names_a_callable() -> None:
@@ -788,6 +818,22 @@ def test_the_mode_is_on_without_the_variable() -> None:
     assert _startup.mode({}) == "on"
 
 
+@pytest.mark.parametrize(
+    ("value", "windows", "elsewhere"),
+    [
+        (None, "off", "on"),
+        ("", "off", "on"),
+        ("1", "off", "on"),
+        (" On", "on", "on"),
+        ("base", "base", "base"),
+    ],
+)
+def test_it_has_to_be_asked_for_on_windows(value: str | None, windows: str, elsewhere: str) -> None:
+    environ = {} if value is None else {"PYO3_ENVSHIM": value}
+    assert _startup.mode(environ, windows=True) == windows
+    assert _startup.mode(environ, windows=False) == elsewhere
+
+
 def test_changes_are_carried_out() -> None:
     environ = {"kept": "1", "gone": "1", "changed": "1"}
     _startup.apply({"gone": None, "absent": None, "changed": "2", "added": "3"}, environ)
@@ -804,6 +850,18 @@ def test_scripts_are_looked_for_where_installers_put_them() -> None:
 def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
     found = _startup.script_folders("/env/Lib/site-packages", "/env/Scripts", True)
     assert found == [os.path.join("/env", "Scripts"), os.path.join("/env/Lib", "Scripts"), "/env/Scripts"]
+
+
+def test_a_script_folder_is_found_beside_site_packages() -> None:
+    site = "C:/e/Lib/site-packages"
+    assert _startup.script_folders(site, "C:/e/Scripts", windows=True)[0] == "C:/e/Scripts"
+
+
+def test_the_wrapper_has_an_ending_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = script(tmp_path / "Scripts" / "pyo3-envshim-cargo.exe", "")
+    installed = tmp_path / "Lib" / "site-packages" / "pyo3_envshim" / "_startup.py"
+    monkeypatch.setattr(_startup, "__file__", str(installed))
+    assert _startup.wrapper(windows=True) == str(path)
 
 
 def test_the_wrapper_is_found_beside_the_interpreter_too(

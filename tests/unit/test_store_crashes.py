@@ -1,4 +1,4 @@
-"""The store when processes are killed, disks are full, and many write at once: `steps` takes each step."""
+"""The store when processes are killed, disks are full, and many write at once."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import upkeep
-from pyo3_envshim.store import Store
+from pyo3_envshim.store import prune
+from pyo3_envshim.store.store import Store
 
-from . import steps
-from .kit import Kit, read
-from .making import ROOT, Shared, run, started_together
-from .test_cargo import Bench, fine, warned
+from . import fault_injection
+from .entries import is_whole, put
+from .environments import ROOT, Shared, run, started_together
+from .sample_wheels import SampleWheels, read
+from .test_wrapper import Bench, fine, warned
 
 ERRORS = "ENOSPC,EACCES,EROFS,EIO,EMLINK,EXDEV,ELOOP,ENAMETOOLONG"
 
 
 @pytest.fixture
-def kit(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Kit:
-    return Kit(shared, a_python, environ, tmp_path / "tmp")
+def sample(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> SampleWheels:
+    return SampleWheels(shared, a_python, environ, tmp_path / "tmp")
 
 
 @pytest.fixture
-def roots(kit: Kit) -> list[Path]:
-    """Return two throw-away environments."""
-    found = [kit.environment(f"build-env-{wheel:0<8}", wheel) for wheel in ("plain", "other")]
+def roots(sample: SampleWheels) -> list[Path]:
+    """Return two ephemeral environments."""
+    found = [sample.environment(f"build-env-{wheel:0<8}", wheel) for wheel in ("plain", "other")]
     for root in found:
         root.chmod(0o700)
     return found
 
 
-@pytest.mark.parametrize("what", steps.ARRANGED)
+@pytest.mark.parametrize("what", fault_injection.ARRANGED)
 @pytest.mark.parametrize("errors", ["", ERRORS], ids=["killed", "hindered"])
 def test_wherever_a_call_is_stopped_the_store_stays_whole(
     errors: str, what: str, roots: list[Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "steps"
     folder.mkdir()
-    counts = json.loads(run([sys.executable, steps.__file__, what, errors, folder, *roots], {}))
+    counts = json.loads(run([sys.executable, fault_injection.__file__, what, errors, folder, *roots], {}))
     assert counts["fcntl.flock"]
     assert counts["open"]
 
@@ -51,56 +52,59 @@ def test_wherever_a_call_is_stopped_the_store_stays_whole(
 _MANY = """\
 import os, random, sys
 sys.path[:0] = {paths!r}
-from pyo3_envshim import environments, upkeep
-from pyo3_envshim.store import Store
-import steps
-store, number, *roots = sys.argv[1:]
+from pyo3_envshim.environment import digest
+from pyo3_envshim.store import prune
+from pyo3_envshim.store.store import Store
+from unit import fault_injection
+from unit.entries import damage
+root, number, *roots = sys.argv[1:]
 dice = random.Random(int(number))
-place = Store(store)
-found = [environments.read(root, {{}}, place.hash_file) for root in roots]
+store = Store(root)
+found = [digest.read(one, {{}}, store.hash_file) for one in roots]
 for module in ("fcntl", "shutil", "time"):
     __import__(module)
 print("ready", flush=True)
 sys.stdin.readline()
 if int(number) % 2:
-    sys.addaudithook(steps.Hindrance(store, dice.randrange(1, 120), "", open(os.devnull, "w")))
+    sys.addaudithook(fault_injection.Hindrance(root, dice.randrange(1, 120), "", open(os.devnull, "w")))
 for _ in range(6):
     mine, other = dice.sample(found, 2)
-    assert place.use(mine)[1] is None
-    place.alias(mine.digest, "0a1b2c3d")
-    upkeep.prune(place, 0)
-    reader = Store(store)
-    assert reader.use(other)[1] is None
-    reader.release()
-    assert place.damage(mine) is None, place.damage(mine)
-    assert os.path.exists(place.address(mine.digest, "0a1b2c3d") + "/bin/python")
-place.release()
+    acquired = store.acquire(mine)
+    assert acquired.damage is None
+    acquired.add_nonce("0a1b2c3d")
+    prune.prune(store, 0)
+    read = store.acquire(other)
+    assert read.damage is None
+    read.release()
+    assert damage(store, mine) is None, damage(store, mine)
+    assert os.path.exists(acquired.path("0a1b2c3d") + "/bin/python")
+    acquired.release()
 print("done")
 """
 
 
 def test_of_32_that_store_and_prune_at_once_those_that_are_not_killed_succeed(
-    kit: Kit, roots: list[Path], tmp_path: Path
+    sample: SampleWheels, roots: list[Path], tmp_path: Path
 ) -> None:
     """A reader sees all or nothing; what one holds, none of the others takes away."""
-    place = Store(str(tmp_path / "store"))
-    roots.append(kit.environment("third", "tiny"))
-    code = _MANY.format(paths=[str(ROOT), str(Path(steps.__file__).parent)])
+    store = Store(str(tmp_path / "store"))
+    roots.append(sample.environment("third", "tiny"))
+    code = _MANY.format(paths=[str(ROOT), str(ROOT / "tests")])
     many = started_together(
-        [[sys.executable, "-c", code, place.root, str(number), *map(str, roots)] for number in range(32)]
+        [[sys.executable, "-c", code, store.root, str(number), *map(str, roots)] for number in range(32)]
     )
     ends = [one.communicate() for one in many]
     assert ends[::2] == [("done\n", "")] * 16
     assert {one.returncode for one in many[1::2]} <= {0, -9}
     assert -9 in {one.returncode for one in many}
 
-    assert set(upkeep.verify(place).values()) <= {None}
+    assert set(prune.verify(store).values()) <= {None}
     for root in roots:
-        place.put(read(root))
-        assert place.get(read(root))
-    upkeep.prune(place, None)
-    assert sorted(entry.digest for entry in upkeep.entries(place)) == sorted(read(r).digest for r in roots)
-    left = [name for name in os.listdir(place.environments) if name.startswith(".")]
+        put(store, read(root))
+        assert is_whole(store, read(root))
+    prune.prune(store, None)
+    assert sorted(entry.digest for entry in prune.entries(store)) == sorted(read(r).digest for r in roots)
+    left = [name for name in os.listdir(store.environments) if name.startswith(".")]
     assert left == []
 
 
@@ -123,10 +127,10 @@ class TestARealFileSystem:
     def run(self, bench: Bench, options: str, script: str) -> subprocess.CompletedProcess[str]:
         """Run a shell script, in which ``build`` is a call that compiles."""
         check = (
-            "from pyo3_envshim import upkeep; from pyo3_envshim.store import Store; import os;"
-            " place = Store(os.environ['PYO3_ENVSHIM_CACHE_DIR']); found = upkeep.verify(place);"
-            " assert set(found.values()) <= {None}, found; upkeep.prune(place, None);"
-            " assert not [name for name in os.listdir(place.environments) if name.startswith('.')]"
+            "from pyo3_envshim.store import prune; from pyo3_envshim.store.store import Store; import os;"
+            " store = Store(os.environ['PYO3_ENVSHIM_CACHE_DIR']); found = prune.verify(store);"
+            " assert set(found.values()) <= {None}, found; prune.prune(store, None);"
+            " assert not [name for name in os.listdir(store.environments) if name.startswith('.')]"
         )
         text = (
             f"set -e; mount -t tmpfs -o mode=0700,{options} tmpfs '{bench.store}'\n"

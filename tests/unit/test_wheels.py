@@ -1,4 +1,4 @@
-"""Both wheels: what is in them, who gets which, and that they come and go without a trace."""
+"""Both wheels: what is in them, which Python gets which, and that they leave no trace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import email
 import io
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -16,9 +17,21 @@ import uv
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from pyo3_envshim import __version__, store
+import hatch_build
+from pyo3_envshim import __version__
+from pyo3_envshim.store import store
 
-from .making import IN_A_BUILD, ROOT, Shared, install, make_environment, record_hash, run, site_packages, tree
+from .environments import (
+    IN_A_BUILD,
+    ROOT,
+    Shared,
+    install,
+    make_environment,
+    record_hash,
+    run,
+    site_packages,
+    tree,
+)
 
 INFO = f"pyo3_envshim-{__version__}.dist-info"
 BOTH = pytest.mark.parametrize("which", ["wheel", "start_wheel"])
@@ -41,22 +54,21 @@ class TestAWheel:
     @BOTH
     def test_holds_the_package_and_its_startup_line(self, which: str, shared: Shared) -> None:
         found = contents(getattr(shared, which))
-        package = {
-            f"pyo3_envshim/{path.name}" for path in (ROOT / "pyo3_envshim").iterdir() if path.is_file()
-        }
+        files = [path for path in (ROOT / "pyo3_envshim").rglob("*") if path.suffix != ".pyc"]
+        package = {path.relative_to(ROOT).as_posix() for path in files if path.is_file()}
         outside = {name for name in found if not name.startswith((f"{INFO}/", "pyo3_envshim/"))}
         inside = {name for name in found if name.startswith("pyo3_envshim/")}
         assert inside == package | {"pyo3_envshim/_sitecustomize.py.in"}
         assert outside == {"pyo3_envshim.pth"} | ({"pyo3_envshim.start"} if which == "start_wheel" else set())
 
     @BOTH
-    def test_holds_the_hooks_as_they_are(self, which: str, shared: Shared) -> None:
+    def test_holds_the_hooks_with_all_names_filled_in(self, which: str, shared: Shared) -> None:
         found = contents(getattr(shared, which))
-        for name in ("pyo3_envshim.pth", "pyo3_envshim.start"):
-            if name in found:
-                assert found[name] == (ROOT / "hooks" / name).read_bytes()
-        template = found["pyo3_envshim/_sitecustomize.py.in"]
-        assert template == (ROOT / "hooks" / "sitecustomize.py").read_bytes()
+        hooks = {name: text.encode() for name, text in hatch_build.hooks(str(ROOT)).items()}
+        if which == "start_wheel":
+            hooks["pyo3_envshim.start"] = (ROOT / "hooks" / "pyo3_envshim.start").read_bytes()
+        assert {name: found[name] for name in hooks} == hooks
+        assert [name for name in hooks if re.search(rb"@[A-Z]+@", hooks[name].replace(b"@SITE@", b""))] == []
 
     @BOTH
     def test_lists_each_file_with_its_hash(self, which: str, shared: Shared) -> None:
@@ -91,7 +103,8 @@ class TestAWheel:
     @BOTH
     def test_declares_both_programs(self, which: str, shared: Shared) -> None:
         text = contents(getattr(shared, which))[f"{INFO}/entry_points.txt"].decode()
-        cli, wrapper = "pyo3-envshim = pyo3_envshim.cli:main", "pyo3-envshim-cargo = pyo3_envshim.cargo:main"
+        cli = "pyo3-envshim = pyo3_envshim.cli.main:main"
+        wrapper = "pyo3-envshim-cargo = pyo3_envshim.wrapper:main"
         assert text.split("\n") == ["[console_scripts]", cli, wrapper, ""]
 
     @BOTH
@@ -121,7 +134,7 @@ class TestAWheel:
 
 @pytest.mark.parametrize(("minor", "number"), [(9, "39"), (13, "39"), (17, "39"), (18, "318"), (30, "318")])
 def test_each_python_gets_the_wheel_that_it_can_use(minor: int, number: str, shared: Shared) -> None:
-    """By the order in which installers prefer tags."""
+    """Installers prefer tags in this order."""
     platforms = ["manylinux_2_28_x86_64", "linux_x86_64"]
     version = (3, minor)
     order = [*cpython_tags(version, platforms=platforms), *compatible_tags(version, f"cp3{minor}", platforms)]
@@ -139,16 +152,16 @@ def test_an_uninstallation_leaves_nothing(
     installer: str, shared: Shared, python: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
     if installer == "pip" and "3.9" in os.path.basename(python):
-        pytest.skip("pip of today does not install for 3.9")
+        pytest.skip("current pip does not install for 3.9")
     root = make_environment("uv", python, tmp_path / "environment", environ)
     executable, site = root / "bin" / "python", site_packages(root)
-    run([executable, "-c", ""], environ)  # byte code of what is there
+    run([executable, "-c", ""], environ)  # which compiles what is there
     before = tree(root)
     install(root, shared.wheel, environ=environ, installer=installer)
     for name in ("pyo3-envshim", "pyo3-envshim-cargo"):
         assert os.access(root / "bin" / name, os.X_OK)
     assert (site / "pyo3_envshim.pth").exists()
-    run([executable, "-c", "import pyo3_envshim.cargo"], {**environ, **IN_A_BUILD})
+    run([executable, "-c", "import pyo3_envshim.wrapper"], {**environ, **IN_A_BUILD})
     commands: dict[str, list[str | Path]] = {
         "pip": [sys.executable, "-m", "pip", "-q", "--python", executable, "uninstall", "-y"],
         "uv": [uv.find_uv_bin(), "pip", "uninstall", "-q", "--python", executable],

@@ -1,0 +1,85 @@
+"""One call of cargo, and the plan for it.
+
+Imports nothing that a call which compiles nothing would have to pay for.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyo3_envshim import _startup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyo3_envshim.build_dir import BuildDir
+
+
+class PassThrough(Exception):
+    """The call reaches cargo as it came; the message says why, for ``PYO3_ENVSHIM_VERBOSE``."""
+
+
+class CargoCall:
+    """A call of cargo, as it would be without the wrapper.
+
+    *cargo*: the path of the real one. *arguments*: those after the program's name.
+    *environ*: the variables, `CARGO` being the user's own. *verbose*: whether to say what is done.
+    """
+
+    __slots__ = ("arguments", "cargo", "environ", "verbose")
+
+    def __init__(
+        self, cargo: str, arguments: Sequence[str], environ: Mapping[str, str], verbose: bool = False
+    ) -> None:
+        self.cargo = cargo
+        self.arguments = list(arguments)
+        self.environ = dict(environ)
+        self.verbose = verbose
+
+    def tell(self, message: str) -> None:
+        """Print one line, if the call is verbose."""
+        if self.verbose:
+            warn(message)
+
+
+class Plan:
+    """What to run for a call: with which variables, and in which kept build folder, if any."""
+
+    __slots__ = ("build_dir", "call", "environ")
+
+    def __init__(self, call: CargoCall, environ: dict[str, str], build_dir: BuildDir | None = None) -> None:
+        self.call = call
+        self.environ = environ
+        self.build_dir = build_dir
+
+    def execute(self) -> int:
+        """Become cargo (POSIX), or run it and return its exit status."""
+        from pyo3_envshim import subprocesses
+
+        try:
+            if self.build_dir:
+                return self.build_dir.run(self.call, self.environ)
+            return subprocesses.run(self.call.cargo, self.call.arguments, self.environ)
+        except OSError as error:
+            warn(f"{self.call.cargo} cannot be run: {error.strerror}")
+            return 126
+
+
+def user_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* as it would be without the wrapper: ``CARGO`` is the user's own, or unset."""
+    found = dict(environ)
+    own = found.pop("PYO3_ENVSHIM_CARGO", None)
+    if _startup.is_wrapper(found.get("CARGO", "")):
+        del found["CARGO"]
+        if own:
+            found["CARGO"] = own
+    return found
+
+
+def warn(message: str) -> None:
+    """Print one line of ours to stderr; a stderr that is closed is not worth failing for."""
+    try:
+        sys.stderr.write(f"pyo3-envshim: {message}\n")
+    except (OSError, ValueError, AttributeError):
+        pass

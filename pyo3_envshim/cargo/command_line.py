@@ -1,0 +1,106 @@
+"""cargo's command line: which calls compile, what their options say, and where the real cargo is.
+
+Pure functions over arguments, but for `find_cargo`, which looks at ``PATH``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyo3_envshim import _startup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# cargo's own commands that compile local packages, with their built-in aliases (1.95).
+# Other commands, the user's aliases and plug-ins reach cargo as they came.
+COMPILING = frozenset(
+    ("build", "b", "check", "c", "clippy", "doc", "d", "run", "r", "rustc", "rustdoc", "test", "t", "bench")
+)
+# Options before the command that take a value (cargo 1.95, src/bin/cargo/cli.rs).
+_WITH_VALUE = frozenset(("--color", "--config", "-Z", "--explain"))
+
+
+def compiles(arguments: Sequence[str]) -> bool:
+    """Tell whether a call with *arguments* compiles, as far as is known."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.startswith("-C"):
+            return False  # an unstable option: it changes the folder that all others are relative to
+        if argument in _WITH_VALUE:
+            next(rest, None)
+        elif not argument.startswith(("-", "+")):
+            return argument in COMPILING
+    return False
+
+
+def values_of(name: str, arguments: Sequence[str]) -> list[str]:
+    """Return the values that the option *name* has among cargo's arguments."""
+    found = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            break
+        if argument == name:
+            found += [value for value in [next(rest, None)] if value is not None]
+        elif argument.startswith(name + "="):
+            found.append(argument[len(name) + 1 :])
+        elif len(name) == 2 and argument.startswith(name):
+            found.append(argument[2:])
+    return found
+
+
+def metadata_arguments(arguments: Sequence[str], dependencies: bool = False) -> list[str]:
+    """Return the arguments of the ``cargo metadata`` call that asks where *arguments* would work.
+
+    With *dependencies* it may download what the build is about to download, but must not
+    resolve anew: that is left to the build.
+    """
+    toolchain = [a for a in arguments[:1] if a.startswith("+")]
+    found = [*toolchain, "metadata", "--format-version", "1"]
+    found += ["--locked"] if dependencies else ["--no-deps", "--offline"]
+    if dependencies:
+        options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        found += [a for a in ("--offline", "--frozen") if a in options]
+    for name in ("--manifest-path", "--config", "-Z"):
+        for value in values_of(name, arguments):
+            found += [name, value]
+    return found
+
+
+def metadata_environ(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for that call; ``metadata`` has no ``--target-dir``."""
+    for value in values_of("--target-dir", arguments):
+        return {**environ, "CARGO_TARGET_DIR": os.path.abspath(value)}
+    return dict(environ)
+
+
+def find_cargo(
+    restored: Mapping[str, str], environ: Mapping[str, str], windows: bool = os.name == "nt"
+) -> str | None:
+    """Return the real cargo: the user's own ``CARGO``, or the first on the call's ``PATH``.
+
+    *environ* are the variables of the wrapper's process, *restored* those without it
+    (`call.user_environ`).
+    """
+    own = environ.get("PYO3_ENVSHIM_CARGO") or restored.get("CARGO")
+    if own and _is_this(own):
+        own = None
+    if own and os.path.dirname(own):
+        return own
+    name = own or "cargo"
+    if windows and not name.lower().endswith(".exe"):
+        name += ".exe"
+    for folder in restored.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_this(path):
+            return path
+    return None
+
+
+def _is_this(path: str) -> bool:
+    """Tell whether *path* is this wrapper, under whatever name."""
+    real = os.path.realpath(path)
+    return _startup.is_wrapper(real) or real == os.path.realpath(sys.argv[0])

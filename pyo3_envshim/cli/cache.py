@@ -1,0 +1,201 @@
+"""``pyo3-envshim cache``: shows, prunes and clears the stored environments and kept build folders."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyo3_envshim import build_dir
+from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store import prune
+from pyo3_envshim.store.store import Store, StoreError, folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyo3_envshim.build_dir import Build
+    from pyo3_envshim.store.prune import Entry
+
+_SHORT = 12  # digits of a digest, as in the wrapper's messages
+_COLUMNS = ("entry", "size", "uses", "last used", "python", "base interpreter", "distributions")
+_KEYS = ("digest", "path", "nonces", "size", "used", "uses", "version", "interpreter", "distributions")
+
+
+class Inventory(NamedTuple):
+    """All that the cache folder *root* holds."""
+
+    root: str
+    entries: list[Entry]
+    builds: list[Build]
+
+    def __str__(self) -> str:
+        builds = content_of_builds(self.builds)
+        return content(self.entries) + (f", and {builds}" if builds else "")
+
+
+class Changes(NamedTuple):
+    """The entries that were *removed*, the bytes that this *freed*, and how many are *left*, of what size."""
+
+    removed: list[str]
+    freed: int
+    left: int
+    size: int
+    removed_builds: list[str]
+
+
+def open_store(environ: Mapping[str, str]) -> Store:
+    """Return the user's store. Raises `CommandError` if it cannot be used."""
+    root = folder(environ)
+    try:
+        return Store(root)
+    except StoreError as error:
+        raise CommandError(error.text, error.hint) from None
+    except OSError as error:
+        hint = "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own"
+        raise CommandError(f"{root} cannot be made: {error.strerror}", hint) from None
+
+
+def take_inventory(store: Store) -> Inventory:
+    """Return all that is in the store and beside it. Raises OSError."""
+    return Inventory(store.root, prune.entries(store), build_dir.builds(store.root))
+
+
+def prune_all(store: Store, limit: int | None, builds_limit: float, days: float) -> Changes:
+    """Remove what was not used for *days* days, and what exceeds the limits. Raises OSError."""
+    before, age = prune.entries(store), days * prune.DAY
+    prune.prune(store, limit, age)
+    return _changes(before, store, build_dir.prune(store.root, builds_limit, time.time() - age))
+
+
+def clear_all(store: Store) -> tuple[Changes, list[str]]:
+    """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
+    before = prune.entries(store)
+    in_use = prune.clear(store)
+    return _changes(before, store, build_dir.clear(store.root)), in_use
+
+
+def _changes(before: Sequence[Entry], store: Store, removed_builds: list[str]) -> Changes:
+    after = prune.entries(store)
+    left, size = {entry.digest for entry in after}, size_of(after)
+    removed = [entry.digest for entry in before if entry.digest not in left]
+    return Changes(removed, size_of(before) - size, len(left), size, removed_builds)
+
+
+def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
+    """Return the limit in bytes, or None: *size*, or what the variables say. Raises `CommandError`."""
+    text = size or environ.get("PYO3_ENVSHIM_CACHE_SIZE", "").strip()
+    try:
+        return prune.parse_size(text) if text else prune.LIMIT
+    except ValueError as error:
+        name = "--size" if size else "PYO3_ENVSHIM_CACHE_SIZE"
+        raise CommandError(f"{name}: {error}", "for example 500M, 2G, or none") from None
+
+
+def limit_of_builds(environ: Mapping[str, str]) -> float:
+    """Return how many bytes the build folders may take, also while they are off. Raises `CommandError`."""
+    try:
+        return build_dir.limit_of(environ) or build_dir.LIMIT
+    except ValueError as error:
+        raise CommandError(f"{build_dir.VARIABLE}: {error}", "for example on, 10G, or off") from None
+
+
+def counted(number: int, one: str = "entry", more: str = "entries") -> str:
+    """Return that many entries, or other things, in words."""
+    return f"{number} {one if number == 1 else more}"
+
+
+def size_of(entries: Iterable[Entry]) -> int:
+    """Return the size of the entries together; a file that several share counts once."""
+    sizes: dict[int, int] = {}
+    for entry in entries:
+        sizes.update(entry.inodes)
+    return sum(sizes.values())
+
+
+def content(entries: Sequence[Entry]) -> str:
+    """Return what the entries are, in words."""
+    return f"{counted(len(entries))}, {human(size_of(entries))}"
+
+
+def content_of_builds(builds: Sequence[Build]) -> str:
+    """Return what the build folders hold, in words; "" if there are none."""
+    words = counted(len(builds), "build folder", "build folders")
+    return f"{words}, {human(sum(build.size for build in builds))}" if builds else ""
+
+
+def listing(found: Inventory, now: float) -> str:
+    """Return the entries and the build folders as tables, the last used first."""
+    rows: list[Sequence[str]] = [_COLUMNS]
+    for entry in sorted(found.entries, key=lambda entry: -entry.used):
+        used = ago(now - entry.used) if entry.used else "never"
+        made_from = entry.version or "?", entry.interpreter or "?"
+        distributions = ", ".join(entry.distributions) or "none"
+        size, uses = human(entry.size), str(entry.uses)
+        rows.append((entry.digest[:_SHORT], size, uses, used, *made_from, distributions))
+    lines = [f"no entries in {found.root}"]
+    if found.entries:
+        lines = [*aligned(rows), f"{content(found.entries)} in {found.root}"]
+    rows = [("build folder", "size", "last used")]
+    for build in reversed(found.builds):
+        used = ago(now - build.used) if build.used else "never"
+        rows.append((build.name, human(build.size), used))
+    if found.builds:
+        lines += ["", *aligned(rows), f"{content_of_builds(found.builds)} in {found.root}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_data(found: Inventory) -> dict[str, Any]:
+    """Return the same for JSON."""
+    of_builds = ("name", "path", "size", "used")
+    return {
+        "folder": found.root,
+        "size": size_of(found.entries),
+        "entries": [{name: getattr(entry, name) for name in _KEYS} for entry in found.entries],
+        "builds": [{name: getattr(build, name) for name in of_builds} for build in found.builds],
+    }
+
+
+def format_changes(changes: Changes) -> str:
+    """Return the changes in words: a line about entries, and one about build folders that were removed."""
+    left = f"{counted(changes.left)} left, {human(changes.size)}"
+    lines = [f"nothing to remove: {left}"]
+    if changes.removed:
+        lines = [f"removed {counted(len(changes.removed))}, freed {human(changes.freed)}; {left}"]
+    if changes.removed_builds:
+        lines.append(f"removed {counted(len(changes.removed_builds), 'build folder', 'build folders')}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def damages(found: Mapping[str, str | None]) -> list[str]:
+    """Return a line for each entry that is damaged."""
+    return [f"{digest[:_SHORT]}: {reason}\n" for digest, reason in found.items() if reason]
+
+
+def human(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 999.95:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, in whole units."""
+    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        number = int(seconds // length)
+        if number >= 1:
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of equally many cells as lines in columns; the last column has no fixed width."""
+    widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]).rstrip()
+        for row in rows
+    ]

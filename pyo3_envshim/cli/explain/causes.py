@@ -1,0 +1,376 @@
+"""Finds the root cause of each crate that one call of cargo recompiled.
+
+Takes a `recorder`'s record and returns values; reads nothing. An unknown cause is shown as
+cargo wrote it, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cli.explain import cargo_log
+from pyo3_envshim.environment import frontends
+
+if TYPE_CHECKING:
+    from pyo3_envshim.cli.explain.cargo_log import Log, Unit, Value
+
+UNKNOWN = "unknown"
+# What a fingerprint holds, the more telling first: the kind of the cause, its name for people,
+# and the reason that cargo gives, where it compares with the last build in the same place.
+_FIELDS = {
+    "rustc": ("toolchain", "the Rust toolchain", "RustcChanged"),
+    "compile_kind": ("target", "the target platform", "CompileKindChanged"),
+    "profile": ("profile", "the profile's settings", "ProfileConfigurationChanged"),
+    "rustflags": ("rustflags", "RUSTFLAGS", "RustflagsChanged"),
+    "features": ("features", "the crate's features", "FeaturesChanged"),
+    "declared_features": ("features", "the features that Cargo.toml declares", "DeclaredFeaturesChanged"),
+    "config": ("config", "cargo's configuration", "ConfigSettingsChanged"),
+    "path": ("path", "the path of the sources", "PathToSourceChanged"),
+    "target": ("manifest", "the target's settings in Cargo.toml", "TargetConfigurationChanged"),
+}
+_REASONS = {reason: name for name, (_, _, reason) in _FIELDS.items()}
+_BUILD_CACHE = "PYO3_ENVSHIM_BUILD_CACHE"
+KEPT = "cargo keeps what it compiled with each: the next build with either is warm"
+_FOLLOWS = ("UnitDependencyInfoChanged", "StaleDepFingerprint")
+_FOLLOWS_IN_PROSE = ("unit dependency information changed", "current filesystem status shows we're outdated")
+_WATCHES = (
+    *("LocalLengthsChanged", "LocalFingerprintTypeChanged", "DepInfoOutputChanged"),
+    *("RerunIfChangedOutputFileChanged", "RerunIfChangedOutputPathsChanged"),
+)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A root cause.
+
+    *kind*: for machines, stable. *name*: the variable, file or crate that it is about. *brief*:
+    for a table. *text*: the whole. *hint*: the way out, or "" where there is nothing to do.
+    """
+
+    kind: str
+    name: str
+    brief: str
+    text: str
+    hint: str = ""
+    old: str | None = None
+    new: str | None = None
+
+
+@dataclass
+class Crate:
+    """A crate that was recompiled: how long it took, and its own causes or the crates that it follows."""
+
+    name: str
+    version: str
+    begun: float = 0
+    seconds: float | None = None
+    causes: list[Cause] = field(default_factory=list)
+    because: list[str] = field(default_factory=list)
+    roots: list[Cause] = field(default_factory=list)  # its own causes, and its dependencies'
+
+
+@dataclass
+class Call:
+    """One call of cargo that compiles; *understood*: whether its log was."""
+
+    record: dict[str, Any]
+    crates: list[Crate]
+    total: int
+    understood: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return float(self.record["ended"] - self.record["begun"])
+
+
+def diagnose(record: dict[str, Any], started: float) -> Call:
+    """Diagnose one call of a command that was started at *started*."""
+    log = cargo_log.read(record["log"])
+    total = len({(unit.package, unit.version) for unit in log.units if unit.version})
+    if record["compiled"] and not log.dirty:
+        return Call(record, [], total, understood=False)
+    try:
+        crates = sorted(_crates(record, log, started), key=lambda crate: crate.begun)
+    except (KeyError, TypeError, ValueError):  # a fingerprint of an unknown form
+        return Call(record, [], total, understood=False)
+    return Call(record, crates, max(total, len(crates)))
+
+
+def _crates(record: dict[str, Any], log: Log, started: float) -> list[Crate]:
+    diagnoser = Diagnoser(record, log, started)
+    needs = cargo_log.dependencies(log.dirty, record["units"])
+    own = {unit.place: diagnoser.causes(unit, bool(needs[unit.place])) for unit in log.dirty}
+    crates: dict[tuple[str, str], Crate] = {}
+    for unit in log.dirty:
+        left = record["units"][unit.place]
+        new = Crate(unit.package, unit.version, left["begun"] or 0)
+        crate = crates.setdefault((unit.package, unit.version), new)
+        crate.begun = min(crate.begun, new.begun)
+        crate.seconds = _sum(crate.seconds, left, record["begun"])
+        _extend(crate.causes, own[unit.place])
+        _extend(crate.roots, [root for place in _reached(unit.place, needs) for root in own[place]])
+        if not own[unit.place]:
+            _extend(crate.because, [it.package for it in needs[unit.place] if it.package != unit.package])
+    for crate in crates.values():
+        if not crate.roots:
+            crate.causes = crate.roots = [_renamed(crate)]
+    for name, version in (found.split(" v", 1) for found in record["compiled"]):
+        if (name, version) not in crates:
+            unknown = [_unknown(cargo_log.Unit(name, version, ""))]
+            crates[name, version] = Crate(name, version, causes=unknown, roots=unknown)
+    return list(crates.values())
+
+
+def _extend(found: list[Any], more: list[Any]) -> None:
+    found += [it for it in dict.fromkeys(more) if it not in found]
+
+
+def _reached(place: str, needs: dict[str, list[Unit]]) -> list[str]:
+    found, left = [], [place]
+    while left:
+        at = left.pop()
+        if at not in found:
+            found.append(at)
+            left += [unit.place for unit in needs[at]]
+    return found
+
+
+def _sum(seconds: float | None, unit: dict[str, Any], begun: float) -> float | None:
+    """Add the time that a unit took, if this call completed it: cargo empties the hash of those that fail."""
+    if not unit["hash"] or not unit["begun"] or unit["begun"] < begun - 1:
+        return seconds
+    took: float = unit["ended"] - unit["begun"]
+    return (seconds or 0) + max(0.0, took)
+
+
+class Diagnoser:
+    """Finds the causes of one call's units."""
+
+    def __init__(self, record: dict[str, Any], log: Log, started: float) -> None:
+        self.record = record
+        self.log = log
+        self.started = started
+
+    def causes(self, unit: Unit, depends: bool) -> list[Cause]:
+        """Return a unit's own causes; none if it only follows others (*depends*: whether there are any)."""
+        reason = unit.reason
+        if unit.cold:
+            return self._of_cold(unit)
+        if reason and reason.name == "FsStatusOutdated" and reason.items:
+            reason = reason.items[0]
+        if reason and reason.name == "StaleItem" and reason.items:
+            reason = reason.items[0]
+        try:
+            found = self._of(unit, reason) if reason else None
+        except (KeyError, TypeError, AttributeError):  # a known name with unknown fields
+            found = None
+        if found is not None:
+            return [found, *self._more_variables(unit, found.name)]
+        follows = reason.name in _FOLLOWS if reason else unit.raw in _FOLLOWS_IN_PROSE
+        return [] if follows and depends else [_unknown(unit)]
+
+    def _of(self, unit: Unit, reason: Value) -> Cause | None:
+        fields = reason.fields
+        if reason.name == "EnvVarChanged":
+            return self._of_variable(fields["name"], fields["old_value"], fields["new_value"])
+        if reason.name == "ChangedEnv":
+            return self._of_variable(fields["var"], fields["previous"], fields["current"])
+        if reason.name in ("MissingFile", "FailedToReadMetadata", "UnableToReadFile"):
+            return self._of_missing(unit, fields["path"])
+        if reason.name in ("ChangedFile", "FileSizeChanged", "ChangedChecksum"):
+            path = str(fields.get("stale") or fields.get("path") or fields.get("source"))
+            stale = fields.get("stale_mtime")
+            return self._of_file(path, stale.fields["seconds"] + stale.fields["nanos"] / 1e9 if stale else 0)
+        if reason.name == "PrecalculatedComponentsChanged":
+            return self._of_content(unit, fields["old"], fields["new"])
+        if reason.name == "StaleDependency":
+            return self._of_rebuilt(fields["dep_mtime"])
+        if reason.name in _WATCHES:
+            text = f"what the build script of {unit.package} asks cargo to watch changed"
+            return Cause("watches", unit.package, "its build script watches other things", text)
+        if reason.name in _REASONS:
+            return self._of_setting(_REASONS[reason.name], fields.get("old"), fields.get("new"), kept=False)
+        return None
+
+    def _of_cold(self, unit: Unit) -> list[Cause]:
+        """Compare a unit that had no fingerprint with the nearest of those with other settings.
+
+        Returns no cause where they hold the same: cargo names a unit by more than that.
+        """
+        facts = self.record["units"][unit.place]["facts"]
+        before = self.record["before"][unit.place]
+        if not before:
+            return [self._of_first(unit)]
+        if not facts:  # it failed, and cargo left nothing to compare
+            return [_unknown(unit)]
+        compared = [(_differences(facts, other["facts"]), other) for other in before]
+        different, nearest = min(compared, key=lambda pair: (len(pair[0]), -pair[1]["ended"]))
+        if "rustc" in different:  # another cargo computes the rest differently
+            different = {"rustc"}
+        old = nearest["facts"]
+        fields = [name for name in _FIELDS if name in different]
+        found = [self._of_setting(name, old.get(name), facts.get(name), kept=True) for name in fields]
+        if "local" in different:
+            found.append(self._of_content(unit, _content(old), _content(facts)))
+        return found
+
+    def _of_first(self, unit: Unit) -> Cause:
+        target = self.record["target"] or ""
+        inside = os.path.relpath(unit.place, target) if target else unit.place
+        profile = re.split(r"[/\\](?:\.fingerprint|build)[/\\]", inside)[0]
+        known = self.record["profiles"]
+        if not known:
+            maker = frontends.unpacked_by(target)
+            text, hint = f"the target folder {target} is new", ""
+            if maker:
+                text += f": {maker.name} unpacked the sdist below a temporary folder"
+                hint = "build from the source folder, not from an sdist"
+                if maker.in_place:
+                    hint = f"build where the sources are: {maker.in_place}"
+                hint += f"; or, with the shim on, set {_BUILD_CACHE}=on: what it depends on is kept"
+            return Cause("target-folder", target, "the target folder is new", text, hint)
+        if profile not in known:
+            text = f"this is the first build in {os.path.join(target, profile)}; there is {', '.join(known)}"
+            hint = "cargo keeps a folder for each profile and platform: the next build with either is warm"
+            return Cause("profile", profile, f"first build for {profile}", text, hint, None, profile)
+        if self._is_unpacked(unit):
+            text = f"{unit.package} comes from an unpacked sdist, whose time stamps tell nothing"
+            return Cause("unpacked", unit.package, "its sources were unpacked", text)
+        text = f"{unit.package} {unit.version} was never compiled in {target}"
+        return Cause("new-crate", unit.package, "never compiled here", text)
+
+    def _is_unpacked(self, unit: Unit) -> bool:
+        """Tell whether a unit is a local package's, in a build folder kept for unpacked sdists."""
+        builds = self.record["environment"].get("builds")
+        if not builds or not (self.record["target"] or "").startswith(os.path.join(builds, "")):
+            return False
+        same = (other.place for other in self.log.units if other.package == unit.package)
+        noted = (self.record["units"][place]["facts"].get("local") or () for place in same)
+        return any("CheckDepInfo" in it for local in noted for it in local if isinstance(it, dict))
+
+    def _of_setting(self, name: str, old: Any, new: Any, kept: bool) -> Cause:
+        kind, called, _ = _FIELDS[name]
+        if name == "rustc":
+            old, new = self.record["rustc"]
+        shown = _shown(name, old), _shown(name, new)
+        brief = text = f"{called} changed"
+        if any(shown) and shown[0] != shown[1]:
+            text += f": {shown[0] or 'none'} → {shown[1] or 'none'}"
+        hint = f"give {called} one value, or each its own target folder (CARGO_TARGET_DIR)"
+        return Cause(kind, called, brief, text, KEPT if kept else hint, *shown)
+
+    def _of_variable(self, name: str, old: str | None, new: str | None) -> Cause:
+        text = f"{name} changed: {'unset' if old is None else old} → {'unset' if new is None else new}"
+        made = self.record["environment"]
+        hint = (
+            f"the programs that build here (editor, terminal, front end) set {name} differently: "
+            "set it alike, or give each its own CARGO_TARGET_DIR"
+        )
+        kind = "variable"
+        if name in ("PATH", "VIRTUAL_ENV"):
+            hint += "; PYO3_PYTHON, set to one interpreter, takes the place of both"
+        if new and new == made.get("python"):
+            maker = next((it for it in frontends.FRONT_ENDS if it.name == made["front_end"]), None)
+            if maker:
+                kind = "ephemeral"
+                text += f" ({maker.name} makes an environment for each build and throws it away)"
+                first = f"pyo3-envshim run -- {maker.name} …"
+                if maker.python:
+                    first = f"pip install pyo3-envshim beside {maker.name}"
+                first = first if made["mode"] == "on" else f"unset PYO3_ENVSHIM, {first}"
+                hint = f'switch the shim on: {first}, or add "pyo3-envshim" to build-system.requires'
+            elif made["stored"]:
+                kind = "stored"
+                text += " (the environment's permanent address)"
+                hint = (
+                    "the build requirements, the interpreter or the sources' state changed, or this is the "
+                    "first build with the shim: the next one is warm"
+                )
+        return Cause(kind, name, f"{name} changed", text, hint, old, new)
+
+    def _more_variables(self, unit: Unit, named: str) -> list[Cause]:
+        """Return the variables that changed besides the one that cargo names, the first that it finds."""
+        before = self.record["variables"].get(unit.place, {})
+        after = target_dir.watched_variables(self.record["units"][unit.place])
+        names = [name for name in before if name in after and before[name] != after[name]]
+        return [self._of_variable(name, before[name], after[name]) for name in names if name != named]
+
+    def _of_missing(self, unit: Unit, path: str) -> Cause:
+        target = self.record["target"]
+        if target and path.startswith(os.path.join(target, "")):
+            text = f"{path} is not there: the build before failed, or it was removed"
+            return Cause("missing-output", path, "what cargo had made is gone", text)
+        brief = f"{os.path.join(*path.split(os.sep)[-2:])} does not exist"
+        text = f"the build script of {unit.package} watches {path}"
+        text += ", which does not exist: it runs in every build"
+        hint = "let it print rerun-if-changed for what exists only"
+        if "*" in path or "?" in path:
+            hint = "cargo expands no patterns: let it print rerun-if-changed for the folder, or for each file"
+        return Cause("missing-file", path, brief, text, hint)
+
+    def _of_file(self, path: str, mtime: float) -> Cause:
+        brief, text, hint = f"{os.path.basename(path)} changed", f"{path} changed", ""
+        if mtime >= self.started - 0.02:  # the file system's clock may be a tick late
+            text += " while this command ran"
+            hint = "something writes it in every build, before cargo: let it write only what differs"
+        elif mtime > self.record["ended"]:
+            hint = "its time stamp lies in the future: touch it"
+        return Cause("file", path, brief, text, hint)
+
+    def _of_content(self, unit: Unit, old: str, new: str) -> Cause:
+        """Compare a package that cargo knows as a whole: by its version, or by its newest file."""
+        newest = re.fullmatch(r"[\d.]+s \((.*)\)", new)
+        if newest:
+            text = f"{newest[1]} of {unit.package} changed"
+            return Cause("file", newest[1], f"{os.path.basename(newest[1])} changed", text)
+        text = f"{unit.package} changed: {old} → {new}"
+        return Cause("version", unit.package, f"{old} → {new}", text, "", old, new)
+
+    def _of_rebuilt(self, mtime: Value) -> Cause | None:
+        moment = f"{mtime.fields['seconds']}.{mtime.fields['nanos']:09}"
+        name = self.log.newer.get(moment)
+        if name is None:
+            return None
+        text = f"{name} was compiled by another build since, with settings of which it keeps one"
+        hint = "builds with different settings take turns here: give each its own CARGO_TARGET_DIR"
+        return Cause("taking-turns", name, f"{name} was compiled by another build", text, hint)
+
+
+def _unknown(unit: Unit) -> Cause:
+    text = f"{unit.package}: {unit.raw or 'cargo gave no reason'}"
+    hint = "this is what cargo wrote; pyo3-envshim does not know the cause"
+    return Cause(UNKNOWN, unit.package, unit.raw or "cargo gave no reason", text, hint)
+
+
+def _renamed(crate: Crate) -> Cause:
+    text = f"{crate.name} {crate.version} is another unit to cargo than before, with the same fingerprint"
+    hint = "its version, its source, or what is passed to cargo rustc differs from the builds before"
+    return Cause("identity", crate.name, "another unit than before", text, hint)
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    found = {name for name in _FIELDS if one.get(name) != other.get(name)}
+    return found | ({"local"} if _content(one) != _content(other) else set())
+
+
+def _content(facts: dict[str, Any]) -> str:
+    local = facts.get("local") or []
+    return next((it["Precalculated"] for it in local if isinstance(it, dict) and "Precalculated" in it), "")
+
+
+def _shown(name: str, value: Any) -> str | None:
+    """Return a setting as text, or None where cargo keeps only its hash."""
+    if name in ("features", "declared_features") and isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass
+    if isinstance(value, list):
+        return " ".join(value)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,207 @@
+"""``pyo3-envshim explain``: runs a command, and says what cargo recompiled in it and why.
+
+The command finds a `recorder` where it looks for cargo: as the user's own ``CARGO``, which
+the shim, where it is on, runs like any other; and first on ``PATH``. The command's output,
+exit status and signals are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyo3_envshim import _startup, subprocesses
+from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.cli.explain import causes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyo3_envshim.cli.explain.causes import Call, Cause, Crate
+
+_ROWS = 12
+_RECORDER = """\
+import sys
+sys.path.insert(0, {site!r})
+from pyo3_envshim.cli.explain import recorder
+sys.exit(recorder.main({folder!r}))
+"""
+
+
+def explain(command: Sequence[str], as_json: bool = False, colour: bool = False) -> int:
+    """Run *command* and explain it, on stderr or, as JSON, on stdout; return its exit status.
+
+    With *as_json*, the command's own standard output goes to stderr. Raises `CommandError`
+    if it cannot be started.
+    """
+    if os.name == "nt":
+        raise CommandError("explain does not run on Windows", "PYO3_ENVSHIM_VERBOSE=1 tells what is done")
+    with tempfile.TemporaryDirectory(prefix="pyo3-envshim-explain-") as folder:
+        environ = with_recorder(os.environ, folder)
+        words = list(command)
+        if os.path.basename(words[0]) == "cargo":  # the user names the cargo to record
+            if os.path.dirname(words[0]):
+                environ = with_recorder({**os.environ, "CARGO": os.path.abspath(words[0])}, folder)
+            words[0] = os.path.join(folder, "bin", "cargo")
+        program = shutil.which(words[0], path=environ.get("PATH"))
+        if program is None:
+            raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
+        began = time.time()
+        try:
+            stdout = 2 if as_json else None
+            status = subprocesses.started([program, *words[1:]], environ, stdout).wait()
+        except OSError as error:
+            raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
+        calls = [causes.diagnose(record, began) for record in records(folder)]
+    if as_json:
+        print(json.dumps(as_data(calls, status), indent=2))
+        sys.stdout.flush()
+    else:
+        sys.stderr.write(report(calls, colour))
+        sys.stderr.flush()
+    return subprocesses.end_as(status)
+
+
+def with_recorder(environ: Mapping[str, str], folder: str) -> dict[str, str]:
+    """Put a recorder into *folder*; return *environ* with the recorder in place of the real cargo."""
+    scripts = os.path.join(folder, "bin")
+    path = os.path.join(scripts, "cargo")
+    os.makedirs(scripts, exist_ok=True)
+    site = os.path.dirname(os.path.dirname(os.path.abspath(_startup.__file__)))
+    shim_first = _startup.is_wrapper(environ.get("CARGO", ""))
+    name = "PYO3_ENVSHIM_CARGO" if shim_first else "CARGO"
+    with open(os.path.join(folder, "settings.json"), "w", encoding="utf-8") as file:
+        json.dump({"CARGO": environ.get(name) or None}, file)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(_first_line(sys.executable) + _RECORDER.format(site=site, folder=folder))
+    os.chmod(path, 0o755)
+    return {**environ, name: path, "PATH": scripts + os.pathsep + environ.get("PATH", os.defpath)}
+
+
+def _first_line(python: str) -> str:
+    """Return the first lines of a script for *python*, also where its path does not fit into ``#!``."""
+    if len(python) < 120 and not any(letter.isspace() for letter in python):
+        return f"#!{python} -IS\n"
+    return f"#!/bin/sh\n'''exec' {shlex.quote(python)} -IS \"$0\" \"$@\"\n'''\n"
+
+
+def records(folder: str) -> list[dict[str, Any]]:
+    """Return the records of all calls, in the order in which they ended."""
+    found = []
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("call-") and name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found.append(json.load(file))
+    return found
+
+
+def report(calls: Sequence[Call], colour: bool = False) -> str:
+    """Return the explanation of all calls, for people."""
+    lines = []
+    if not calls:
+        lines.append("cargo compiled nothing: no call that compiles was seen")
+        lines.append("hint: the front end may have used a wheel that it had (uv: --no-cache builds anew)")
+    for call in calls:
+        lines += _of_call(call)
+    for cause in root_causes(calls):
+        lines.append(f"cause: {cause.text}")
+        if cause.hint:
+            lines.append(f"hint: {cause.hint}")
+    return "".join(_coloured(line, colour) + "\n" for line in lines)
+
+
+def _of_call(call: Call) -> list[str]:
+    status = call.record["status"]
+    ended = "" if status == 0 else f", and ended with status {status}"
+    if not call.understood:
+        log = call.record["log"][:_ROWS]
+        return [
+            f"cargo compiled {', '.join(call.record['compiled'])}{ended}",
+            f"error: this cargo's log is not understood{'; it starts with:' if log else ': it is empty'}",
+            *(f"  {line}" for line in log),
+            "hint: cargo build --verbose names a reason for each crate, without its root cause",
+        ]
+    if not call.crates:
+        return [f"cargo recompiled nothing: all of {call.total} crates were fresh{ended}"]
+    count = len(call.crates)
+    lines = [f"cargo recompiled {count} of {call.total} crates in {call.seconds:.1f} s{ended}"]
+    shown = call.crates
+    if count > _ROWS:
+        slow = sorted(shown, key=lambda it: -(it.seconds or 0))[:_ROWS]
+        shown = [crate for crate in shown if crate in slow]
+    width = max(len("crate"), *(len(crate.name) for crate in shown))
+    lines.append(f"  {'crate':{width}}  {'time':>7}  because")
+    for crate in shown:
+        time = "-" if crate.seconds is None else f"{crate.seconds:.1f} s"
+        lines.append(f"  {crate.name:{width}}  {time:>7}  {_because(crate)}")
+    if count > len(shown):
+        lines.append(f"  and {count - len(shown)} more, that took less")
+    return lines
+
+
+def _because(crate: Crate) -> str:
+    if crate.causes:
+        return "; ".join(cause.brief for cause in crate.causes)
+    return f"depends on {', '.join(crate.because)}"
+
+
+def root_causes(calls: Sequence[Call]) -> list[Cause]:
+    """Return the causes of all calls, each once."""
+    found: dict[str, Cause] = {}
+    for cause in (cause for call in calls for crate in call.crates for cause in crate.causes):
+        if cause.text not in found or found[cause.text].hint == causes.KEPT:  # another hint wins
+            found[cause.text] = cause
+    return list(found.values())
+
+
+def as_data(calls: Sequence[Call], status: int) -> dict[str, Any]:
+    """Return the explanation for machines. Later versions only add keys."""
+    found = root_causes(calls)
+    texts = [cause.text for cause in found]
+    return {
+        "version": 1,
+        "status": status,
+        "calls": [
+            {
+                "arguments": call.record["arguments"],
+                "folder": call.record["cwd"],
+                "target": call.record["target"],
+                "status": call.record["status"],
+                "seconds": round(call.seconds, 3),
+                "crates": call.total,
+                "recompiled": [
+                    {
+                        "name": crate.name,
+                        "version": crate.version,
+                        "seconds": None if crate.seconds is None else round(crate.seconds, 3),
+                        "depends_on": crate.because,
+                        "causes": sorted({texts.index(cause.text) for cause in crate.roots}),
+                    }
+                    for crate in call.crates
+                ],
+                "understood": call.understood,
+                "log": [] if call.understood else call.record["log"],
+            }
+            for call in calls
+        ],
+        "causes": [
+            {name: getattr(cause, name) for name in ("kind", "name", "old", "new", "text", "hint")}
+            for cause in found
+        ],
+    }
+
+
+def _coloured(line: str, colour: bool) -> str:
+    codes = {"cause:": "33", "hint:": "36", "error:": "31", "cargo": "1"}
+    first, space, rest = line.partition(" ")
+    if not colour or first not in codes:
+        return line
+    if first == "cargo":
+        return f"\x1b[1m{line}\x1b[0m"
+    return f"\x1b[1;{codes[first]}m{first}\x1b[0m{space}{rest}"

@@ -1,0 +1,295 @@
+"""The command line, ``pyo3-envshim``: parses, calls and prints; decides nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pyo3_envshim import __version__
+from pyo3_envshim.cli import env
+from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.environment.frontends import FRONT_ENDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``pyo3-envshim`` with *arguments* (default: the process's); return its exit status."""
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        return _complete(parser)
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(chosen.act(chosen))
+    except CommandError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return 2
+
+
+def _complete(parser: argparse.ArgumentParser) -> int:
+    """Answer a shell that completes (extra ``completion``): argcomplete prints and ends the process."""
+    import importlib
+
+    try:
+        importlib.import_module("argcomplete").autocomplete(parser)
+    except ImportError:
+        pass
+    return 1
+
+
+def _env(chosen: argparse.Namespace) -> int:
+    found = env.variables(os.environ)
+    if chosen.github:
+        print(env.append_for_github(found, os.environ))
+    else:
+        _print(env.shell_code(found, chosen.shell or env.shell_of(os.environ, os.name == "nt")))
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    return env.run(_command(chosen))
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli.explain import command
+
+    return command.explain(_command(chosen), chosen.json, _coloured(sys.stderr))
+
+
+def _command(chosen: argparse.Namespace) -> list[str]:
+    command: list[str] = chosen.COMMAND[1:] if chosen.COMMAND[:1] == ["--"] else chosen.COMMAND
+    if not command:
+        raise CommandError("no command given", f"pyo3-envshim {chosen.command} -- uv build")
+    return command
+
+
+def _install(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import install
+
+    print(install.install(chosen.python, chosen.chain, chosen.force, chosen.dry_run))
+    return 0
+
+
+def _uninstall(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import install
+
+    print(install.uninstall(chosen.python, chosen.dry_run))
+    return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import doctor, snapshot
+
+    seen = snapshot.take(os.environ, os.getcwd())
+    found = doctor.diagnose(seen, chosen.FRONT_END)
+    _answer(chosen, doctor.as_data(seen, found), doctor.report(seen, found, _coloured(sys.stdout)))
+    return 0 if found.served else 1
+
+
+def _cache(chosen: argparse.Namespace) -> int:
+    try:
+        return int(chosen.does(chosen))
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}", "is it yours?") from None
+
+
+def _cache_dir(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.store import store
+
+    _print(store.folder(os.environ) + "\n")
+    return 0
+
+
+def _cache_list(chosen: argparse.Namespace) -> int:
+    import time
+
+    from pyo3_envshim.cli import cache
+
+    found = cache.take_inventory(cache.open_store(os.environ))
+    _answer(chosen, cache.as_data(found), cache.listing(found, time.time()))
+    return 0
+
+
+def _cache_prune(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import cache
+
+    limit, of_builds = cache.limit_of(chosen.size, os.environ), cache.limit_of_builds(os.environ)
+    changes = cache.prune_all(cache.open_store(os.environ), limit, of_builds, chosen.days)
+    _answer(chosen, changes._asdict(), cache.format_changes(changes))
+    return 0
+
+
+def _cache_clear(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import cache
+
+    store = cache.open_store(os.environ)
+    if not chosen.yes:
+        if not sys.stdin.isatty():
+            reason = "refusing to clear without confirmation: stdin is not a terminal"
+            raise CommandError(reason, "pass `--yes`")
+        what = cache.take_inventory(store)
+        print(f"Remove {what} in {store.root}? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 1
+    changes, in_use = cache.clear_all(store)
+    _answer(chosen, {**changes._asdict(), "in_use": in_use}, cache.format_changes(changes))
+    builds = cache.content_of_builds(cache.take_inventory(store).builds)
+    left = [cache.counted(len(in_use))] * bool(in_use) + [builds] * bool(builds)
+    if left:
+        print(f"hint: left, because running builds use them: {'; '.join(left)}", file=sys.stderr)
+    return 0
+
+
+def _cache_verify(chosen: argparse.Namespace) -> int:
+    from pyo3_envshim.cli import cache
+    from pyo3_envshim.store import prune
+
+    store = cache.open_store(os.environ)
+    found = prune.verify(store)
+    lines = cache.damages(found)
+    whole = f"{cache.counted(len(found))} in {store.root}, all whole\n"
+    _answer(chosen, {"folder": store.root, "entries": found}, "".join(lines) or whole)
+    if lines:
+        print(f"error: {len(lines)} of {cache.counted(len(found))} damaged", file=sys.stderr)
+        print("hint: a build replaces what it needs; pyo3-envshim cache clear removes all", file=sys.stderr)
+    return 1 if lines else 0
+
+
+def _coloured(stream: TextIO) -> bool:
+    """Tell whether *stream* is a terminal that shows colours, and the user wants them."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _print(text: str) -> None:
+    """Print to stdout, also paths that its encoding cannot express."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(text))
+    sys.stdout.buffer.flush()
+
+
+def _answer(chosen: argparse.Namespace, data: object, text: str) -> None:
+    _print(json.dumps(data, indent=2) + "\n" if chosen.json else text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyo3-envshim",
+        description="Gives the ephemeral environments of isolated builds one permanent address, "
+        "so that cargo does not recompile PyO3 when nothing changed.",
+    )
+    parser.add_argument("--version", action="version", version=f"pyo3-envshim {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    switch = commands.add_parser(
+        "env",
+        help="print what a shell evaluates to switch it on",
+        description="Print what a shell evaluates to switch the shim on for everything it starts.",
+        epilog='example: eval "$(pyo3-envshim env)"',
+    )
+    switch.add_argument("--shell", choices=env.SHELLS, help="default: detected")
+    switch.add_argument("--github", action="store_true", help="append to the files of a GitHub Actions job")
+    switch.set_defaults(act=_env)
+    run = commands.add_parser(
+        "run",
+        help="run one command with it on",
+        description="Run one command with the shim on. Exit status and signals are the command's.",
+        epilog="example: pyo3-envshim run -- uv sync",
+    )
+    run.set_defaults(act=_run)
+    explain = commands.add_parser(
+        "explain",
+        help="run one command, and say what cargo recompiled and why",
+        description="Run a build command and say which crates cargo recompiled, the root cause of each, and "
+        "the way out. It changes nothing: the shim is on or off as without it. The explanation goes to "
+        "stderr; output, exit status and signals are the command's.",
+        epilog="example: pyo3-envshim explain -- uv build --wheel",
+    )
+    explain.add_argument(
+        "--json", action="store_true", help="explain to stdout, as JSON; the command's own goes to stderr"
+    )
+    explain.set_defaults(act=_explain)
+    for command in (run, explain):
+        words = "the command and its arguments, after --"
+        command.add_argument("COMMAND", nargs=argparse.REMAINDER, help=words)
+    install = commands.add_parser(
+        "install",
+        help="switch it on for every environment made from an interpreter",
+        description="Write a sitecustomize.py into an interpreter's standard-library folder, so that the "
+        "shim is on in every environment made from it, uv's included.",
+        epilog="example: pyo3-envshim install --python python3.13",
+    )
+    install.add_argument("--chain", action="store_true", help="keep and run another owner's sitecustomize.py")
+    install.add_argument("--force", action="store_true", help="even if externally managed (PEP 668)")
+    install.set_defaults(act=_install)
+    uninstall = commands.add_parser(
+        "uninstall",
+        help="undo install",
+        description="Remove exactly what install wrote, and restore what it kept.",
+        epilog="example: pyo3-envshim uninstall --python python3.13",
+    )
+    uninstall.set_defaults(act=_uninstall)
+    for command in (install, uninstall):
+        command.add_argument("--python", default=sys.executable, help="default: the one that runs this")
+        command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    _add_doctor(commands)
+    _add_cache(commands)
+    return parser
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell whether a build started here would be served, and why",
+        description="Tell whether a build started here would be served, and why. What was looked at is ok; "
+        "off: it keeps builds from being served; idle: there is nothing to serve; or unknown. The exit "
+        "status is 0 if a build would be served by a front end on PATH, by the one named if one is, else 1.",
+        epilog="example: pyo3-envshim doctor uv",
+    )
+    names = [front_end.name for front_end in FRONT_ENDS]
+    doctor.add_argument(
+        "FRONT_END", nargs="?", choices=names, metavar="FRONT_END", help="only this: " + ", ".join(names)
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(act=_doctor)
+
+
+def _add_cache(commands: Commands) -> None:
+    cache = commands.add_parser(
+        "cache",
+        help="the stored environments: dir, list, prune, clear, verify",
+        description="Look after the stored environments.",
+        epilog="example: pyo3-envshim cache list",
+    )
+    actions = cache.add_subparsers(dest="action", metavar="ACTION", required=True, help="one of these")
+    for name, act, what, example in (
+        ("dir", _cache_dir, "print the path of the cache folder", 'du -sh "$(pyo3-envshim cache dir)"'),
+        ("list", _cache_list, "list the entries: what is in each, its size, and its use", ""),
+        ("prune", _cache_prune, "remove what was not used for long, and what is too much", "--size 500M"),
+        ("clear", _cache_clear, "remove all entries that no running build uses", "--yes"),
+        ("verify", _cache_verify, "read every file again; exit status 1 if one has changed", ""),
+    ):
+        example = example if "$" in example else f"pyo3-envshim cache {name} {example}".rstrip()
+        description = f"{what[0].upper()}{what[1:]}."
+        action = actions.add_parser(name, help=what, description=description, epilog=f"example: {example}")
+        action.set_defaults(act=_cache, does=act)
+        if name != "dir":
+            action.add_argument("--json", action="store_true", help="as JSON")
+        if name == "prune":
+            action.add_argument(
+                "--size",
+                help="keep at most this, such as 500M or none; default: PYO3_ENVSHIM_CACHE_SIZE, or 2G",
+            )
+            action.add_argument(
+                "--days", type=float, default=30, help="keep what was used in these; default: 30"
+            )
+        if name == "clear":
+            action.add_argument("--yes", action="store_true", help="do not ask")

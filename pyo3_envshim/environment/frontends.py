@@ -1,0 +1,171 @@
+"""The one table of front ends: how to recognise them, and where they make ephemeral environments.
+
+Must not import the rest of the package: hatch_build.py loads this file by its path, and makes the
+startup hooks from it. The hooks import nothing, so they hold copies of the names in this table.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+# One of these variables is set around a build back end's hook: by pyproject-hooks 1.x (pip, build,
+# pdm, poetry, hatch), by its older releases and pep517, and by uv 0.13.
+MARKERS = ("_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "UV_INTERNAL__BUILD_DIR")
+
+_RANDOM = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")  # of tempfile.mkdtemp
+
+
+class FrontEnd:
+    """What distinguishes one front end's processes and environments from others.
+
+    *name*: its name on PyPI. *programs*: what its own Python process is started as, with ``-m`` or
+    as a script. *environment*: a function that tells, from a path and the temporary folders, whether
+    an environment is one of its ephemeral ones; None if it makes none, and then *why* says what it does
+    instead (*starts_others*: it starts other front ends). *python*: whether its own process is a
+    Python, beside which the shim can be installed; *scripts*: the scripts that it then installs, if
+    not its programs. *unpacks*: how the names of the folders start below which it unpacks an sdist
+    to build from. *in_place*: the command that builds where the sources are, if it has one.
+
+    The rest is for `doctor`. *commands*: its names on PATH. *option*: without it, the front end makes no
+    ephemeral environment; *settings*: the arguments with which it lists what is set. *target*:
+    those with which it prints the interpreter that it would build for, if that is not its own.
+    """
+
+    environment: Callable[[str, Sequence[str]], bool] | None = None
+    starts_others = False
+    python = True
+    why = in_place = option = ""
+    settings: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    unpacks: tuple[str, ...] = ()
+
+    def __init__(self, name: str, *programs: str, **facts: Any) -> None:
+        """Take what differs from the defaults in *facts*."""
+        self.name = name
+        self.programs = self.scripts = programs
+        self.commands: tuple[str, ...] = (name,)
+        self.__dict__.update(facts)
+
+
+def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
+    """Match ``<temporary folder>/<prefix><eight random characters>`` (tempfile.mkdtemp)."""
+
+    def matches(root: str, temporary: Sequence[str]) -> bool:
+        parent, name = os.path.split(root)
+        suffix = name[len(prefix) :]
+        return (
+            name.startswith(prefix)
+            and len(suffix) == 8
+            and _RANDOM.issuperset(suffix)
+            and os.path.realpath(parent) in temporary
+            # On POSIX, only its owner may look into what mkdtemp makes.
+            and (os.name == "nt" or not os.stat(root).st_mode & 0o077)
+        )
+
+    return matches
+
+
+def _of_uv(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<uv's cache>/builds-v0/.tmpXXXXXX`` (uv-build-frontend, uv-cache's buckets)."""
+    parent, name = os.path.split(root)
+    suffix = name[len(".tmp") :]
+    in_bucket = os.path.basename(parent).startswith("builds-v")
+    return in_bucket and name.startswith(".tmp") and len(suffix) == 6 and suffix.isalnum()
+
+
+def _of_poetry(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<temporary folder>/tmpXXXXXXXX/.venv``, alone in its folder (utils/env/__init__.py)."""
+    parent, name = os.path.split(root)
+    return name == ".venv" and _temporary("tmp")(parent, temporary) and os.listdir(parent) == [name]
+
+
+PERMANENT = "uses an environment with a permanent path"
+OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overlay on PYTHONPATH"
+
+# A place may only match if a user would not give it its name: a user's own environment never matches.
+FRONT_ENDS = (
+    # 26.3. The default isolation is an overlay; --use-feature=venv-isolation makes environments.
+    FrontEnd(
+        *("pip", "pip", "__pip-runner__"),
+        environment=_temporary("pip-build-env-"),
+        scripts=("pip", "pip3", *(f"pip3.{minor}" for minor in range(9, 21))),
+        unpacks=("pip-req-build-", "pip-install-", "pip-wheel-"),
+        commands=("pip", "pip3"),
+        option="--use-feature=venv-isolation",
+        settings=("config", "list"),
+    ),
+    FrontEnd(  # 1.6.1
+        *("build", "build", "pyproject-build"),
+        environment=_temporary("build-env-"),
+        unpacks=("build-via-sdist-",),
+        in_place="python -m build --wheel",
+        commands=("pyproject-build",),
+    ),
+    FrontEnd(  # 0.13.9
+        *("uv", "uv"),
+        environment=_of_uv,
+        python=False,
+        scripts=(),
+        unpacks=("sdists-v",),
+        in_place="uv build --wheel",
+        target=("python", "find"),
+    ),
+    FrontEnd("pdm", "pdm", why=OVERLAY),  # 2.29.3
+    FrontEnd("poetry", "poetry", environment=_of_poetry),  # 2.5.1
+    FrontEnd("hatch", "hatch", why=PERMANENT),  # 1.18.2
+    FrontEnd("tox", "tox", why=PERMANENT),  # 4.67.15
+    FrontEnd("nox", "nox", why="starts pip or uv", starts_others=True),  # 2026.10.20
+    FrontEnd("cibuildwheel", "cibuildwheel", why="starts pip, build or uv", starts_others=True),  # 4.3.3
+)
+
+
+def maker_of(root: str, environ: Mapping[str, str]) -> FrontEnd | None:
+    """Return the front end that made *root* as an ephemeral environment, or None.
+
+    *root* is an absolute path, *environ* the variables of a process that builds in it. Only the
+    place is looked at: the caller knows that an environment is there, and that a build back
+    end's hook runs (`MARKERS`).
+    """
+    temporary = temporary_folders(environ)
+    return next((it for it in FRONT_ENDS if it.environment and it.environment(root, temporary)), None)
+
+
+def unpacked_by(path: str) -> FrontEnd | None:
+    """Return the front end whose unpacked sdist *path* lies in, judged by the folders' names, or None."""
+    names = path.split(os.sep)
+    return next((it for it in FRONT_ENDS if any(name.startswith(it.unpacks) for name in names)), None)
+
+
+def unpacked_at(path: str, environ: Mapping[str, str]) -> FrontEnd | None:
+    """Return the front end whose unpacked sdist *path* lies in, judged by names and places, or None."""
+    temporary = temporary_folders(environ)
+    while path != os.path.dirname(path):
+        name = os.path.basename(path)
+        for front_end in FRONT_ENDS:
+            for prefix in front_end.unpacks:
+                if name.startswith(prefix) and (_temporary(prefix)(path, temporary) or _of_uvs_cache(path)):
+                    return front_end
+        path = os.path.dirname(path)
+    return None
+
+
+def _of_uvs_cache(path: str) -> bool:
+    """Match ``<uv's cache>/sdists-v9`` (uv-cache's buckets)."""
+    above, name = os.path.split(path)
+    tagged = os.path.exists(os.path.join(above, "CACHEDIR.TAG"))
+    return tagged and name.startswith("sdists-v") and name[len("sdists-v") :].isdigit()
+
+
+def temporary_folders(environ: Mapping[str, str]) -> list[str]:
+    """Return the folders, resolved, in which ``tempfile`` puts what it makes.
+
+    Order and names are those of ``tempfile._candidate_tempdir_list``.
+    """
+    named = [environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    usual = ["/tmp", "/var/tmp", "/usr/tmp"] if os.name == "posix" else []
+    return [os.path.realpath(folder) for folder in [*named, *usual] if folder]

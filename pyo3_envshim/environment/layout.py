@@ -1,0 +1,62 @@
+"""Where things are in an environment, and how that differs between POSIX and Windows.
+
+Pure functions over names; *windows* selects the flavour (default: this system's). Sources: PEP 405,
+and ``sysconfig``'s schemes ``posix_venv`` and ``nt_venv``. The Windows flavour is tested only as
+functions; it has never run on Windows.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+WINDOWS = os.name == "nt"
+
+
+def paths(windows: bool = WINDOWS) -> ModuleType:
+    """Return the module for paths of that flavour; ``os.path`` is one of the two."""
+    if windows:
+        import ntpath
+
+        return ntpath
+    import posixpath
+
+    return posixpath
+
+
+def scripts(windows: bool = WINDOWS) -> str:
+    """Return the name of the folder that holds an environment's interpreter and scripts."""
+    return "Scripts" if windows else "bin"
+
+
+def interpreter(root: str, windows: bool = WINDOWS) -> str:
+    """Return the path of the interpreter of the environment at *root*."""
+    found: str = paths(windows).join(root, scripts(windows), "python.exe" if windows else "python")
+    return found
+
+
+def is_interpreter(name: str) -> bool:
+    """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…"""
+    return name.rstrip("0123456789.t") in ("python", "pypy")
+
+
+def site_packages(library: str, windows: bool = WINDOWS) -> str:
+    """Return the path of site-packages below an environment, with ``/``.
+
+    *library* is the name of the interpreter's folder under ``lib``: ``python3.11``, ``pypy3.11``.
+    """
+    return "Lib/site-packages" if windows else f"lib/{library}/site-packages"
+
+
+def same_folder(one: str, other: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether two paths lead to the same folder; an empty one leads nowhere."""
+    return bool(one) and resolved(one, windows) == resolved(other, windows)
+
+
+def resolved(path: str, windows: bool = WINDOWS) -> str:
+    """Return where *path* leads, in a form that all paths to that place have in common."""
+    found: str = paths(windows).normcase(paths(windows).realpath(path))
+    return found

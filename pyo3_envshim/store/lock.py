@@ -1,0 +1,112 @@
+"""The only place that takes a flock: on folders of ours, and on cargo's lock files.
+
+The kernel releases a flock when the last process that inherited its descriptor exits. It is
+local to a machine. Some file systems have no locks, and we take none on Windows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyo3_envshim.environment import layout
+
+# flock's errors where there are no locks; NFS has none for a folder that cannot be written to.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
+# open's errors where there is no folder, or none that this user can open.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+
+
+def try_lock(descriptor: int, exclusive: bool, wait: bool = False) -> bool | None:
+    """Lock an open file or folder; *wait* until other processes release it.
+
+    Returns False if another process has it, None if there are no locks. Raises OSError.
+    """
+    if layout.WINDOWS:
+        return None
+    import fcntl
+
+    how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def is_locked(path: str) -> bool:
+    """Tell whether another process may have locked the file at *path*. Raises OSError."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        return not try_lock(file, exclusive=True)
+    finally:
+        os.close(file)
+
+
+def open_folder(path: str) -> int:
+    """Open the folder at *path*, but not behind a link. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def stands(descriptor: int, path: str) -> bool:
+    """Tell whether an open folder is still the one at *path*."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def close(descriptor: int | None) -> None:
+    """Close a descriptor, and so release its lock, if there is one."""
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def share(path: str) -> int | None:
+    """Take a shared lock on the folder at *path*; return its descriptor.
+
+    None if there is no folder that can be opened, as on Windows. Raises OSError.
+    """
+    folder = None
+    try:
+        if not layout.WINDOWS:
+            folder = open_folder(path)
+            try_lock(folder, exclusive=False, wait=True)
+    except OSError as error:
+        close(folder)
+        if folder is not None or error.errno not in _NO_FOLDER:
+            raise
+    return folder
+
+
+class Lock:
+    """A folder to lock in a ``with`` statement, which tells whether it is locked. Raises OSError.
+
+    It is not if another process has it and we do not *wait*, or if it does not stand at its
+    path any more. *without* is the answer where there are no locks.
+    """
+
+    def __init__(self, path: str, exclusive: bool, without: bool, wait: bool = False) -> None:
+        self._path, self._without, self._how = path, without, (exclusive, wait)
+        self._folder: int | None = None
+
+    def __enter__(self) -> bool:
+        if layout.WINDOWS:
+            return self._without
+        self._folder = open_folder(self._path)
+        try:
+            locked = try_lock(self._folder, *self._how)
+            return (self._without if locked is None else locked) and stands(self._folder, self._path)
+        except OSError:
+            os.close(self._folder)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        close(self._folder)

@@ -1,0 +1,287 @@
+"""The content-addressed store: environments in normal form, each at one permanent path.
+
+Layout, below the cache folder (mode 0700, owned by the user):
+
+    environments/<digest>/                an entry: an environment in normal form
+    environments/<digest>/.manifest       what was written, to find what has changed since
+    environments/<digest>/.manifest-uses  a byte for each use; its mtime is the last use
+    environments/<digest>-<nonce>         an alias of the entry: a path that cargo has not seen
+    environments/.new-…, .old-…           an entry being written, one being removed
+    interpreters/<hash of path>           the remembered SHA-256 of a file of an interpreter
+
+A reader never sees half an entry: it is written in a folder beside its place, then renamed.
+No file outside the store is ever written to: whatever has to differ is a copy.
+
+Every process that reads or writes an entry holds a shared flock on its folder; the kernel
+releases it when the last process that inherited it exits. Pruning (`prune`) needs the
+exclusive lock, so entries in use stay. Without locks (some file systems, and Windows),
+nothing is pruned. Locks are local to a machine: on a store shared over NFS, pruning does not
+see the builds of other machines.
+
+Changes to an entry are noticed before each use, except byte code added to a ``__pycache__``,
+added empty folders, changes while cargo runs, and those by the user's own processes that
+also rewrite the manifest. Other users cannot get in (`ownership`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from pyo3_envshim import files
+from pyo3_envshim.environment import layout
+from pyo3_envshim.store import entry, lock, ownership
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyo3_envshim.environment.digest import Environment
+
+# Shell scripts use small descriptors (dash and bash up to 63) for files of their own.
+_INHERITED = 100
+_TRIES = 8  # how often we retry after other processes interfered
+
+
+class StoreError(Exception):
+    """The store cannot be used: *text* says why, *hint* what to do about it, if anything."""
+
+    def __init__(self, text: str, hint: str = "", message: str = "") -> None:
+        super().__init__(message or text)
+        self.text = text
+        self.hint = hint
+
+
+def folder(environ: Mapping[str, str]) -> str:
+    """Return the path of the cache folder: ``PYO3_ENVSHIM_CACHE_DIR``, or the user's."""
+    chosen = environ.get("PYO3_ENVSHIM_CACHE_DIR")
+    if chosen:
+        return os.path.abspath(chosen)
+    if sys.platform.startswith("linux"):
+        # platformdirs' own rule (its _xdg.py ignores a relative path), without the 15 ms
+        # that importing it takes; a test compares the two
+        home = os.path.join(environ.get("HOME", ""), ".cache")
+        for base in (environ.get("XDG_CACHE_HOME", ""), home):
+            if os.path.isabs(base):
+                return os.path.join(base, "pyo3-envshim")
+    import platformdirs
+
+    return platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
+
+
+class Store:
+    """The store in one cache folder."""
+
+    def __init__(self, root: str) -> None:
+        """Open the store below *root* (an absolute path), which is created if it is missing.
+
+        Raises `StoreError` if it is not safe to use, OSError if it cannot be created.
+        """
+        self.root = root
+        self.environments = os.path.join(root, "environments")
+        self.interpreters = os.path.join(root, "interpreters")
+        flaw = ownership.flaw_on_the_way(root)
+        for path in (self.environments, self.interpreters):
+            flaw = flaw or ownership.flaw_of(path)
+        if flaw:
+            raise StoreError(flaw.text, flaw.hint, str(flaw))
+
+    def path(self, digest: str, nonce: str = "") -> str:
+        """Return the path of an entry, or of its alias with *nonce*."""
+        return os.path.join(self.environments, f"{digest}-{nonce}" if nonce else digest)
+
+    def acquire(self, environment: Environment) -> Acquired:
+        """Lock the entry of *environment*; store it first if it is missing or damaged.
+
+        Raises OSError, StoreError.
+        """
+        path = self.path(environment.digest)
+        is_new, damage = False, None
+        own: int | None = None
+        for _ in range(_TRIES):  # retry if another process stored the entry and a third pruned it
+            held, found = self._share_and_check(path, environment)
+            lock.close(own)
+            if found is None:
+                entry.note_use(path)
+                return Acquired(self, environment.digest, held, is_new, damage)
+            lock.close(held)
+            is_new = True
+            if found is not entry.ABSENT:
+                damage = damage or str(found)
+            try:
+                own = self._put(environment)  # locked from its first moment on
+            except OSError as error:
+                if damage is None:
+                    raise
+                text = f"{path} had changed ({damage}) and was not replaced: {error}"
+                raise StoreError(text) from error
+        raise StoreError(f"{path} does not hold what was stored: {found}")
+
+    def discard(self, path: str) -> None:
+        """Remove what is at *path*; other processes see all of it or nothing. Raises OSError."""
+        old, held = self._temporary(".old-")
+        try:
+            os.rename(path, os.path.join(old, "entry"))
+        except FileNotFoundError:  # another process did so
+            pass
+        finally:
+            files.remove(old)
+            lock.close(held)
+
+    def hash_file(self, path: str) -> str:
+        """Return the SHA-256, in hex, of the file at *path*, remembered by its stat.
+
+        For an interpreter's files: several MB that rarely change. Raises OSError.
+        """
+        import hashlib
+
+        state = entry.state_of(os.stat(path))
+        note = os.path.join(self.interpreters, hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
+        try:
+            with open(note, encoding="ascii") as file:
+                known, _, digest = file.read().partition(" ")
+            if known == state and len(digest) == 64:
+                return digest
+        except (OSError, ValueError):
+            pass
+        with open(path, "rb") as content:
+            digest = hashlib.sha256(content.read()).hexdigest()
+        try:
+            files.replace(note, f"{state} {digest}".encode())
+        except OSError:
+            pass  # the next call computes it again
+        return digest
+
+    def _put(self, environment: Environment) -> int | None:
+        """Store *environment*, or replace its damaged entry. Raises OSError, StoreError.
+
+        Of several processes that do this at once, the first to rename its folder wins, and the
+        others use its entry. Returns a descriptor that locks the entry, if it is ours.
+        """
+        path = self.path(environment.digest)
+        new, held = self._temporary(".new-")
+        moved = False
+        try:
+            mask = os.umask(0o022)  # an entry's modes must not depend on who writes it
+            try:
+                entry.write(environment, new, path)
+            finally:
+                os.umask(mask)
+            while not (moved := _renamed(new, path)):
+                if self._is_whole_or_gone(path, environment):
+                    return None
+            return held
+        finally:
+            if not moved:
+                files.remove(new)
+                lock.close(held)
+
+    def _is_whole_or_gone(self, path: str, environment: Environment) -> bool:
+        """Tell whether the entry at *path* is whole; remove it if it is damaged.
+
+        Under a lock on all entries: a second process would remove what the first has repaired.
+        Raises StoreError if a running build uses the damaged entry.
+        """
+        import time
+
+        with lock.Lock(self.environments, exclusive=True, wait=True, without=True):
+            for _ in range(50):  # processes that only check the entry lock it too
+                held, damage = self._share_and_check(path, environment)
+                try:
+                    if damage is None or damage is entry.ABSENT:
+                        return damage is None
+                    locked = held is None or lock.try_lock(held, exclusive=True) is not False
+                    if locked and (held is None or lock.stands(held, path)):
+                        self.discard(path)
+                        return False
+                finally:
+                    lock.close(held)
+                time.sleep(0.02)
+        raise StoreError(f"{path} had changed ({damage}), and a running build uses it")
+
+    def _share_and_check(self, path: str, environment: Environment) -> tuple[int | None, entry.Damage | None]:
+        """Take a shared lock on the entry at *path* and check it: unlocked, it could be pruned meanwhile.
+
+        Returns the descriptor, if there is a lock, and the damage (`entry.damage_of`).
+        """
+        for _ in range(_TRIES):
+            held = lock.share(path)
+            damage = entry.damage_of(path, environment)
+            unlockable = damage in (entry.ABSENT, entry.NOT_A_FOLDER, entry.NOT_OURS)
+            if layout.WINDOWS or (held is None and unlockable):
+                return None, damage
+            if held is not None and lock.stands(held, path):
+                return held, damage
+            lock.close(held)
+        raise StoreError(f"{path} cannot be held: {damage}")
+
+    def _temporary(self, prefix: str) -> tuple[str, int | None]:
+        """Create a folder; return its path, and a descriptor that locks it so that it is not swept."""
+        while True:
+            path = os.path.join(self.environments, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
+            os.mkdir(path, 0o700)
+            try:
+                held = lock.share(path)
+                if layout.WINDOWS or (held is not None and lock.stands(held, path)):
+                    return path, held
+            except OSError:
+                files.remove(path)
+                raise
+            lock.close(held)  # the folder was swept before we locked it
+
+
+def _renamed(new: str, path: str) -> bool:
+    """Rename the folder *new* to *path*; return False if something is there. Raises OSError."""
+    try:
+        os.rename(new, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
+
+
+class Acquired:
+    """An entry that this process has locked: it stays until `release`, or until the process exits."""
+
+    __slots__ = ("_held", "_store", "damage", "digest", "is_new")
+
+    def __init__(
+        self, store: Store, digest: str, held: int | None, is_new: bool = False, damage: str | None = None
+    ) -> None:
+        self._store = store
+        self._held = held
+        self.digest = digest
+        self.is_new = is_new  # stored just now: it was missing, or had the *damage*
+        self.damage = damage
+
+    def path(self, nonce: str = "") -> str:
+        """Return the path of the entry, or of its alias with *nonce*."""
+        return self._store.path(self.digest, nonce)
+
+    def add_nonce(self, nonce: str) -> None:
+        """Create the entry's alias with *nonce*, if it is missing. Raises OSError."""
+        path = self.path(nonce)
+        # Without the lock, a concurrent prune could remove this alias as a leftover.
+        with lock.Lock(self._store.environments, exclusive=False, wait=True, without=True):
+            if layout.WINDOWS:  # where a symbolic link requires a privilege
+                entry.copy_by_links(self.path(), path)
+                return
+            try:
+                os.symlink(self.digest, path)
+            except FileExistsError:
+                if os.readlink(path) != self.digest:
+                    raise
+
+    def inherit_lock(self) -> None:
+        """Let the program that replaces this process, and its children, keep the lock."""
+        if self._held is not None:
+            import fcntl
+
+            fcntl.fcntl(self._held, fcntl.F_DUPFD, _INHERITED)  # unlike the original, inheritable
+
+    def release(self) -> None:
+        """Unlock the entry."""
+        lock.close(self._held)
+        self._held = None

@@ -1,0 +1,72 @@
+"""Runs a program in the middle of a chain: signals, exit status and streams are as without us.
+
+Imports are late: becoming another program needs none of them.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
+
+
+def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Become *program* (POSIX), or run it and return its exit status (Windows). Raises OSError."""
+    if os.name != "nt":
+        # Python ignores these two signals, and ignored signals stay ignored across exec. Not the
+        # signal module: it imports enum, which a call that does not compile would pay for.
+        import _signal  # type: ignore[import-not-found]
+
+        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(ignored, _signal.SIG_DFL)
+        os.execve(program, [program, *arguments], environ)
+    return run_and_wait(program, arguments, environ)
+
+
+def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run *program* and return its exit status; an interruption reaches it too, and is left to it."""
+    import signal
+    import subprocess
+
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    return subprocess.run([program, *arguments], env=environ, check=False).returncode
+
+
+def started(
+    command: Sequence[str], environ: Mapping[str, str], stdout: int | None = None, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that gets the signals meant for this one, which goes on to wait for it.
+
+    A terminal sends SIGINT and SIGQUIT to both.
+    """
+    import signal
+    import subprocess
+
+    running: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _: object) -> None:
+        for process in running:
+            if number not in (signal.SIGINT, signal.SIGQUIT):
+                process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, forward)
+    # Inheritable descriptors stay inheritable: make's job server is one.
+    process = subprocess.Popen(command, env=environ, stdout=stdout, stderr=stderr, close_fds=False)
+    running.append(process)
+    return process
+
+
+def end_as(status: int) -> int:
+    """End by the signal that ended a process, if *status* says so; else return *status*."""
+    import signal
+
+    if status < 0:
+        if -status not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status

@@ -1,0 +1,663 @@
+"""Kept build folders: what may stay in one, what goes, and how they are listed, pruned and cleared."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyo3_envshim import build_dir, freshness
+from pyo3_envshim.call import CargoCall
+from pyo3_envshim.cargo import metadata
+from pyo3_envshim.cargo.metadata import Workspace
+
+from .environments import Shared, changed, script
+from .test_cache import as_json, cli  # noqa: F401
+from .test_main import Cli
+from .test_target_dir import HASH, OTHER, undeletable, unit
+from .test_wrapper import Bench, break_package, fine, warned
+
+
+def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
+    targets = [{"name": crate} for crate in crates or (name,)]
+    manifest = f"{place}/{name}-1/Cargo.toml"
+    return {"id": name, "name": name, "source": source, "manifest_path": manifest, "targets": targets}
+
+
+def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
+    """Return what cargo tells of these packages, and of which of them depends on which."""
+    nodes = [{"id": it["id"], "dependencies": needs.get(it["id"], [])} for it in packages]
+    return {"packages": list(packages), "resolve": {"nodes": nodes}}
+
+
+HOME = {"HOME": "/home/me"}
+REGISTRY = "/home/me/.cargo/registry/src/index"
+
+
+class TestReusable:
+    def test_is_what_lies_in_cargos_home(self) -> None:
+        found = answer(
+            package("good", REGISTRY, "registry", "good-one", "build-script-build"),
+            package("commit", "/home/me/.cargo/git/checkouts/it", "git"),
+            package("vendored", "/tmp/tree/vendor"),
+            package("own", "/tmp/tree", None),
+            package("odd", "/home/me/.cargo/registry/srcs"),
+        )
+        names, crates = build_dir.reusable(found, HOME)
+        assert names == {"good", "commit"}
+        assert {"good_one", "commit"} <= crates
+        assert crates.isdisjoint({"vendored", "own", "odd"})
+
+    def test_is_in_a_home_of_the_users_choice(self) -> None:
+        found = answer(package("good", "/cargo/registry/src/index"))
+        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": "/cargo"})[0] == {"good"}
+        assert build_dir.reusable(found, HOME)[0] == set()
+        assert build_dir.reusable(found, {}) == (set(), set())
+
+    def test_is_in_a_home_behind_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        found = answer(*(package(at, f"{tmp_path}/{at}/registry/src/index") for at in ("real", "link")))
+        assert build_dir.reusable(found, {"CARGO_HOME": f"{tmp_path}/link"})[0] == {"real", "link"}
+
+    def test_is_nothing_that_depends_on_what_is_not(self) -> None:
+        names = ("far", "near", "free")
+        found = answer(
+            *(package(name, REGISTRY) for name in names),
+            package("own", "/tmp/tree", None),
+            far=["near"],
+            near=["own"],
+        )
+        assert build_dir.reusable(found, HOME)[0] == {"free"}
+
+    def test_is_nothing_that_has_the_name_of_what_is_not(self) -> None:
+        own = {**package("same", "/tmp/tree", None, "lib"), "id": "own"}
+        found = answer(package("same", REGISTRY), package("other", REGISTRY, "registry", "lib"), own)
+        assert build_dir.reusable(found, HOME) == ({"other"}, {"same"})
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        ("", 0),
+        ("off", 0),
+        ("0", 0),
+        ("No", 0),
+        ("false", 0),
+        ("on", 5 << 30),
+        (" ON ", 5 << 30),
+        ("1", 5 << 30),
+        ("yes", 5 << 30),
+        ("True", 5 << 30),
+        ("3G", 3 << 30),
+        ("none", float("inf")),
+    ],
+)
+def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
+    assert build_dir.limit_of({build_dir.VARIABLE: value}) == limit
+    assert build_dir.limit_of({}) == 0
+
+
+@pytest.mark.parametrize("arguments", [["rustc", "--lib"], ["+nightly", "rustc", "--", "-C", "x"]])
+def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    found = build_dir.BuildDir(f'{tmp_path}/"odd\\\U0001f980', -1, 0).arguments(arguments)
+    at = found.index("--config")
+    assert [*found[:at], *found[at + 2 :]] == arguments
+    assert at == arguments[0].startswith("+")
+    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\\U0001f980"'
+
+
+def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
+    kept = build_dir.BuildDir(str(tmp_path), -1, 0)
+    paths = []
+    for name, text in (("one", "abi3=true"), ("two", "abi3=true"), ("three", "abi3=false")):
+        (tmp_path / name).write_text(text)
+        path = kept.variables({"PYO3_CONFIG_FILE": str(tmp_path / name)})["PYO3_CONFIG_FILE"]
+        assert Path(path).read_text() == text
+        paths.append(path)
+    assert paths[0] == paths[1] != paths[2]
+    assert kept.variables({}) == {}
+
+
+def keep(cache: Path, **days: float) -> dict[str, Path]:
+    """Write build folders of 1000 bytes, last used so many days ago."""
+    found = {}
+    for name, ago in days.items():
+        found[name] = folder = cache / "builds" / name
+        (folder / "debug" / "deps").mkdir(parents=True)
+        (folder / "debug" / "deps" / "file").write_bytes(b"0" * 1000)
+        os.link(folder / "debug" / "deps" / "file", folder / "debug" / "again")
+        (folder / freshness.STAMP).write_text("")
+        os.utime(folder / freshness.STAMP, (time.time() - ago * 86400,) * 2)
+    cache.chmod(0o700)
+    return found
+
+
+class TestPruning:
+    def test_takes_the_least_recently_used_beyond_the_limit(self, tmp_path: Path) -> None:
+        keep(tmp_path, old=3, new=1, middle=2)
+        assert [(it.name, it.size) for it in build_dir.builds(str(tmp_path))] == [
+            ("old", 1000),
+            ("middle", 1000),
+            ("new", 1000),
+        ]
+        assert build_dir.prune(str(tmp_path), 3000) == []
+        assert build_dir.prune(str(tmp_path), 1999) == ["old", "middle"]
+        assert os.listdir(tmp_path / "builds") == ["new"]
+
+    def test_takes_nothing_that_is_in_use(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, old=3, new=1)
+        held = build_dir.lock(str(folders["old"]))
+        assert build_dir.clear(str(tmp_path)) == ["new"]
+        os.close(held)
+        assert build_dir.clear(str(tmp_path)) == ["old"]
+
+    def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
+        assert build_dir.prune(str(tmp_path), 0) == []
+        assert os.listdir(tmp_path / "builds") == []
+
+    def test_takes_nothing_that_is_not_its_own_alone(self, tmp_path: Path) -> None:
+        """Of two that prune, the second could take what a build has made there meanwhile."""
+        other = os.open(keep(tmp_path, old=3)["old"], os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert build_dir.clear(str(tmp_path)) == []
+        os.close(other)
+
+    def test_takes_nothing_where_it_cannot_tell_what_is_in_use(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        folders = keep(tmp_path, old=3)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert build_dir.clear(str(tmp_path)) == []
+        assert folders["old"].exists()
+
+    def test_does_not_name_what_it_cannot_take(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, old=3, new=1)
+        with undeletable(folders["old"]):
+            assert build_dir.clear(str(tmp_path)) == ["new"]
+        assert folders["old"].exists()
+
+    def test_needs_no_working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keep(tmp_path, old=3)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        (tmp_path / "here").rmdir()
+        assert build_dir.clear(str(tmp_path)) == ["old"]
+
+    def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
+        folders = keep(tmp_path, never=0, old=3)
+        (folders["never"] / freshness.STAMP).unlink()
+        assert build_dir.prune(str(tmp_path), 2000) == []
+        old = build_dir.builds(str(tmp_path))[1]
+        assert build_dir.prune(str(tmp_path), 2000, before=old.used) == ["never"]
+        assert os.listdir(tmp_path / "builds") == ["old"]
+
+    def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
+        assert not build_dir.builds(str(tmp_path))
+        assert not build_dir.clear(str(tmp_path))
+
+
+class TestASecondBuild:
+    """Of a tree in the same place, when cargo's time stamps can be trusted."""
+
+    @pytest.mark.parametrize(
+        ("what", "stays"),
+        [("nothing", True), ("src/lib.rs", True), ("Cargo.toml", False), ("Cargo.toml is gone", False)],
+    )
+    def test_finds_what_was_compiled_where_the_tree_is_the_same(
+        self, what: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another tree has another Cargo.toml, even where all of it is newer."""
+        tree, folder = tmp_path / "tree", tmp_path / "folder"
+        (tree / "src").mkdir(parents=True)
+        (tree / "src" / "lib.rs").touch()
+        (tree / "Cargo.toml").touch()
+        self.build(tree, folder, monkeypatch)
+        os.utime(folder / freshness.STAMP, (3_000_000_000,) * 2)  # long after all sources
+        unit(folder / "debug", "own", "own")
+        built = folder / "debug" / ".fingerprint" / f"own-{HASH}" / "invoked.timestamp"
+        os.utime(built, (4_000_000_000,) * 2)
+        newer = tree if "gone" in what else tree / what
+        if "gone" in what:
+            (tree / "Cargo.toml").unlink()
+        if newer.exists():
+            os.utime(newer, (4_000_000_001,) * 2)
+        self.build(tree, folder, monkeypatch)
+        assert built.exists() == stays
+
+    def build(self, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(metadata, "all_packages", lambda *_: answer())
+        where = {"workspace_root": str(tree), "target_directory": f"{tree}/target", "packages": []}
+        build_dir.evict_stale(str(folder), Workspace(where, []), CargoCall("/no/cargo", ["build"], HOME))
+
+
+class TestHolding:
+    def test_is_not_inherited(self, tmp_path: Path) -> None:
+        held = build_dir.lock(str(tmp_path / "above" / "folder"))
+        assert not os.get_inheritable(held)
+        assert (tmp_path / "above" / "folder").stat().st_mode & 0o777 == 0o700
+        other = os.open(tmp_path / "above" / "folder", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+        os.close(held)
+
+    @pytest.mark.parametrize("pruned", [0, 1, 2])
+    def test_waits_says_so_once_and_holds_what_is_there_then(
+        self, pruned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The folder may be pruned meanwhile, and another build may lock the one that replaces it."""
+        folder = tmp_path / "folder"
+        said: list[str] = []
+        waits = threading.Semaphore(0)
+        real = fcntl.flock
+
+        def flock(file: int, how: int) -> None:
+            if how == fcntl.LOCK_EX:
+                waits.release()
+            real(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        monkeypatch.setattr(build_dir, "warn", said.append)
+        held = build_dir.lock(str(folder))
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(build_dir.lock, str(folder))
+            assert waits.acquire(timeout=30)
+            for number in range(pruned):
+                folder.rename(tmp_path / str(number))
+                following = build_dir.lock(str(folder))
+                os.close(held)
+                held = following
+                assert waits.acquire(timeout=30)
+            os.close(held)
+            found = waiting.result()
+        assert os.path.samestat(os.fstat(found), folder.stat())
+        assert said == [f"waits for another build that uses {folder}"]
+        os.close(found)
+
+    def test_makes_a_folder_that_was_removed_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "folder"
+        held = build_dir.lock(str(folder))
+
+        def warn(_: str) -> None:
+            folder.rmdir()
+            os.close(held)
+
+        monkeypatch.setattr(build_dir, "warn", warn)
+        os.close(build_dir.lock(str(folder)))
+        assert folder.is_dir()
+
+    def test_ends_where_waiting_is_interrupted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        held = build_dir.lock(str(tmp_path / "folder"))
+
+        def interrupted(_: str) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(build_dir, "warn", interrupted)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(KeyboardInterrupt):
+            build_dir.lock(str(tmp_path / "folder"))
+        assert os.listdir("/proc/self/fd") == before
+        os.close(held)
+
+    def test_follows_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        with pytest.raises(OSError, match="link"):
+            build_dir.lock(str(tmp_path / "link"))
+
+
+@pytest.fixture
+def cache(cli: Cli) -> Path:  # noqa: F811
+    return Path(cli.environ["PYO3_ENVSHIM_CACHE_DIR"])
+
+
+class TestTheCommand:
+    def test_lists_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        keep(cache, old=3, new=1)
+        lines = cli.said("cache", "list").splitlines()
+        assert [line.split("  ")[0].split()[0] for line in lines[-3:]] == ["new", "old", "2"]
+        assert lines[-1] == f"2 build folders, 2.0 KiB in {cache}"
+        assert [it["name"] for it in as_json(cli, "list")["builds"]] == ["old", "new"]
+
+    def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        keep(cache, old=31, new=1)
+        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
+        assert os.listdir(cache / "builds") == ["new"]
+        assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
+
+    def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
+        folders = keep(cache, old=31, new=1)
+        held = build_dir.lock(str(folders["old"]))
+        done = cli.run("cache", "clear", "--yes")
+        os.close(held)
+        assert done.stdout.splitlines()[1] == "removed 1 build folder"
+        assert "1 build folder, 1000 B" in done.stderr
+        assert os.listdir(cache / "builds") == ["old"]
+
+    def test_refuses_what_is_no_size(self, cli: Cli) -> None:  # noqa: F811
+        error, _ = cli.refused("cache", "prune", PYO3_ENVSHIM_BUILD_CACHE="banana")
+        assert error.startswith("PYO3_ENVSHIM_BUILD_CACHE: 'banana' is not a size")
+
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("", "is off"), ("banana", "is not a size")],
+    )
+    def test_doctor_knows_them(self, cli: Cli, cache: Path, value: str, says: str) -> None:  # noqa: F811
+        keep(cache, one=1)
+        said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE=value).stdout
+        (line,) = (line for line in said.splitlines() if line.startswith("build cache"))
+        assert says in line
+
+
+def check(answer: dict[str, Any], environ: dict[str, str]) -> None:
+    build_dir.check(Workspace(answer, []), environ)
+
+
+def key_of(answer: dict[str, Any], base: str) -> str:
+    return build_dir.key(Workspace(answer, []), base)
+
+
+class TestACallIsEligible:
+    @pytest.fixture
+    def answer(self, tmp_path: Path) -> dict[str, Any]:
+        """What cargo 1.91 and later answer in an unpacked sdist."""
+        tree = tmp_path / "build-via-sdist-abcd1234" / "tiny"
+        tree.mkdir(parents=True)
+        tree.parent.chmod(0o700)
+        (tree / "Cargo.lock").write_text("")
+        target = str(tree / "target")
+        packages = [
+            {"name": name, "manifest_path": f"{tree}/{name}/Cargo.toml"} for name in ("part", "other")
+        ]
+        packages.append({"name": "tiny", "manifest_path": f"{tree}/Cargo.toml"})
+        found = {"workspace_root": str(tree), "target_directory": target, "build_directory": target}
+        return {**found, "packages": packages}
+
+    def test_in_an_unpacked_sdist(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        check(answer, {"TMPDIR": str(tmp_path)})
+
+    def test_not_by_a_cargo_without_build_folders(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        del answer["build_directory"]
+        with pytest.raises(build_dir.Ineligible, match=r"older than 1\.91"):
+            check(answer, {"TMPDIR": str(tmp_path)})
+
+    @pytest.mark.parametrize("name", ["build_directory", "target_directory"])
+    def test_not_where_cargo_works_elsewhere(self, answer: dict[str, Any], tmp_path: Path, name: str) -> None:
+        answer[name] = "/elsewhere"
+        with pytest.raises(build_dir.Ineligible, match="is configured"):
+            check(answer, {"TMPDIR": str(tmp_path)})
+
+    def test_and_has_a_folder_for_its_root_package_and_interpreter(self, answer: dict[str, Any]) -> None:
+        name = key_of(answer, "/usr/bin/python3")
+        assert name.startswith("tiny-")
+        moved = {**answer, "packages": answer["packages"][2:]}
+        assert key_of(moved, "/usr/bin/python3") == name
+        assert key_of(answer, "/usr/bin/python3.9") != name
+
+    def test_and_has_one_for_the_members_where_there_is_no_root_package(self, answer: dict[str, Any]) -> None:
+        answer["packages"].pop()
+        assert key_of(answer, "python").startswith("other-")
+        answer["packages"].clear()
+        assert re.fullmatch("[0-9a-f]{12}", key_of(answer, os.fsdecode(b"/\xff/python")))
+
+    def test_and_has_one_with_a_name_that_is_not_too_long(self, answer: dict[str, Any]) -> None:
+        answer["packages"][2]["name"] = "n" * 200
+        assert re.fullmatch("n{40}-[0-9a-f]{12}", key_of(answer, "python"))
+
+    @pytest.mark.parametrize("name", build_dir.OWN)
+    def test_not_where_the_user_has_chosen_a_folder(
+        self, name: str, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(build_dir.Ineligible, match=f"^{name} is set$"):
+            check(answer, {"TMPDIR": str(tmp_path), name: "/mine"})
+
+    def test_not_in_the_users_own_sources(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(build_dir.Ineligible, match="is not an sdist that a front end unpacked"):
+            check(answer, {"TMPDIR": f"{tmp_path}/elsewhere"})
+
+    def acquire(self, cache: Path, answer: dict[str, Any], value: str = "on") -> build_dir.BuildDir:
+        cache.mkdir(0o700, exist_ok=True)
+        environ = {"TMPDIR": str(cache.parent), "HOME": "/home/me", build_dir.VARIABLE: value}
+        call = CargoCall("/no/cargo", ["build"], environ)
+        return build_dir.acquire(call, Workspace(answer, []), str(cache), "python")
+
+    def test_and_holds_its_folder_until_it_is_released(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        kept = self.acquire(tmp_path / "cache", answer)
+        assert build_dir.clear(f"{tmp_path}/cache") == []
+        kept.release()
+        assert build_dir.clear(f"{tmp_path}/cache") == [os.path.basename(kept.folder)]
+
+    def test_and_lets_it_go_where_that_fails(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(metadata, "all_packages", interrupted)
+        unit(
+            tmp_path / "cache" / "builds" / key_of(answer, "python") / "debug",
+            "own",
+            "own",
+        )
+        (tmp_path / "cache").chmod(0o700)
+        with pytest.raises(KeyboardInterrupt):
+            self.acquire(tmp_path / "cache", answer)
+        assert build_dir.clear(f"{tmp_path}/cache")
+
+    def test_not_where_it_is_off(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(build_dir.Ineligible, match="is off"):
+            self.acquire(tmp_path / "cache", answer, "off")
+
+    @pytest.mark.parametrize("name", [b"{", b"\xff"])
+    def test_not_where_cargo_cannot_be_told_the_path(
+        self, name: bytes, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(build_dir.Ineligible, match="cannot hold the path"):
+            self.acquire(tmp_path / os.fsdecode(name), answer)
+
+    def test_not_where_others_can_write(self, answer: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "cache" / "builds").mkdir(parents=True)
+        (tmp_path / "cache" / "builds").chmod(0o777)
+        with pytest.raises(build_dir.Ineligible, match="builds"):
+            self.acquire(tmp_path / "cache", answer)
+
+    def test_not_where_little_room_is_left(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "ROOM", 1 << 60)
+        with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
+            self.acquire(tmp_path / "cache", answer)
+        assert os.listdir(tmp_path / "cache" / "builds") == []
+
+    @pytest.mark.parametrize(
+        "name", ["debug/.cargo-lock", "debug/.cargo-build-lock", "x86_64/debug/.cargo-lock"]
+    )
+    def test_not_beside_a_cargo_that_nobody_waits_for(
+        self, name: str, answer: dict[str, Any], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "cache" / "builds" / key_of(answer, "python")
+        (folder / name).parent.mkdir(parents=True)
+        unit(folder / "debug", "own", "own")
+        (tmp_path / "cache").chmod(0o700)
+        with open(folder / name, "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
+                self.acquire(tmp_path / "cache", answer)
+
+
+class TestACallInAnUnpackedSdist:
+    """The installed wrapper, in front of a fake cargo."""
+
+    @pytest.fixture
+    def bench(self, shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
+        found = Bench(shared, a_python, environ, tmp_path)
+        tree = tmp_path / "tmp" / "build-via-sdist-abcd1234" / "tiny"
+        tree.parent.mkdir(0o700)
+        found.project.rename(tree)
+        (tree / "Cargo.lock").write_text("")
+        text = json.dumps(found.metadata).replace(str(found.project), str(tree))
+        found.project = tree
+        found.metadata = json.loads(text)
+        found.metadata["build_directory"] = found.metadata["target_directory"]
+        found.metadata["packages"][0]["id"] = "tiny 1"
+        found.metadata["resolve"] = {"nodes": []}
+        found.cargo.answers(found.metadata)
+        found.environ[build_dir.VARIABLE] = "on"
+        return found
+
+    def kept(self, bench: Bench) -> Path:
+        (found,) = (bench.store / "builds").iterdir()
+        return found
+
+    def test_is_given_a_folder_that_stays(self, bench: Bench) -> None:
+        bench.cargo.behaves(out="out\n", err="err\n", status=7)
+        done = bench.run("+nightly", "build", "--release", input="in\n")
+        assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+        option = f'build.build-dir="{self.kept(bench)}"'
+        assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
+        assert bench.cargo.call.input == "in\n"
+        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG"}
+        assert not (bench.project / "target").exists()
+        (digest,) = bench.entries
+        assert bench.changes()["PYO3_PYTHON"] == f"{bench.store}/environments/{digest}/bin/python"
+
+    def test_says_which_if_asked(self, bench: Bench) -> None:
+        line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
+        (digest,) = bench.entries
+        python = f"{bench.store}/environments/{digest}/bin/python"
+        said = f"environment {digest[:12]} stored, build folder {self.kept(bench)}: PYO3_PYTHON={python}"
+        assert line == f"pyo3-envshim: {said}\n"
+
+    def test_shares_it_with_the_next_tree_of_the_project(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        first = bench.cargo.calls[-1]
+        other = bench.project.parent.with_name("build-via-sdist-00000000")
+        bench.project.parent.rename(other)
+        bench.cargo.answers(json.loads(json.dumps(bench.metadata).replace("abcd1234", "00000000")))
+        bench.project = other / "tiny"
+        fine(bench.run("build"))
+        assert bench.cargo.calls[-1].arguments == first.arguments
+        assert bench.cargo.calls[-1].environ["PYO3_PYTHON"] == first.environ["PYO3_PYTHON"]
+
+    @pytest.mark.parametrize(
+        ("host", "target", "platforms"),
+        [
+            ("x86_64-linux", "", ["x86_64-linux"]),
+            ("x86_64-linux", "wasm32-wasip1", ["x86_64-linux", "wasm32-wasip1"]),
+            ("", "wasm32-wasip1", []),
+        ],
+    )
+    def test_asks_cargo_what_of_it_may_stay_where_sources_changed(
+        self, host: str, target: str, platforms: list[str], bench: Bench
+    ) -> None:
+        fine(bench.run("build"))
+        (bench.project / "src" / "lib.rs").write_text("fn other() {}\n")
+        if host:
+            text = f'{{"outputs":{{"1":{{"stdout":"rustc \u00fc\\nhost: {host}\\n"}}}}}}'
+            (self.kept(bench) / ".rustc_info.json").write_text(text, "utf-8")
+        unit(self.kept(bench) / "release", "own", "own", OTHER)
+        unit(self.kept(bench) / "release", "good", "good")
+        home = bench.environ["HOME"]
+        bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
+        bench.cargo.answers(bench.metadata)
+        in_ascii = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        fine(bench.run("build", *(["--target", target] if target else []), **in_ascii))
+        asked = bench.cargo.all_calls[-2]
+        wanted = [word for platform in platforms for word in ("--filter-platform", platform)]
+        assert asked.arguments == ["metadata", "--format-version", "1", "--locked", *wanted]
+        assert changed(bench.plain(**in_ascii), asked.environ) == {}
+        assert os.listdir(self.kept(bench) / "release" / ".fingerprint") == [f"good-{HASH}"]
+
+    def test_says_that_it_waits(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        held = build_dir.lock(str(self.kept(bench)))
+        process = subprocess.Popen(
+            [bench.wrapper, "build"], env=bench.environ, cwd=bench.project, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        said, _, _ = select.select([process.stderr], [], [], 30)
+        os.close(held)
+        line = process.stderr.readline() if said else ""
+        assert line == f"pyo3-envshim: waits for another build that uses {self.kept(bench)}\n"
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+
+    def test_names_what_maturin_tells_pyo3_by_its_content(self, bench: Bench) -> None:
+        config = script(bench.project / "target" / "maturin" / "pyo3-config-1.txt", "abi3=true\n")
+        fine(bench.run("build", PYO3_CONFIG_FILE=str(config)))
+        path = Path(bench.cargo.call.environ["PYO3_CONFIG_FILE"])
+        assert path.parent == self.kept(bench)
+        assert path.read_text() == "abi3=true\n"
+
+    def test_runs_as_it_came_where_that_cannot_be_read(self, bench: Bench) -> None:
+        config = f"{bench.project}/target/maturin/pyo3-config-1.txt"
+        line = warned(bench.run("build", PYO3_CONFIG_FILE=config))
+        assert line.startswith("pyo3-envshim: warning: not used for this build: FileNotFoundError: ")
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes(PYO3_CONFIG_FILE=config) == {}
+
+    @pytest.mark.parametrize("verbose", ["", "1"])
+    def test_goes_on_without_where_it_is_not_eligible(self, verbose: str, bench: Bench) -> None:
+        (bench.project / "Cargo.lock").unlink()
+        done = bench.run("build", PYO3_ENVSHIM_VERBOSE=verbose)
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes(PYO3_ENVSHIM_VERBOSE=verbose)["PYO3_PYTHON"]
+        assert (bench.project / "target" / freshness.STAMP).exists()
+        assert not (bench.store / "builds").exists()
+        reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
+        assert done.stderr.startswith(reason) == bool(verbose)
+        assert done.stderr.count("\n") == 2 * bool(verbose)
+
+    def test_goes_on_without_where_that_fails(self, bench: Bench) -> None:
+        break_package(bench, "build_dir")
+        line = warned(bench.run("build"))
+        assert line.startswith("pyo3-envshim: warning: no build folder is kept: SyntaxError: ")
+        assert bench.cargo.call.arguments == ["build"]
+        assert bench.changes()["PYO3_PYTHON"]
+
+    def test_removes_others_beyond_the_limit_afterwards(self, bench: Bench) -> None:
+        fine(bench.run("build"))
+        own = self.kept(bench)
+        keep(bench.store, old=3)
+        fine(bench.run("build"))
+        assert len(os.listdir(bench.store / "builds")) == 2
+        fine(bench.run("build", **{build_dir.VARIABLE: "1K"}))
+        assert self.kept(bench) == own
+
+    def test_ends_by_the_signal_that_ended_cargo(self, bench: Bench) -> None:
+        self.cargo_does("kill -TERM $$", bench)
+        assert bench.run("build").returncode == -signal.SIGTERM
+
+    def test_says_that_cargo_cannot_be_run(self, bench: Bench) -> None:
+        self.cargo_does(":", bench, meanwhile='chmod -x "$0"')
+        done = bench.run("build")
+        assert (done.returncode, done.stderr) == (
+            126,
+            f"pyo3-envshim: {bench.cargo.path} cannot be run: Permission denied\n",
+        )
+
+    def cargo_does(self, what: str, bench: Bench, meanwhile: str = ":") -> None:
+        answer = f'cat "{bench.cargo.folder}/metadata.json"; {meanwhile}'
+        script(bench.cargo.path, f'#!/bin/sh\nif [ "$1" = metadata ]; then {answer}\nelse {what}; fi\n')

@@ -1,0 +1,172 @@
+"""What `install` and `uninstall` write and refuse; builds/test_ways_in.py then runs the interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim.cli import install
+from pyo3_envshim.cli.errors import CommandError
+
+from .environments import Shared, script, tree
+from .test_main import Cli
+
+
+@pytest.fixture
+def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> Cli:
+    """Return the program as the wheel installs it."""
+    return Cli(shared.environment(a_python), environ, home)
+
+
+def test_a_checkout_is_not_installed() -> None:
+    """Its `sitecustomize` lies elsewhere than in the wheel."""
+    with pytest.raises(CommandError, match="not a whole installation") as error:
+        install.install(sys.executable, dry_run=True)
+    assert "wheel" in error.value.hint
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+class TestInstallAndUninstall:
+    """What both refuse; builds/test_ways_in.py installs."""
+
+    def test_refuse_what_is_no_interpreter(self, cli: Cli, command: str) -> None:
+        error, hint = cli.refused(command, "--python", "/no/such/python")
+        assert error == "/no/such/python is not a Python that runs"
+        assert "--python" in hint
+
+    def test_refuse_an_unknown_option(self, cli: Cli, command: str) -> None:
+        done = cli.run(command, "--nonsense")
+        assert done.returncode == 2
+        assert "--nonsense" in done.stderr
+
+    def test_take_a_name_on_path(self, cli: Cli, command: str, a_python: str) -> None:
+        said = cli.said(
+            command, "--dry-run", "--python", os.path.basename(a_python), PATH=os.path.dirname(a_python)
+        )
+        assert len(said.splitlines()) == 1
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Return a standard-library folder, with something that answers as its interpreter does."""
+    folder = tmp_path / "library"
+    answers_for(folder, script(folder / "python", ""))
+    return folder
+
+
+def answers_for(folder: Path, python: Path) -> None:
+    """Make *python* answer as the interpreter whose standard library *folder* is."""
+    python.write_text(f'#!/bin/sh\necho \'["{folder}", "3.13.1"]\'\n')
+
+
+class TestAnInterpretersLibrary:
+    """What `install` does there; builds/test_ways_in.py then runs the interpreter."""
+
+    @pytest.fixture
+    def say(self, cli: Cli, library: Path) -> Callable[..., str]:
+        """Return what runs a command for the interpreter."""
+        return lambda *words: cli.said(*words, "--python", str(library / "python"))
+
+    @pytest.fixture
+    def refuse(self, cli: Cli, library: Path) -> Callable[..., tuple[str, str]]:
+        """Return what runs a command that is refused for the interpreter, and changes nothing."""
+
+        def refuse(*words: str) -> tuple[str, str]:
+            before = tree(library)
+            said = cli.refused(*words, "--python", str(library / "python"))
+            assert tree(library) == before
+            return said
+
+        return refuse
+
+    def test_gets_one_file_and_loses_it_again(self, say: Callable[..., str], library: Path) -> None:
+        before = tree(library)
+        assert say("install") == f"installed {library}/sitecustomize.py for Python 3.13.1\n"
+        assert tree(library).keys() - before.keys() == {"sitecustomize.py"}
+        assert say("install") == f"already installed: {library}/sitecustomize.py\n"
+        script(library / "__pycache__" / "sitecustomize.cpython-313.pyc", "")
+        other = script(library / "__pycache__" / "site.cpython-313.pyc", "")
+        assert say("uninstall") == f"removed {library}/sitecustomize.py of Python 3.13.1\n"
+        assert tree(library) == {**before, str(other.relative_to(library)): b""}
+        assert say("uninstall") == f"not installed: {library}/sitecustomize.py\n"
+
+    def test_gets_another_owners_file_back(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        (library / "sitecustomize.py").write_text("theirs = 1\n")
+        before = tree(library)
+        assert refuse("install")[1].startswith("--chain ")
+        say("install", "--chain")
+        assert before["sitecustomize.py"] in tree(library).values()
+        assert say("uninstall").startswith("restored ")
+        assert tree(library) == before
+
+    def test_loses_what_was_kept_of_a_file_that_came_back(
+        self, say: Callable[..., str], library: Path
+    ) -> None:
+        """By an upgrade of the interpreter."""
+        (library / "sitecustomize.py").write_text("theirs = 1\n")
+        say("install", "--chain")
+        (library / "sitecustomize.py").write_text("theirs = 2\n")
+        say("uninstall")
+        assert tree(library).keys() == {"python", "sitecustomize.py"}
+
+    def test_stays_as_it_is_in_a_dry_run(self, say: Callable[..., str], library: Path) -> None:
+        before = tree(library)
+        assert say("install", "--dry-run").startswith("would have installed ")
+        assert tree(library) == before
+        say("install")
+        before = tree(library)
+        assert say("uninstall", "--dry-run").startswith("would have removed ")
+        assert tree(library) == before
+
+    def test_that_is_externally_managed_is_changed_by_force_only(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        (library / "EXTERNALLY-MANAGED").touch()
+        error, hint = refuse("install")
+        assert "externally managed" in error
+        assert "--force" in hint
+        assert say("install", "--force").startswith("installed ")
+
+    @pytest.mark.parametrize("what", ["nothing", "a file", "a folder where the file belongs"])
+    def test_that_cannot_be_written_to_is_told_of(
+        self, what: str, refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        place = library / "place"
+        if what == "a file":
+            place.touch()
+        elif what != "nothing":
+            script(place / "sitecustomize.py" / "theirs", "")
+        answers_for(place, library / "python")
+        assert str(place) in refuse("install", "--chain")[0]
+
+    def test_that_cannot_be_given_back_what_was_kept_is_told_of(
+        self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
+    ) -> None:
+        say("install")
+        (library / "sitecustomize-before-pyo3-envshim.py").mkdir()
+        assert refuse("uninstall")[0].startswith(f"{library}/sitecustomize.py cannot be removed: ")
+
+
+class TestAnInterpreterInstalledInto:
+    """`pyo3-envshim install` is seen, and whether the package that it names is still there."""
+
+    def test_is_seen(self, cli: Cli, tmp_path: Path) -> None:
+        library = tmp_path / "library"
+        library.mkdir()
+        answer = json.dumps([str(library), "3.11.7"])
+        python = str(script(tmp_path / "python", f"#!/bin/sh\necho '{answer}'\n"))
+        assert install.installed(python) is None
+        cli.said("install", "--python", python)
+        file = library / "sitecustomize.py"
+        assert install.installed(python) == (str(file), True)
+        file.write_text(file.read_text().replace(str(cli.root), "/gone"))
+        assert install.installed(python) == (str(file), False)
+        file.write_text("# another owner's\n")
+        assert install.installed(python) is None
