@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benching import Found, Setting, Target, median, run, site_packages, the_same
-from building import CHECKOUT, Failure
+from shared.building import Failure
+from support import CHECKOUT
+
+from .common import Found, Setting, Target, median, run, site_packages, the_same
 
 TITLE = "Store: digest and put against the size of the environment"
 ABOUT = """

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benching import Found, Setting, Target, make_environment, run, site_packages
-from building import CHECKOUT, Failure
+from shared.building import Failure
+from support import CHECKOUT
+
+from .common import Found, Setting, Target, make_environment, run, site_packages
 
 TITLE = "Startup: `python -c pass` with a startup line"
 ABOUT = """
