@@ -1,4 +1,4 @@
-"""Run at the start of each Python in the tests' environments, while `scripts/maintain/coverage` measures.
+"""Run at the start of each Python in the tests' environments, while `scripts/coverage` measures.
 
 Not by coverage's own variables and patches: what the tests start would be seen to inherit them.
 """
