@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .workshop import _ROOT, base_interpreter, real_cargo, run, small_environment
+from support import CHECKOUT
+from support.interpreters import base_interpreter
+
+from .workshop import real_cargo, run, small_environment
 
 _WRAPPER = """\
 #!{python} -IS
@@ -97,7 +100,7 @@ class KeptCargo:
         self.temporary.mkdir()
         self.cache = folder / "cache"
         self.wrapper = folder / "pyo3-envshim-cargo"
-        self.wrapper.write_text(_WRAPPER.format(python=base_interpreter(), root=str(_ROOT)))
+        self.wrapper.write_text(_WRAPPER.format(python=base_interpreter(), root=str(CHECKOUT)))
         self.wrapper.chmod(0o755)
         made = self.temporary / "build-env-abcdefgh"
         run([base_interpreter(), "-m", "venv", "--without-pip", str(made)], small_environment())
@@ -158,7 +161,7 @@ class KeptCargo:
             str(self.wrapper),
             *self.call(),
         ]
-        environ = {**self.environment, "CARGO": str(self.wrapper), "PYTHONPATH": str(_ROOT)}
+        environ = {**self.environment, "CARGO": str(self.wrapper), "PYTHONPATH": str(CHECKOUT)}
         done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

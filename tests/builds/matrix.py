@@ -8,14 +8,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .front_ends import BUILD, PIP_VENV, UV_BUILD, FrontEnd
-from .projects import BACK_ENDS, MATURIN, SETUPTOOLS_RUST, BackEnd, PyO3
+from support.front_ends import BUILD, PIP_VENV, UV_BUILD, FrontEnd
+from support.sample_crates import BACK_ENDS, MATURIN, SETUPTOOLS_RUST, BackEnd, PyO3
+
 from .workshop import Bench, Built
 
 PYO3 = ("0.22", "0.24", "0.26", "0.28", "0.29", "0.30")
 INTERPRETERS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 MATRIX_FRONT_ENDS = (BUILD, UV_BUILD, PIP_VENV)
-FULL = "PYO3_ENVSHIM_TEST_MATRIX"  # set to "full" by scripts/matrix
+FULL = "PYO3_ENVSHIM_TEST_MATRIX"  # set to "full" by scripts/maintain/matrix
 PROPERTY = "cell"  # of a test in pytest's JUnit report: the JSON of `Outcome.row`
 
 _REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "1700000000", "PYO3_ENVSHIM_VERBOSE": "1"}
@@ -84,7 +85,7 @@ class Outcome:
         return "\n".join(line for line in lines if not line or "pyo3-envshim: " in line)
 
     def row(self, cell: Cell) -> str:
-        """Return what scripts/matrix prints, as JSON."""
+        """Return what scripts/maintain/matrix prints, as JSON."""
         found = {
             "PyO3": cell.pyo3,
             "back end": cell.back_end.name,

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from support import CHECKOUT
+
+SCRIPTS = CHECKOUT / "scripts"
 
 
 @contextmanager

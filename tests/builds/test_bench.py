@@ -30,13 +30,13 @@ def script() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def benching(script: Any) -> Any:
+def common(script: Any) -> Any:
     return sys.modules[script.Found.__module__]
 
 
 @pytest.fixture(scope="module")
 def ranges(script: Any) -> Any:
-    return sys.modules[script.bench_rebuild.Range.__module__]
+    return sys.modules[script.rebuild.Range.__module__]
 
 
 def _bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -104,13 +104,13 @@ def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
     assert "rebuild, startup, wrapper, store, ci, or all" in done.stderr
 
 
-def _found(benching: Any, measured: float, timed: bool) -> Any:
-    target = benching.Target("crates", measured, 2, timed=timed)
+def _found(common: Any, measured: float, timed: bool) -> Any:
+    target = common.Target("crates", measured, 2, timed=timed)
     rows = [
         {"way": "plain", "crates": 3, "seconds": 9.5},
         {"way": "with the shim", "crates": 0, "seconds": None},
     ]
-    return benching.Found(rows, [target], {"kind": "bars"}, {"cargo": "1"}, ["note"])
+    return common.Found(rows, [target], {"kind": "bars"}, {"cargo": "1"}, ["note"])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def _found(benching: Any, measured: float, timed: bool) -> Any:
 )
 def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
     script: Any,
-    benching: Any,
+    common: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -143,7 +143,7 @@ def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
 
         @staticmethod
         def measure(setting: Any) -> Any:
-            return _found(benching, measured, timed)
+            return _found(common, measured, timed)
 
     monkeypatch.setattr(script, "BENCHMARKS", {"stand": Stand})
     options = script.argparse.Namespace(
@@ -167,8 +167,8 @@ def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
     assert "cargo 1." in page
 
 
-def test_a_table_has_its_figures_to_the_right(benching: Any) -> None:
-    text = _found(benching, 1, True).text().splitlines()
+def test_a_table_has_its_figures_to_the_right(common: Any) -> None:
+    text = _found(common, 1, True).text().splitlines()
     assert text[0] == "way            crates  seconds"
     assert text[2] == "plain               3     9.50"
     assert text[3] == "with the shim       0        -"
@@ -179,14 +179,14 @@ def test_a_table_has_its_figures_to_the_right(benching: Any) -> None:
     ("figure", "shown"),
     [(1234567, "1,234,567"), (0.123, "0.12"), (12.34, "12.3"), (123.4, "123"), (None, "-"), ("3.9", "3.9")],
 )
-def test_a_figure_is_shown_with_what_means_something(benching: Any, figure: object, shown: str) -> None:
-    assert benching.shown(figure) == shown
+def test_a_figure_is_shown_with_what_means_something(common: Any, figure: object, shown: str) -> None:
+    assert common.shown(figure) == shown
 
 
-def test_different_work_is_not_compared(script: Any, benching: Any) -> None:
-    benching.the_same("the wheel", {"one": "a", "other": "a"})
+def test_different_work_is_not_compared(script: Any, common: Any) -> None:
+    common.the_same("the wheel", {"one": "a", "other": "a"})
     with pytest.raises(script.Failure, match=r"the wheel of 'other' is not that of 'one'"):
-        benching.the_same("the wheel", {"one": "a", "other": "b"})
+        common.the_same("the wheel", {"one": "a", "other": "b"})
 
 
 @dataclass(frozen=True)
@@ -202,30 +202,30 @@ _WARM = _Build([])
 
 
 def _ways(script: Any, shim: list[_Build], limit: list[_Build] | None = None) -> list[Any]:
-    rebuild = script.bench_rebuild
+    rebuild = script.rebuild
     builds = {rebuild.LIMIT: limit or [_COLD, _WARM], rebuild.PLAIN: [_COLD, _COLD], rebuild.SHIM: shim}
     return [rebuild.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
 
 
-def _rebuilt(script: Any, benching: Any, shim: list[_Build], limit: list[_Build] | None = None) -> Any:
-    found = benching.Found([], [], {"series": {}}, {})
+def _rebuilt(script: Any, common: Any, shim: list[_Build], limit: list[_Build] | None = None) -> Any:
+    found = common.Found([], [], {"series": {}}, {})
     ways = _ways(script, shim, limit)
-    script.bench_rebuild._add(found, script.bench_rebuild.PROJECTS[0], "uv", ways, 0.5)
+    script.rebuild._add(found, script.rebuild.PROJECTS[0], "uv", ways, 0.5)
     return found
 
 
-def test_the_shim_may_take_the_limit_and_the_environment(script: Any, benching: Any) -> None:
-    crates, seconds = _rebuilt(script, benching, [_COLD, replace(_WARM, seconds=1.64)]).targets
+def test_the_shim_may_take_the_limit_and_the_environment(script: Any, common: Any) -> None:
+    crates, seconds = _rebuilt(script, common, [_COLD, replace(_WARM, seconds=1.64)]).targets
     assert (crates.met, seconds.met) == (True, True)
-    crates, seconds = _rebuilt(script, benching, [_COLD, replace(_WARM, seconds=1.66)]).targets
+    crates, seconds = _rebuilt(script, common, [_COLD, replace(_WARM, seconds=1.66)]).targets
     assert (crates.met, seconds.met) == (True, False)
 
 
-def test_the_shim_may_recompile_what_the_limit_does(script: Any, benching: Any) -> None:
+def test_the_shim_may_recompile_what_the_limit_does(script: Any, common: Any) -> None:
     own = _Build(["tiny"])
-    crates, _ = _rebuilt(script, benching, [_COLD, own], [_COLD, own]).targets
+    crates, _ = _rebuilt(script, common, [_COLD, own], [_COLD, own]).targets
     assert crates.met
-    crates, _ = _rebuilt(script, benching, [_COLD, own]).targets
+    crates, _ = _rebuilt(script, common, [_COLD, own]).targets
     assert (crates.met, crates.timed) == (False, False)
 
 
@@ -239,10 +239,10 @@ def test_the_shim_may_recompile_what_the_limit_does(script: Any, benching: Any) 
     ids=["crates", "a-wheel", "a-name"],
 )
 def test_builds_that_did_different_work_have_no_row(
-    script: Any, benching: Any, shim: list[_Build], said: str
+    script: Any, common: Any, shim: list[_Build], said: str
 ) -> None:
     with pytest.raises(script.Failure, match=f"{said} of 'with the shim'"):
-        _rebuilt(script, benching, shim)
+        _rebuilt(script, common, shim)
 
 
 def test_a_first_build_without_pyo3_shows_nothing(script: Any, ranges: Any) -> None:
@@ -252,21 +252,21 @@ def test_a_first_build_without_pyo3_shows_nothing(script: Any, ranges: Any) -> N
         ranges.check("tiny", ways)
 
 
-def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: Any, benching: Any) -> None:
+def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: Any, common: Any) -> None:
     own, more = _Build(["tiny"]), _Build(["pyo3", "tiny"])
     for second, met in ((own, True), (more, False)):
-        found = benching.Found([], [], {"series": {}}, {})
-        script.bench_ci._add(found, "tiny, uv", _ways(script, [_COLD, second], [_COLD, own]))
+        found = common.Found([], [], {"series": {}}, {})
+        script.ci._add(found, "tiny, uv", _ways(script, [_COLD, second], [_COLD, own]))
         assert [target.met for target in found.targets] == [met]
         assert found.rows[2]["of these"] == ", ".join(second.crates)
 
 
-def _unpacked(script: Any, benching: Any, kept: list[_Build], in_tree: list[_Build]) -> Any:
-    unpacked = script.bench_rebuild.bench_unpacked
-    found = benching.Found([], [], {"series": {}}, {})
+def _unpacked(script: Any, common: Any, kept: list[_Build], in_tree: list[_Build]) -> Any:
+    unpacked = script.rebuild.unpacked
+    found = common.Found([], [], {"series": {}}, {})
     builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.KEPT: kept}
     ways = [unpacked.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
-    unpacked._add(found, script.bench_rebuild.PROJECTS[0], "uv build", ways, {"tiny"}, 0.5)
+    unpacked._add(found, script.rebuild.PROJECTS[0], "uv build", ways, {"tiny"}, 0.5)
     return found
 
 
@@ -275,16 +275,16 @@ _OWN = _Build(["tiny"])
 
 @pytest.mark.parametrize(("seconds", "met"), [(1.72, True), (1.73, False)])
 def test_an_unpacked_sdist_may_take_what_the_tree_and_the_environments_do(
-    script: Any, benching: Any, seconds: float, met: bool
+    script: Any, common: Any, seconds: float, met: bool
 ) -> None:
-    found = _unpacked(script, benching, [_COLD, replace(_OWN, seconds=seconds)], [_COLD, _OWN])
+    found = _unpacked(script, common, [_COLD, replace(_OWN, seconds=seconds)], [_COLD, _OWN])
     assert [target.met for target in found.targets] == [True, met]
     assert [row["recompiled"] for row in found.rows] == [1, 3, 1]
 
 
-def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, benching: Any) -> None:
+def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, common: Any) -> None:
     more = _Build(["pyo3", "tiny"])
-    crates, _ = _unpacked(script, benching, [_COLD, _OWN, more], [_COLD, _OWN]).targets
+    crates, _ = _unpacked(script, common, [_COLD, _OWN, more], [_COLD, _OWN]).targets
     assert (crates.met, crates.timed) == (False, False)
 
 
@@ -298,10 +298,10 @@ def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, benchi
     ids=["the-shim-compiled-nothing", "the-tree-compiled-nothing", "the-tree-compiled-more"],
 )
 def test_its_own_crates_are_compiled_by_each_build(
-    script: Any, benching: Any, kept: list[_Build], in_tree: list[_Build]
+    script: Any, common: Any, kept: list[_Build], in_tree: list[_Build]
 ) -> None:
     with pytest.raises(script.Failure, match="its own crates, as compiled"):
-        _unpacked(script, benching, kept, in_tree)
+        _unpacked(script, common, kept, in_tree)
 
 
 def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any
             wheel.writestr("a-1.dist-info/RECORD", sbom)
             wheel.writestr("a-1.dist-info/sboms/a.cyclonedx.json", sbom)
             wheel.writestr("a.py", code)
-        return str(script.bench_rebuild.bench_unpacked.digest(tmp_path / name))
+        return str(script.rebuild.unpacked.digest(tmp_path / name))
 
     for name in ("one", "other", "installed"):
         (tmp_path / name).mkdir()
@@ -318,7 +318,7 @@ def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any
     assert written("other", '"path+file:///tmp/other#a@1"') == one
     zipfile.ZipFile(tmp_path / "one" / "a.whl").extractall(tmp_path / "installed")
     (tmp_path / "installed" / "a-1.dist-info" / "INSTALLER").write_text("pip")
-    assert script.bench_rebuild.bench_unpacked.digest(tmp_path / "installed") == one
+    assert script.rebuild.unpacked.digest(tmp_path / "installed") == one
     assert written("other", '"path+file:///tmp/other#b@1"') != one
     assert written("other", '"path+file:///tmp/other#a@1"', "1") != one
 
@@ -349,14 +349,14 @@ def test_what_a_build_requires_is_read(ranges: Any, tmp_path: Path, text: str) -
 
 
 def test_a_straight_line_is_found(script: Any) -> None:
-    slope, explained = script.bench_store.slope([(0, 1), (10, 21), (20, 41)])
+    slope, explained = script.store.slope([(0, 1), (10, 21), (20, 41)])
     assert (slope, explained) == (2, 1)
-    assert script.bench_store.slope([(0, 0), (10, 1), (20, 100)])[1] < 0.9
+    assert script.store.slope([(0, 0), (10, 1), (20, 100)])[1] < 0.9
 
 
 @pytest.mark.parametrize(("over", "met"), [(13.0, True), (14.0, False)])
 def test_a_wrapped_call_is_judged_in_units_of_pythons_own_start(script: Any, over: float, met: bool) -> None:
-    wrapper = script.bench_wrapper
+    wrapper = script.wrapper
     bare = wrapper.Call("cargo metadata", wrapper._METADATA, {}, wrapped=False)
     call = wrapper.Call("does not compile", wrapper._METADATA, {}, units=1.3)
     times = {"python -c pass": [10.0], bare.name: [30.0], call.name: [30.0 + over]}
@@ -371,14 +371,14 @@ def test_a_startup_line_that_does_not_run_is_not_counted(script: Any, tmp_path: 
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     (site,) = environment.glob("lib/*/site-packages")
     python = str(environment / "bin" / "python")
-    script.bench_startup.check(python, site / "line.pth", "import os", ours=False)
+    script.startup.check(python, site / "line.pth", "import os", ours=False)
     for file, text, ours in (
         (site / "line.pth", "import no_such_module", False),  # site says so
         (site / "line.pth", "import os", True),  # PYO3_BASE_PYTHON is not set
         (site / "line.txt", "import os", True),
     ):
         with pytest.raises(script.Failure, match="does not do what it should"):
-            script.bench_startup.check(python, file, text, ours=ours)
+            script.startup.check(python, file, text, ours=ours)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_the_same_figures_give_the_same_chart(chart: dict[str, Any], tmp_path: P
     (tmp_path / "data.json").write_text(json.dumps({"chart": chart}))
     drawn = []
     for name in ("one.svg", "other.svg"):
-        command = [sys.executable, "-B", str(SCRIPTS / "charts.py"), "data.json", name]
+        command = [sys.executable, "-B", str(SCRIPTS / "benchmarks" / "charts.py"), "data.json", name]
         subprocess.run(command, cwd=tmp_path, check=True)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD_FROM_SDIST, PIP_VENV, UV_BUILD_FROM_SDIST, UV_PIP, FrontEnd
-from .projects import BACK_ENDS, MATURIN, BackEnd, Project, PyO3
-from .workshop import _ROOT, Bench, Built, base_interpreter, run
+from support import CHECKOUT
+from support.front_ends import BUILD_FROM_SDIST, PIP_VENV, UV_BUILD_FROM_SDIST, UV_PIP, FrontEnd
+from support.interpreters import base_interpreter
+from support.sample_crates import BACK_ENDS, MATURIN, BackEnd, Project, PyO3
 
-if str(_ROOT) not in sys.path:  # the package of this checkout, installed or not
-    sys.path.insert(0, str(_ROOT))
+from .workshop import Bench, Built, run
+
+if str(CHECKOUT) not in sys.path:  # the package of this checkout, installed or not
+    sys.path.insert(0, str(CHECKOUT))
 
 from pyo3_envshim import build_dir
 from pyo3_envshim.cargo.metadata import Workspace

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, UV_BUILD, FrontEnd
-from .projects import BACK_ENDS, MATURIN, BackEnd, Project
+from support.front_ends import BUILD, UV_BUILD, FrontEnd
+from support.sample_crates import BACK_ENDS, MATURIN, BackEnd, Project
+
 from .workshop import Bench
 
 _BUILD_DEPENDENCY = '\n[build-dependencies]\npyo3-build-config = "0.30"\n'
@@ -159,7 +160,7 @@ def test_a_kept_include_folder_outlives_the_environment(bench: Bench, front_end:
     project = _project_with_c(bench)
     first = bench.build(front_end, project, bench.shimmed)
     assert bench.answer(first) == "1"
-    _remove_throw_away_environments(bench)
+    _remove_ephemeral_environments(bench)
     changed = _VERSION_C.replace("return REQLIB_VERSION", 'return "touched " REQLIB_VERSION')
     project.write("src/version.c", changed)
     second = bench.build(front_end, project, bench.shimmed)
@@ -167,7 +168,7 @@ def test_a_kept_include_folder_outlives_the_environment(bench: Bench, front_end:
     assert bench.answer(second) == "touched 1"
 
 
-def _remove_throw_away_environments(bench: Bench) -> None:
+def _remove_ephemeral_environments(bench: Bench) -> None:
     """Make sure that nothing is left of the environments that front ends made."""
     for folder in (bench.temporary, bench.folder / "uv-cache"):
         shutil.rmtree(folder, ignore_errors=True)

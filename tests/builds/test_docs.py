@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from .front_ends import BUILD
-from .projects import Project
-from .scripts import SCRIPTS
-from .workshop import Bench, Built, base_interpreter, run, small_environment
+from support import CHECKOUT
+from support.front_ends import BUILD
+from support.interpreters import base_interpreter
+from support.sample_crates import Project
 
-_ROOT = SCRIPTS.parent
+from .workshop import Bench, Built, run, small_environment
+
 _TO_INSTALL = ("pip", "build", "uv")
 
 
@@ -48,7 +49,7 @@ class Block:
 
 def _blocks() -> list[Block]:
     """Return all blocks."""
-    pages = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+    pages = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
     found = []
     for page in pages:
         parts = re.split(r"^```(.*)\n", page.read_text(), flags=re.MULTILINE)
@@ -115,9 +116,9 @@ def _ci_runs_it(block: Block, bench: Bench) -> None:
     """Each command is a script of ours that CI runs."""
     commands = re.findall(r"^(?:\$ )?\./(scripts/\S+)", block.text, re.MULTILINE)
     assert commands
-    ci = (_ROOT / ".ci" / "run").read_text()
+    ci = (CHECKOUT / ".ci" / "run").read_text()
     for command in commands:
-        assert os.access(_ROOT / command, os.X_OK)
+        assert os.access(CHECKOUT / command, os.X_OK)
         assert f"\n./{command} " in ci
 
 
@@ -342,6 +343,6 @@ def test_it_does_what_its_page_says(block: Block, bench: Bench) -> None:
 
 
 def test_links_within_the_pages_lead_somewhere() -> None:
-    for page in (_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")):
+    for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from .front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd
-from .projects import MATURIN, Project
-from .workshop import Bench, Host
+from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
+from support.sample_crates import MATURIN, Project
+
+from .workshop import Bench
 
 _NAMES = {PIP: "pip", PIP_VENV: "pip", BUILD: "build", UV_BUILD: "uv"}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .front_ends import (
+from support.front_ends import (
     BUILD,
     BUILD_FROM_SDIST,
     MATURIN_DEVELOP,
@@ -24,9 +24,11 @@ from .front_ends import (
     UV_BUILD,
     UV_BUILD_FROM_SDIST,
     FrontEnd,
+    Host,
 )
-from .projects import BACK_ENDS, SETUPTOOLS_RUST, BackEnd, Project
-from .workshop import Bench, Host, real_cargo
+from support.sample_crates import BACK_ENDS, SETUPTOOLS_RUST, BackEnd, Project
+
+from .workshop import Bench, real_cargo
 
 PYO3 = ["pyo3-ffi", "pyo3", "tiny"]
 

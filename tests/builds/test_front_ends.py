@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import pytest
 
-from .front_ends import BUILD, FRONT_ENDS, OTHER_FRONT_ENDS, UV_BUILD, FrontEnd
-from .projects import BACK_ENDS, BackEnd
+from support.front_ends import BUILD, FRONT_ENDS, OTHER_FRONT_ENDS, UV_BUILD, FrontEnd
+from support.sample_crates import BACK_ENDS, BackEnd
+
 from .workshop import Bench
 
 _ALL = (*FRONT_ENDS, *OTHER_FRONT_ENDS)
-_THROW_AWAY = [front_end for front_end in _ALL if front_end.throw_away]
-_PERMANENT = [front_end for front_end in OTHER_FRONT_ENDS if not front_end.throw_away]
+_EPHEMERAL = [front_end for front_end in _ALL if front_end.ephemeral]
+_PERMANENT = [front_end for front_end in OTHER_FRONT_ENDS if not front_end.ephemeral]
 
 
 def _name(parameter: FrontEnd | BackEnd) -> str:
@@ -40,12 +41,12 @@ def test_a_second_build_recompiles_nothing(bench: Bench, front_end: FrontEnd, ba
     assert "pyo3" in first.compiled
     second = bench.build(front_end, project, host)
     assert second.compiled == []
-    assert second.pyo3_python.startswith(str(bench.store)) == front_end.throw_away
+    assert second.pyo3_python.startswith(str(bench.store)) == front_end.ephemeral
     assert bench.answer(second) == "42"
 
 
 @_each_back_end
-@pytest.mark.parametrize("front_end", _THROW_AWAY, ids=_name)
+@pytest.mark.parametrize("front_end", _EPHEMERAL, ids=_name)
 def test_without_the_shim_a_second_build_recompiles_pyo3(
     bench: Bench, front_end: FrontEnd, back_end: BackEnd
 ) -> None:

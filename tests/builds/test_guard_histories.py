@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from unit.cargo_model import FILES, SECOND, File, History, Model, steps
 
 from .tiny_cargo import LIBRARY, TinyCargo, write

@@ -7,11 +7,13 @@ from collections import Counter
 
 import pytest
 
+from support.front_ends import UV_BUILD
+from support.interpreters import interpreter
+from support.sample_crates import BACK_ENDS, BackEnd
+
 from . import matrix
-from .front_ends import UV_BUILD
 from .matrix import Cell, Record
-from .projects import BACK_ENDS, BackEnd
-from .workshop import Bench, interpreter
+from .workshop import Bench
 
 
 @pytest.mark.parametrize("cell", matrix.cells(), ids=str)

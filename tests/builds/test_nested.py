@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, PIP_VENV, UV_BUILD, FrontEnd
-from .projects import Project
+from support.front_ends import BUILD, PIP_VENV, UV_BUILD, FrontEnd
+from support.sample_crates import Project
+
 from .workshop import Bench, run, small_environment
 
 UV_SYNC_WORKSPACE = FrontEnd(

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, BUILD_FROM_SDIST, UV_BUILD, UV_BUILD_FROM_SDIST, FrontEnd
-from .projects import Project
+from support.front_ends import BUILD, BUILD_FROM_SDIST, UV_BUILD, UV_BUILD_FROM_SDIST, FrontEnd
+from support.sample_crates import Project
+
 from .workshop import Bench
 
 _HOUR = 3600.0

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd
-from .projects import MATURIN, Project
-from .recording import normalised
-from .workshop import Bench, Built, Host, base_interpreter
+from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
+from support.interpreters import base_interpreter
+from support.sample_crates import MATURIN, Project
+
+from .workshop import Bench, Built, normalised
 
 _SPY = """\
 import json, os
@@ -82,7 +83,7 @@ def test_base_sets_the_base_interpreter_only(bench: Bench, front_end: FrontEnd) 
     if front_end is not UV_BUILD:
         assert "CARGO" not in hook
     assert cargo["PYO3_BASE_PYTHON"] == hook["PYO3_BASE_PYTHON"]
-    if front_end.throw_away:
+    if front_end.ephemeral:
         assert "?/" in cargo["PYO3_PYTHON"]
 
 
@@ -92,9 +93,9 @@ def test_by_default_the_hook_process_gets_both_variables(bench: Bench, front_end
     hook, cargo = _seen(bench, front_end, project, bench.shimmed, "")
     _assert_is_base(hook["PYO3_BASE_PYTHON"], hook)
     # pip's default isolation has a stable path already, and hides the wrapper's package
-    assert (Path(hook.get("CARGO", "")).name == "pyo3-envshim-cargo") == front_end.throw_away
+    assert (Path(hook.get("CARGO", "")).name == "pyo3-envshim-cargo") == front_end.ephemeral
     assert "CARGO" not in cargo
-    assert cargo["PYO3_PYTHON"].startswith(str(bench.store)) == front_end.throw_away
+    assert cargo["PYO3_PYTHON"].startswith(str(bench.store)) == front_end.ephemeral
 
 
 def test_a_base_interpreter_set_by_the_user_is_never_changed(bench: Bench) -> None:

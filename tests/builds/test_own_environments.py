@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .front_ends import MATURIN_BUILD, MATURIN_DEVELOP, OWN_BUILD, OWN_PIP, OWN_UV, FrontEnd
-from .workshop import Bench, base_interpreter, run
+from support.front_ends import MATURIN_BUILD, MATURIN_DEVELOP, OWN_BUILD, OWN_PIP, OWN_UV, FrontEnd
+from support.interpreters import base_interpreter
+
+from .workshop import Bench, run
 
 # Below the temporary folder: like no front end's, and more and more like one.
 _NAMES = ("mine", "build-env-mine", "build-env-abcd1234", "tmpabcd1234/.venv")

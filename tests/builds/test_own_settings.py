@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from .front_ends import BUILD, UV_BUILD, FrontEnd
-from .projects import MATURIN, NEWEST, SETUPTOOLS_RUST, BackEnd, PyO3
-from .recording import normalised
-from .workshop import Bench, Host, base_interpreter
+from support.front_ends import BUILD, UV_BUILD, FrontEnd, Host
+from support.interpreters import base_interpreter
+from support.sample_crates import MATURIN, NEWEST, SETUPTOOLS_RUST, BackEnd, PyO3
+
+from .workshop import Bench, normalised
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _ABI3 = PyO3(features=("abi3-py39",))

@@ -7,9 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
-from .front_ends import BUILD
-from .projects import Project
-from .workshop import Bench, base_interpreter, other_interpreter, run
+from support.front_ends import BUILD
+from support.interpreters import base_interpreter, other_interpreter
+from support.sample_crates import Project
+
+from .workshop import Bench, run
 
 _READS = 'if let Some(exe) = env_var("PYO3_PYTHON") {'
 _READS_BASE_FIRST = 'if let Some(exe) = env_var("PYO3_BASE_PYTHON") { Ok(exe.into()) } else ' + _READS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import (
+from support.front_ends import (
     BUILD,
     HATCH_BUILD,
     MATURIN_BUILD,
@@ -24,7 +24,9 @@ from .front_ends import (
     UV_SYNC,
     FrontEnd,
 )
-from .workshop import Bench, Built, other_interpreter
+from support.interpreters import other_interpreter
+
+from .workshop import Bench, Built
 
 _FOR_ANY_INTERPRETER = (
     *(PIP_PYTHON, PIP_PYTHON_VENV, UV_BUILD, UV_PIP, UV_SYNC, PDM_BUILD, PDM_INSTALL),
@@ -46,7 +48,7 @@ def _assert_is_for(python: str, bench: Bench, built: Built) -> None:
 def test_a_build_for_another_interpreter_is_told_of_that_one(bench: Bench, front_end: FrontEnd) -> None:
     project, python = bench.project(), other_interpreter()
     built = bench.build(front_end, project, bench.host(front_end, shimmed=True), python=python)
-    assert built.pyo3_python.startswith(str(bench.store)) == front_end.throw_away
+    assert built.pyo3_python.startswith(str(bench.store)) == front_end.ephemeral
     _assert_is_for(python, bench, built)
 
 

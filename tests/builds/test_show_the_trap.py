@@ -11,7 +11,7 @@ import pytest
 from .scripts import loaded
 from .workshop import real_cargo
 
-_PYO3 = ["pyo3-ffi", "pyo3", "envshim-demo"]
+_PYO3 = ["pyo3-ffi", "pyo3", "tiny"]
 _FRESH: list[str] = []
 # Of four builds: the answer, and what was compiled. 1, 2, 3 and 3 are the right answers.
 _OLD_CODE = [(1, _PYO3), (1, _FRESH), (1, _FRESH), (1, _FRESH)]
@@ -62,9 +62,9 @@ def test_what_is_expected_is_no_fault(script: Any, kind: str, builds: list[tuple
     [
         ("one-path", _WARM_AT_LAST, "the function: the right code"),
         ("random", _WARM_AT_LAST, "nothing: recompiled nothing"),
-        ("shim", _ALWAYS_COMPILED, "nothing: recompiled pyo3-ffi, pyo3, envshim-demo"),
+        ("shim", _ALWAYS_COMPILED, "nothing: recompiled pyo3-ffi, pyo3, tiny"),
         ("shim", [*_WARM_AT_LAST[:2], (1, _PYO3), (3, _FRESH)], "the worktree: old code"),
-        ("shim", [*_WARM_AT_LAST[:3], (3, ["envshim-demo"])], "nothing: recompiled envshim-demo"),
+        ("shim", [*_WARM_AT_LAST[:3], (3, ["tiny"])], "nothing: recompiled tiny"),
         ("shim", [(1, _FRESH), *_WARM_AT_LAST[1:]], "the rest shows nothing"),
         ("shim", [(2, _PYO3), *_WARM_AT_LAST[1:]], "the rest shows nothing"),
     ],

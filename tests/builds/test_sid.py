@@ -1,21 +1,23 @@
-"""Interpreters that few machines have, in the Debian sid folder that scripts/bring-interpreters makes."""
+"""Interpreters that few machines have, in the Debian sid folder of scripts/maintain/bring-interpreters."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from support import CHECKOUT
+from support.recording_cargo import RecordingCargo
+
 from . import matrix
 from .matrix import SID, Cell, Record
-from .recording import RecordingCargo
 from .workshop import Bench, Shared, real_cargo, run, small_environment
 
-_ROOT = Path(__file__).parents[2]
-_SCRIPT = _ROOT / "scripts" / "bring-interpreters"
+_SCRIPT = CHECKOUT / "scripts" / "maintain" / "bring-interpreters"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _FOLDER = _CACHE / "pyo3-envshim-tests" / "sid"
 _MAKERS = ("venv", "virtualenv", "uv")
@@ -59,7 +61,7 @@ class Sid:
             self.run(uv, "pip", "install", "-q", "--no-deps", "--offline", "-p", python, self.shared.shim)
             (pth,) = root.glob("lib/*/site-packages/pyo3_envshim.pth")
             if hook != "pth":
-                pth.with_suffix(".start").write_bytes((_ROOT / "hooks" / "pyo3_envshim.start").read_bytes())
+                shutil.copyfile(CHECKOUT / "hooks" / "pyo3_envshim.start", pth.with_suffix(".start"))
             if hook == "start":
                 pth.unlink()
 
@@ -103,9 +105,9 @@ def _interpreter(name: str) -> str:
     if os.geteuid() != 0:
         pytest.skip("only root can chroot into the Debian sid folder")
     if not (_FOLDER / "etc" / "debian_version").exists():
-        pytest.skip(f"there is no {_FOLDER}: scripts/bring-interpreters makes it")
+        pytest.skip(f"there is no {_FOLDER}: scripts/maintain/bring-interpreters makes it")
     if Path.home() / ".cargo" not in Path(real_cargo()).parents:
-        pytest.skip("scripts/bring-interpreters takes cargo along from ~/.cargo only")
+        pytest.skip("scripts/maintain/bring-interpreters takes cargo along from ~/.cargo only")
     place = SID[name][0]
     if not (_FOLDER / place).exists():
         pytest.skip(f"the Debian sid folder has no {place}")

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from .front_ends import BUILD, UV_BUILD, FrontEnd
-from .projects import MATURIN
+from support.front_ends import BUILD, UV_BUILD, FrontEnd
+from support.sample_crates import MATURIN
+
 from .workshop import Bench, run
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, PIP_VENV, UV_BUILD, UV_SYNC, FrontEnd
-from .projects import MATURIN, SETUPTOOLS_RUST, BackEnd, Project
-from .recording import RecordingCargo
-from .workshop import Bench, Built, Shared, base_interpreter, interpreter, real_cargo, run
+from support.front_ends import BUILD, PIP_VENV, UV_BUILD, UV_SYNC, FrontEnd
+from support.interpreters import base_interpreter, interpreter
+from support.recording_cargo import RecordingCargo
+from support.sample_crates import MATURIN, SETUPTOOLS_RUST, BackEnd, Project
+
+from .workshop import Bench, Built, Shared, real_cargo, run
 
 _OURS = "{host}/bin/pyo3-envshim"
 _SH = ("sh", "-c", 'eval "$("$0" env)" && exec "$@"', _OURS)

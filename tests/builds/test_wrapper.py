@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from .front_ends import BUILD, PIP, PIP_VENV, FrontEnd
-from .recording import RecordingCargo
-from .workshop import Bench, base_interpreter, real_cargo, run
+from support.front_ends import BUILD, PIP, PIP_VENV, FrontEnd
+from support.interpreters import base_interpreter
+from support.recording_cargo import RecordingCargo
+
+from .workshop import Bench, real_cargo, run
 
 _FAKE = """\
 #!{python} -IS
@@ -56,7 +58,7 @@ def _fake_cargo(bench: Bench, name: str = "fake", *, status: int = 0, killed_by:
     return executable.parent
 
 
-def _throw_away_environment(bench: Bench) -> dict[str, str]:
+def _ephemeral_environment(bench: Bench) -> dict[str, str]:
     """Make an environment as `build` does; return the variables of a build in it."""
     folder = Path(tempfile.mkdtemp(prefix="build-env-", dir=bench.temporary))
     run([base_interpreter(), "-m", "venv", "--without-pip", str(folder)], os.environ)
@@ -73,7 +75,7 @@ def _throw_away_environment(bench: Bench) -> dict[str, str]:
 @pytest.fixture(params=["outside a build", "in a build"])
 def variables(request: pytest.FixtureRequest, bench: Bench) -> dict[str, str]:
     """Return the variables of a call, outside a build and in one."""
-    return _throw_away_environment(bench) if request.param == "in a build" else {}
+    return _ephemeral_environment(bench) if request.param == "in a build" else {}
 
 
 def _call(
@@ -161,7 +163,7 @@ def test_the_users_own_cargo_is_the_real_one(bench: Bench, front_end: FrontEnd) 
         assert not any(call.compiles for call in built.calls)
         seen.append(call.environment)
     assert seen[1].get("CARGO") == seen[0].get("CARGO")
-    assert seen[1]["PYO3_PYTHON"].startswith(str(bench.store)) == front_end.throw_away
+    assert seen[1]["PYO3_PYTHON"].startswith(str(bench.store)) == front_end.ephemeral
 
 
 def test_the_users_own_cargo_is_handed_on(bench: Bench, variables: dict[str, str]) -> None:
@@ -174,7 +176,7 @@ def test_the_users_own_cargo_is_handed_on(bench: Bench, variables: dict[str, str
 
 def test_when_the_store_cannot_be_had_the_build_goes_on(bench: Bench) -> None:
     bench.store.write_text("a file where a folder should be")
-    variables = _throw_away_environment(bench)
+    variables = _ephemeral_environment(bench)
     result = _call(bench, [_fake_cargo(bench)], "build", variables=variables)
     warning, told = result.stderr.decode().split("\n", 1)
     assert warning.startswith("pyo3-envshim: ")
@@ -183,7 +185,7 @@ def test_when_the_store_cannot_be_had_the_build_goes_on(bench: Bench) -> None:
 
 
 def test_an_unknown_mode_means_the_default_and_is_told_once(bench: Bench) -> None:
-    variables = _throw_away_environment(bench)
+    variables = _ephemeral_environment(bench)
     result = _call(bench, [_fake_cargo(bench)], "build", variables={**variables, "PYO3_ENVSHIM": "sideways"})
     warning, told = result.stderr.decode().split("\n", 1)
     assert warning.startswith("pyo3-envshim: ")

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .workshop import _ROOT, real_cargo, small_environment
+from support import CHECKOUT
 
-if str(_ROOT) not in sys.path:  # the package of this checkout, installed or not
-    sys.path.insert(0, str(_ROOT))
+from .workshop import real_cargo, small_environment
+
+if str(CHECKOUT) not in sys.path:  # the package of this checkout, installed or not
+    sys.path.insert(0, str(CHECKOUT))
 
 from pyo3_envshim import freshness
 from pyo3_envshim.cargo.command_line import metadata_arguments

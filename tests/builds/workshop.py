@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
+
+from support import CHECKOUT
+from support.front_ends import FrontEnd, Host
+from support.interpreters import base_interpreter, interpreter
+from support.recording_cargo import RecordedCall, RecordingCargo
+from support.sample_crates import MATURIN, NEWEST, BackEnd, Project, PyO3, write_project
 from unit.environments import measure
 
-from .front_ends import FrontEnd
 from .index import serving, write_index
-from .projects import MATURIN, NEWEST, BackEnd, Project, PyO3, write_project
-from .recording import CargoCall, RecordingCargo
 
-_ROOT = Path(__file__).parents[2]
 _PASSED_ON = re.compile(
     r"HOME|USER|CARGO_HOME|RUSTUP_\w+|\w*CERT\w*|\w*CA_BUNDLE|\w*_proxy|SystemRoot", re.IGNORECASE
 )
@@ -30,28 +31,6 @@ _BUILD_REQUIREMENTS = ("maturin", "setuptools", "setuptools-rust", "tomli", "pla
 _FOR_EVERY_PYO3 = ("3.13", "3.12", "3.11", "3.10", "3.9")  # known to 0.22 and to 0.30
 _OLDEST = "3.9"  # the newest releases of some of them do not run there
 _REQUIREMENT_VERSIONS = ("1", "2")
-
-
-def base_interpreter() -> str:
-    """Return the interpreter that the tests' own environment was made from."""
-    return os.path.realpath(sys.executable)
-
-
-def other_interpreter() -> str:
-    """Return a CPython of another minor version, at least 3.9."""
-    for minor in range(13, 8, -1):
-        found = interpreter(f"3.{minor}") if minor != sys.version_info.minor else None
-        if found:
-            return found
-    raise LookupError("the tests need a second CPython (3.9 to 3.13), from pyenv or on PATH")
-
-
-def interpreter(version: str) -> str | None:
-    """Return the path of a CPython of this version, from pyenv or else from PATH; None if there is none."""
-    root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
-    installed = sorted(Path(root).glob(f"versions/{version}.*/bin/python{version}"))
-    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
-    return os.path.realpath(found) if found else None
 
 
 def small_environment() -> dict[str, str]:
@@ -77,6 +56,16 @@ def run(command: Sequence[str], environment: Mapping[str, str], cwd: Path | None
     return result.stdout
 
 
+def normalised(environment: dict[str, str], names: dict[str, str]) -> dict[str, str]:
+    """Return the variables with folders that differ by chance replaced by their roles."""
+    result = {}
+    for variable, value in environment.items():
+        for folder, role in names.items():
+            value = value.replace(folder, role)
+        result[variable] = re.sub(r"(/build-env-|/\.tmp|/pip-[a-z-]+-)\w+", r"\1?", value)
+    return result
+
+
 def real_cargo() -> str:
     """Return the cargo on our own PATH."""
     found = shutil.which("cargo")
@@ -86,24 +75,6 @@ def real_cargo() -> str:
 
 def _system_path() -> str:
     return os.pathsep.join([str(Path(real_cargo()).parent), "/usr/bin", "/bin"])
-
-
-@dataclass(frozen=True)
-class Host:
-    """An environment that holds the front ends, with the shim or without."""
-
-    folder: Path
-    shimmed: bool
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.folder / "bin" / "python"
-
-    @property
-    def wrapper(self) -> Path:
-        """The shim's cargo."""
-        return self.folder / "bin" / "pyo3-envshim-cargo"
 
 
 @dataclass(frozen=True)
@@ -197,7 +168,7 @@ class Shared:
 
     def _install_shim(self, environment: dict[str, str]) -> None:
         out = self.wheelhouse
-        run([str(self.plain.python), "-m", "build", "-w", "-o", str(out), str(_ROOT)], environment)
+        run([str(self.plain.python), "-m", "build", "-w", "-o", str(out), str(CHECKOUT)], environment)
         run([str(self.shimmed.python), "-m", "pip", "install", "-q", str(self.shim)], environment)
         if "COVERAGE_FILE" in os.environ:
             measure(self.shimmed.folder, os.environ["COVERAGE_FILE"])
@@ -215,8 +186,7 @@ class Shared:
 
 def _compile_dependencies(folder: Path, pyo3: PyO3, python: str) -> None:
     environment = small_environment() | {"PYO3_PYTHON": python}
-    seed = write_project(folder, MATURIN, "", answer="seed", pyo3=pyo3)
-    (folder / "Cargo.lock").unlink()
+    seed = write_project(folder, answer="seed", pyo3=pyo3)
     for command in ("fetch", "build"):
         run(["cargo", command], environment, cwd=folder)
     for path in seed.target.glob("debug/**/*tiny*"):
@@ -243,7 +213,7 @@ def _make_requirement(folder: Path, version: str) -> None:
 class Built:
     """What a build left."""
 
-    calls: list[CargoCall]
+    calls: list[RecordedCall]
     wheel: Path | None
     site: Path
     output: str
@@ -416,7 +386,7 @@ class Bench:
             self._prepare(front_end, places)
             own = {name: value.format(**places) for name, value in front_end.variables}
             environment = self.environment(host) | own | variables
-            if host.shimmed and front_end.command[0].endswith(("uv", "maturin")):  # not Python
+            if host.shimmed and not front_end.is_python:
                 environment.setdefault("CARGO", str(host.wrapper))
             cwd = Path(front_end.cwd.format(**places)) if front_end.cwd else None
             self.cargo.take_calls()

@@ -77,3 +77,11 @@ def sample(
 def store(tmp_path: Path) -> Store:
     """Return an empty store."""
     return Store(str(tmp_path / "store"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick what makes no environment, asks no cargo and is not slow: `./scripts/test quick`."""
+    for item in items:
+        takes_long = "shared" in getattr(item, "fixturenames", ())
+        if not (takes_long or any(item.iter_markers("cargo")) or any(item.iter_markers("slow"))):
+            item.add_marker("quick")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-import bench_unpacked
-from bench_range import FRONT_ENDS, LIMIT, PLAIN, PROJECTS, SHIM, Project, Range, Way, check
-from benching import Found, Setting, Target
-from building import Failure
+from shared.building import Failure
+
+from . import unpacked
+from .common import Found, Setting, Target
+from .ways import FRONT_ENDS, LIMIT, PLAIN, PROJECTS, SHIM, Project, Range, Way, check
 
 TITLE = "Rebuild: the second isolated build, nothing changed"
 ABOUT = """
@@ -24,7 +25,7 @@ and to make the same wheel, byte for byte, in all its builds. A way that makes a
 had, is a note below the table. For uv, which is no Python program, `CARGO` is set, as
 `pyo3-envshim env` does.
 """
-ABOUT += bench_unpacked.ABOUT
+ABOUT += unpacked.ABOUT
 NEEDS = ("cargo", "tar")
 
 # What is compared must be the same for these; others may be wrong, and are only noted.
@@ -50,7 +51,7 @@ def steps(setting: Setting) -> int:
             ways = sum(4 + (name == "build") + (project.back_end == "maturin") for name in names)
             found += (2 * len(names) + ways) * (rounds + 1)
         if project.unpacked:
-            found += bench_unpacked.steps(bench_unpacked.front_ends(setting.quick), rounds)
+            found += unpacked.steps(unpacked.front_ends(setting.quick), rounds)
     return found
 
 
@@ -66,7 +67,7 @@ def measure(setting: Setting) -> Found:
         if project.in_place:
             _measure_in_place(found, place, project, names, rounds)
         if project.unpacked:
-            bench_unpacked.add(found, place, project, bench_unpacked.front_ends(setting.quick), rounds)
+            unpacked.add(found, place, project, unpacked.front_ends(setting.quick), rounds)
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from bench_range import PROJECTS, SHIM, Project, Range, Way, check
-from benching import Found, Setting, Target, run
+from .common import Found, Setting, Target, run
+from .ways import PROJECTS, SHIM, Project, Range, Way, check
 
 TITLE = "CI: a fresh clone, with the target folder of the last job"
 ABOUT = """

@@ -1,4 +1,4 @@
-"""Projects to build: one PyO3 function, `answer()`, for each build back end."""
+"""Crates to build: one PyO3 function, `answer()`, for each build back end."""
 
 from __future__ import annotations
 
@@ -162,18 +162,19 @@ class Project:
 
 def write_project(
     folder: Path,
-    back_end: BackEnd,
-    lock: str,
+    back_end: BackEnd = MATURIN,
+    lock: str | None = None,
     *,
-    answer: str,
+    answer: str = "42",
     also_requires: tuple[str, ...] = (),
     pyo3: PyO3 = NEWEST,
 ) -> Project:
-    """Write the one-function crate."""
+    """Write the one-function crate, with this Cargo.lock; without one, cargo will make it."""
     project = Project(folder)
     project.write("pyproject.toml", back_end.pyproject(also_requires, abi3=pyo3.abi3))
     project.write("Cargo.toml", pyo3.manifest())
-    project.write("Cargo.lock", lock)
+    if lock is not None:
+        project.write("Cargo.lock", lock)
     for name, text in back_end.modules:
         project.write(name, text)
     project.set_answer(answer)

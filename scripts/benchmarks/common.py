@@ -1,7 +1,7 @@
-"""What the benchmarks of scripts/bench share: what they find, how it is shown and judged, and what they take.
+"""What the benchmarks share: what they find, how it is shown and judged, and what they take.
 
 A benchmark is a module with ``TITLE``, ``ABOUT`` (Markdown) and ``measure(Setting) -> Found``. It first
-makes sure that what it compares did the same work, and raises `building.Failure` if not.
+makes sure that what it compares did the same work, and raises `Failure` if not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from building import CHECKOUT, Failure, Interrupted, Progress
+from shared.building import Failure, Interrupted, Progress
+from support import CHECKOUT
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def machine() -> str:
 def commit() -> str:
     """Return the commit of this checkout, with ``-dirty`` if what is measured was changed since."""
     # Not docs, where an earlier benchmark may have left its results.
-    sources = ["hatch_build.py", "hooks", "pyo3_envshim", "scripts"]
+    sources = ["hatch_build.py", "hooks", "pyo3_envshim", "scripts", "tests/support"]
     commands = (["describe", "--always", "--exclude=*"], ["status", "--porcelain", "--", *sources])
     try:
         name, changes = (

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benching import Found, Setting, Target, make_environment, run, site_packages
-from building import CHECKOUT, Failure
+from shared.building import Failure
+from support import CHECKOUT
+
+from .common import Found, Setting, Target, make_environment, run, site_packages
 
 TITLE = "Startup: `python -c pass` with a startup line"
 ABOUT = """
@@ -92,7 +94,7 @@ def _lines(
 ) -> dict[str, tuple[str, str, list[Path]]]:
     """Return each startup line by name: the file's ending, its text, and what it imports."""
     others = folder / "others"
-    own = make_environment(others, python, *(_OTHERS[:1] if quick else _OTHERS))
+    own = make_environment(others, python, str(CHECKOUT), *(_OTHERS[:1] if quick else _OTHERS))
     site = site_packages(others)
     for line in run([own, "-m", "pip", "list", "--format=freeze"], folder).splitlines():
         package, _, version = line.partition("==")
@@ -100,7 +102,7 @@ def _lines(
         if package in _PACKAGES and version not in known.split(" and "):  # older ones, for an old Python
             versions[package] = f"{known} and {version}" if known else version
     found: dict[str, tuple[str, str, list[Path]]] = {_EMPTY: (".pth", "", [])}
-    found[_OURS] = (".pth", (CHECKOUT / "hooks" / _OURS).read_text(), [])
+    found[_OURS] = (".pth", (site / _OURS).read_text(), [])
     name = "distutils-precedence.pth"
     found[f"{name} (setuptools)"] = (".pth", (site / name).read_text(), [site / "_distutils_hack"])
     if quick:

@@ -8,9 +8,11 @@ import zipfile
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from bench_range import PLAIN, Project, Range, Way, check
-from benching import Found, Target, the_same
-from building import Build, FrontEnd, Host
+from shared.building import Build
+from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
+
+from .common import Found, Target, the_same
+from .ways import PLAIN, Project, Range, Way, check
 
 ABOUT = """
 *python -m build*, *uv build* and *pip install SDIST* unpack an sdist, which the first two make, into a
@@ -32,12 +34,12 @@ IN_TREE = "in tree, own crates only"
 KEPT = "with the shim, PYO3_ENVSHIM_BUILD_CACHE=on"
 WITHIN = 1.15  # of the build in the tree and the front end's own environments
 
-_SOURCE = "SOURCE"
 _BUILD, _UV, _PIP = "python -m build", "uv build", "pip install SDIST"
-_COMMANDS = {
-    _UV: ("uv", "build", _SOURCE, "-o"),
-    _BUILD: ("build", _SOURCE, "-o"),
-    _PIP: ("pip", "install", "-v", "--no-cache-dir", "--no-deps", _SOURCE, "--target"),
+_INSTALL = ("{host}/bin/python", "-m", "pip", "install", "-v")
+_FRONT_ENDS = {
+    _UV: UV_BUILD_FROM_SDIST.variant(name=_UV),
+    _BUILD: BUILD_FROM_SDIST.variant(name=_BUILD),
+    _PIP: FrontEnd(_PIP, (*_INSTALL, "--no-cache-dir", "--no-deps", "--target", "{out}", "{project}")),
 }
 _IN_TREE = {_UV: ("--sdist", "--wheel"), _BUILD: ("--sdist", "--wheel"), _PIP: ()}
 _FLAT = {_UV: "--no-build-isolation", _BUILD: "--no-isolation", _PIP: "--no-build-isolation"}
@@ -47,7 +49,7 @@ _CARGOS_PLACE = {"CARGO_TARGET_DIR": "", "CARGO_BUILD_BUILD_DIR": ""}
 
 def front_ends(quick: bool) -> Sequence[str]:
     """Return the front ends that are measured."""
-    return [_UV] if quick else list(_COMMANDS)
+    return [_UV] if quick else list(_FRONT_ENDS)
 
 
 def steps(names: Sequence[str], rounds: int) -> int:
@@ -82,17 +84,13 @@ def ways_of(place: Range, name: str) -> list[Way]:
     plain, shimmed = place.hosts
     # The first front end makes the sdist that others are given.
     sdist = str(place.sdist) if name == _PIP else "."
-    front_end = FrontEnd(name, _command(name, sdist, *_ISOLATED.get(name, ())))
+    front_end = _FRONT_ENDS[name].variant(*_ISOLATED.get(name, ()), project=sdist)
+    in_tree = _FRONT_ENDS[name].variant(*_IN_TREE[name], _FLAT[name], base=str(place.permanent.python))
     shim = {"PYO3_ENVSHIM_BUILD_CACHE": "on", **_CARGOS_PLACE}
     if name == _UV:
-        shim["CARGO"] = str(shimmed.script("pyo3-envshim-cargo"))
+        shim["CARGO"] = str(shimmed.wrapper)
     return [
-        Way(
-            IN_TREE,
-            FrontEnd(name, _command(name, ".", *_IN_TREE[name], _FLAT[name])),
-            place.permanent,
-            {"UV_PYTHON": str(place.permanent.script("python"))},
-        ),
+        Way(IN_TREE, in_tree, place.permanent),
         Way(PLAIN, front_end, plain, _CARGOS_PLACE),
         Way(KEPT, front_end, Host(shimmed.folder, shimmed=False), shim),
     ]
@@ -100,13 +98,8 @@ def ways_of(place: Range, name: str) -> list[Way]:
 
 def isolated(place: Range, name: str) -> Way:
     """Return the way to build in the tree, with isolation."""
-    words = _command(name, ".", *_IN_TREE[name], *_ISOLATED.get(name, ()))
-    return Way(PLAIN, FrontEnd(name, words), place.hosts[0])
-
-
-def _command(name: str, source: str, *options: str) -> tuple[str, ...]:
-    *words, last = (source if word == _SOURCE else word for word in _COMMANDS[name])
-    return (*words, *options, last)
+    options = (*_IN_TREE[name], *_ISOLATED.get(name, ()))
+    return Way(PLAIN, _FRONT_ENDS[name].variant(*options), place.hosts[0])
 
 
 def build(place: Range, way: Way, own: Container[str], step: str) -> None:

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_startup import instructions
-from benching import Found, Setting, Target, make_environment, median, run, the_same
-from building import CHECKOUT, Failure, find_cargo
+from shared.building import Failure, find_cargo
+from support import CHECKOUT
+from support.recording_cargo import RecordingCargo
+
+from .common import Found, Setting, Target, make_environment, median, run, the_same
+from .startup import instructions
 
 TITLE = "Wrapper: one wrapped cargo call over the bare one"
 ABOUT = """
@@ -38,7 +41,9 @@ _BUILD = ("build", "-q")
 _UNIT = "python -c pass"
 
 # Up to the point where it becomes cargo.
-_UP_TO_CARGO = "from pyo3_envshim import cargo; cargo.run = lambda *call: 0; cargo.main()"
+_UP_TO_CARGO = (
+    "from pyo3_envshim import subprocesses, wrapper; subprocesses.run = lambda *call: 0; wrapper.main()"
+)
 # The same in parts. BENCH_MODULES: all modules of such a call, to import them in a part of its own.
 _PARTS = """
 import json, os, sys, time
@@ -46,7 +51,10 @@ from importlib import import_module
 spent, began = {}, time.perf_counter()
 for name in os.environ.pop("BENCH_MODULES", "").split():
     import_module(name)
-from pyo3_envshim import cargo, environments, freshness, store
+from pyo3_envshim import freshness, subprocesses, wrapper
+from pyo3_envshim.cargo import metadata
+from pyo3_envshim.environment import digest
+from pyo3_envshim.store import store
 spent["imports"] = time.perf_counter() - began
 def timed(owner, name, label):
     plain = getattr(owner, name)
@@ -57,21 +65,16 @@ def timed(owner, name, label):
         finally:
             spent[label] = spent.get(label, 0) + time.perf_counter() - start
     setattr(owner, name, call)
-timed(environments, "read", "digest")
-timed(store.Store, "use", "looking at the entry")
-timed(cargo.Query, "answered", "waiting for cargo metadata")
-timed(freshness, "token_for", "freshness guard")
+timed(digest, "read", "digest")
+timed(store.Store, "acquire", "looking at the entry")
+timed(metadata.Query, "_finish", "waiting for cargo metadata")
+timed(freshness, "nonce_for", "freshness guard")
 def end(*call):
     spent["all else"] = time.perf_counter() - began - sum(spent.values())
     print(json.dumps([spent, sorted(sys.modules)]))
     return 0
-cargo.run = end
-cargo.main()
-"""
-_RECORDER = """\
-#!/bin/sh
-printf '%s\\n' "$@" "$PWD" >>'{log}'
-exec '{cargo}' "$@"
+subprocesses.run = end
+wrapper.main()
 """
 
 
@@ -113,9 +116,9 @@ class Scene:
         self.python = make_environment(folder / "host", python, str(CHECKOUT))
         self.wrapper = self.python.with_name("pyo3-envshim-cargo")
         # As build makes them: without pip, in such a folder.
-        self.throw_away = Path(tempfile.mkdtemp(prefix="build-env-", dir=folder))
-        run([python, "-m", "venv", "--without-pip", self.throw_away], folder)
-        pip = [self.python, "-m", "pip", "--python", self.throw_away, "install", "-q", "--no-compile"]
+        self.ephemeral = Path(tempfile.mkdtemp(prefix="build-env-", dir=folder))
+        run([python, "-m", "venv", "--without-pip", self.ephemeral], folder)
+        pip = [self.python, "-m", "pip", "--python", self.ephemeral, "install", "-q", "--no-compile"]
         run([*map(str, pip), "maturin"], folder)
         for name, text in _CRATE.items():
             (self.crate / name).parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,7 @@ class Scene:
             "_PYPROJECT_HOOKS_BUILD_BACKEND": "maturin",
             "TMPDIR": str(self.folder),
         }
-        served = {**bare, "PYO3_PYTHON": str(self.throw_away / "bin" / "python")}
+        served = {**bare, "PYO3_PYTHON": str(self.ephemeral / "bin" / "python")}
         own = {**bare, "PYO3_PYTHON": str(self.python)}
         off = {**served, "PYO3_ENVSHIM": "off"}
         environment = "pyo3-envshim: environment"
@@ -169,29 +172,24 @@ class Scene:
 
     def check(self, calls: list[Call]) -> None:
         """Make sure that all calls run the same cargo alike, and that each is treated as it should be."""
-        recorder, log = self.folder / "recording" / "cargo", self.folder / "cargo-calls"
-        recorder.parent.mkdir()
-        recorder.write_text(_RECORDER.format(log=log, cargo=self.cargo))
-        recorder.chmod(0o755)
+        recording = RecordingCargo(self.folder / "recording" / "cargo", self.cargo)
         did: dict[str, dict[str, object]] = {}
         for call in calls:
             self.before(call)
-            log.write_text("")
             environ = {**call.environ, "PYO3_ENVSHIM_VERBOSE": "1"}
-            environ["PATH"] = f"{recorder.parent}{os.pathsep}{environ['PATH']}"
-            command = [str(self.wrapper) if call.wrapped else str(recorder), *call.arguments]
+            environ["PATH"] = f"{recording.executable.parent}{os.pathsep}{environ['PATH']}"
+            command = [str(self.wrapper) if call.wrapped else str(recording.executable), *call.arguments]
             said = run(command, self.crate, environ)
             end = {"entry present": " reused: ", "being stored": " stored: "}.get(call.name, "")
             about = next((line for line in said.splitlines() if line.startswith("pyo3-envshim: ")), "")
             if not (about.startswith(call.says) and end in about and bool(about) == bool(call.says)):
                 raise Failure(f"{call.name}: the wrapper says {about!r}")
-            lines = log.read_text().splitlines()
-            asked = [*_ASKED, str(self.crate)]
-            if call.asks_cargo and lines[: len(asked)] == asked:
-                lines = lines[len(asked) :]
-            did.setdefault(call.bare, {})[call.name] = lines
-        for bare, ran in did.items():
-            the_same(f"{bare}: what cargo was given", ran)
+            ran = [(it.arguments, it.folder) for it in recording.take_calls()]
+            if call.asks_cargo:
+                ran = [it for it in ran if it != (_ASKED, str(self.crate))]
+            did.setdefault(call.bare, {})[call.name] = ran
+        for bare, given in did.items():
+            the_same(f"{bare}: what cargo was given", given)
 
 
 _ASKED = ("metadata", "--format-version", "1", "--no-deps", "--offline")

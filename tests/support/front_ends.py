@@ -1,13 +1,36 @@
-"""The build front ends: how each is asked to build a project."""
+"""The build front ends, how each is asked to build a project, and the environments that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 _UV_PROJECT = ("--project", "{project}")
 _UV_INSTALL = ("--no-deps", "--reinstall-package", "tiny")
+
+
+@dataclass(frozen=True)
+class Host:
+    """An environment that holds front ends, with the shim beside them or without."""
+
+    folder: Path
+    shimmed: bool
+
+    def script(self, name: str) -> Path:
+        """Return the path of one of its programs."""
+        return self.folder / "bin" / name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.script("python")
+
+    @property
+    def wrapper(self) -> Path:
+        """The shim's cargo."""
+        return self.script("pyo3-envshim-cargo")
 
 
 @dataclass(frozen=True)
@@ -17,13 +40,14 @@ class FrontEnd:
     `{host}` is the environment that holds the front end, `{project}` the source folder, `{out}`
     a folder for the wheel, `{site}` an environment to install into, `{base}` the base interpreter.
     Those that need more: `{work}` is a folder for the front end's own files, `{index}` the address
-    of a package index. `requirement` is what an environment of its own holds, `files` are written
-    before a build and `anew` removed, `installs_into` is where it installs, where that is not `{site}`.
+    of a package index. `ephemeral` tells whether it makes an environment for each build and removes
+    it afterwards. `requirement` is what an environment of its own holds, `files` are written before a
+    build and `anew` removed, `installs_into` is where it installs, where that is not `{site}`.
     """
 
     name: str
     command: tuple[str, ...]
-    throw_away: bool = True
+    ephemeral: bool = True
     makes_wheel: bool = True
     requirement: str = ""
     cwd: str | None = None
@@ -42,12 +66,25 @@ class FrontEnd:
         texts = [*self.command, *(text for pair in pairs for text in pair)]
         return any("{" + place + "}" in text for text in texts)
 
+    @property
+    def is_python(self) -> bool:
+        """Whether it is a Python program, in which a startup hook runs."""
+        return not self.command[0].endswith(("uv", "maturin"))
+
+    def variant(self, *options: str, name: str = "", **places: str) -> FrontEnd:
+        """Return it with more options before its last argument, and with some places filled in."""
+        *words, last = self.command
+        command = [*words, *options, last]
+        for place, path in places.items():
+            command = [word.replace("{" + place + "}", path) for word in command]
+        return replace(self, name=name or self.name, command=tuple(command))
+
 
 _PIP = ("{host}/bin/python", "-m", "pip", "wheel", "--no-deps", "-w", "{out}")
 _BUILD = ("{host}/bin/python", "-m", "build", "-o", "{out}")
 _UV_BUILD = ("{host}/bin/uv", "build", "--python", "{base}", "-o", "{out}")
 
-PIP = FrontEnd("pip", (*_PIP, "{project}"), throw_away=False)
+PIP = FrontEnd("pip", (*_PIP, "{project}"), ephemeral=False)
 PIP_VENV = FrontEnd("pip-venv-isolation", (*_PIP, "--use-feature=venv-isolation", "{project}"))
 BUILD = FrontEnd("build", (*_BUILD, "-w", "{project}"))
 BUILD_WITH_UV = FrontEnd("build-installer-uv", (*_BUILD, "-w", "--installer", "uv", "{project}"))
@@ -75,7 +112,7 @@ _ACTIVE = (("VIRTUAL_ENV", "{site}"),)
 _pdm = partial(
     FrontEnd,
     requirement="pdm[locked]",
-    throw_away=False,
+    ephemeral=False,
     cwd="{project}",
     variables=(*_XDG, *_ACTIVE, ("PDM_PYPI_URL", "{index}"), ("PDM_CHECK_UPDATE", "0")),
 )
@@ -121,7 +158,7 @@ POETRY_INSTALL = _poetry(
 HATCH_BUILD = FrontEnd(
     "hatch-build",
     ("{host}/bin/hatch", "build", "-t", "wheel", "{out}"),
-    throw_away=False,
+    ephemeral=False,
     requirement="hatch",
     cwd="{project}",
     variables=(*_XDG, ("HATCH_PYTHON", "{base}")),
@@ -140,7 +177,7 @@ pass_env = *
 TOX = FrontEnd(
     "tox",
     ("{host}/bin/tox", "run", "--discover", "{base}"),
-    throw_away=False,
+    ephemeral=False,
     makes_wheel=False,
     requirement="tox",
     cwd="{project}",
@@ -165,7 +202,7 @@ _nox = partial(
     files=(("{project}/noxfile.py", _NOXFILE),),
     installs_into="{project}/.nox/tests",
 )
-NOX = _nox("nox", ("{host}/bin/nox", "--no-reuse-existing-virtualenvs"), throw_away=False)
+NOX = _nox("nox", ("{host}/bin/nox", "--no-reuse-existing-virtualenvs"), ephemeral=False)
 NOX_WITH_UV = _nox("nox-uv", (*NOX.command, "--default-venv-backend", "uv"))
 
 # What cibuildwheel 4.3.3 runs in its containers, with their Python first on PATH (platforms/linux.py).
@@ -174,7 +211,7 @@ CIBUILDWHEEL = (
     FrontEnd(
         "cibuildwheel-pip",
         ("python", "-m", "pip", "wheel", "{project}", "--wheel-dir={out}", "--no-deps"),
-        throw_away=False,
+        ephemeral=False,
     ),
     FrontEnd("cibuildwheel-build", ("python", "-m", "build", "{project}", *_CIBW_OUT)),
     FrontEnd("cibuildwheel-build[uv]", ("python", "-m", "build", "{project}", *_CIBW_OUT, "--installer=uv")),
@@ -191,25 +228,25 @@ OTHER_FRONT_ENDS = (
 
 # Called from one environment, building for another.
 _PIP_PYTHON = ("{host}/bin/python", "-m", "pip", "--python", "{site}/bin/python", "wheel", "--no-deps")
-PIP_PYTHON = FrontEnd("pip-python", (*_PIP_PYTHON, "-w", "{out}", "{project}"), throw_away=False)
+PIP_PYTHON = FrontEnd("pip-python", (*_PIP_PYTHON, "-w", "{out}", "{project}"), ephemeral=False)
 PIP_PYTHON_VENV = FrontEnd(
     "pip-python-venv-isolation",
     (*_PIP_PYTHON, "-w", "{out}", "--use-feature=venv-isolation", "{project}"),
 )
 
-# Without a throw-away environment: in the user's own, {site}.
+# Without an ephemeral environment: in the user's own, {site}.
 OWN_PIP = FrontEnd(
     "pip-no-build-isolation",
     (*_PIP_PYTHON, "-w", "{out}", "--no-build-isolation", "{project}"),
-    throw_away=False,
+    ephemeral=False,
 )
-OWN_UV = FrontEnd("uv-no-build-isolation", (*UV_BUILD.command, "--no-build-isolation"), throw_away=False)
+OWN_UV = FrontEnd("uv-no-build-isolation", (*UV_BUILD.command, "--no-build-isolation"), ephemeral=False)
 OWN_BUILD = FrontEnd(
     "build-env-dir",
     (*_BUILD, "-w", "--env-dir", "{temporary}/build-env-mine", "{project}"),
-    throw_away=False,
+    ephemeral=False,
 )
-_maturin = partial(FrontEnd, throw_away=False, requirement="maturin", variables=_ACTIVE)
+_maturin = partial(FrontEnd, ephemeral=False, requirement="maturin", variables=_ACTIVE)
 _MATURIN = ("-m", "{project}/Cargo.toml", "--profile", "dev")
 MATURIN_DEVELOP = _maturin(
     "maturin-develop", ("{host}/bin/maturin", "develop", "--uv", *_MATURIN), makes_wheel=False

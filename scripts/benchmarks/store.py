@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benching import Found, Setting, Target, median, run, site_packages, the_same
-from building import CHECKOUT, Failure
+from shared.building import Failure
+from support import CHECKOUT
+
+from .common import Found, Setting, Target, median, run, site_packages, the_same
 
 TITLE = "Store: digest and put against the size of the environment"
 ABOUT = """
@@ -37,27 +39,28 @@ _SHARED_MEMORY = Path("/dev/shm")
 _BUILDER = """
 import json, os, sys, time
 sys.path.insert(0, sys.argv[1])
-from pyo3_envshim import contents, environments, store
+from pyo3_envshim.environment import digest
+from pyo3_envshim.store import entry, store
 root, folder, warm_root, warm_folder = sys.argv[2:]
 def build(root, place):
     start = time.perf_counter()
-    found = environments.read(root, {}, place.hash_file)
+    found = digest.read(root, {}, place.hash_file)
     read = time.perf_counter()
-    known, damage = place.use(found)
+    acquired = place.acquire(found)
     spent = dict(start=start, read=read - start, use=time.perf_counter() - read)
-    return found, dict(spent, known=known, damage=damage)
+    return found, dict(spent, known=not acquired.is_new, damage=acquired.damage)
 build(warm_root, store.Store(warm_folder))
 place = store.Store(folder)
 print("ready", flush=True)
 sys.stdin.readline()
 found, told = build(root, place)
 told["end"] = time.perf_counter()
-told["whole"] = place.damage(found) is None
+told["whole"] = entry.damage_of(place.path(found.digest), found) is None
 told["digest"] = found.digest
-address = place.address(found.digest)
+path = place.path(found.digest)
 told["files"] = sum(item.source is not None for item in found.items)
 told["links"] = sum(
-    item.source is not None and os.path.samefile(item.source, os.path.join(address, item.path))
+    item.source is not None and os.path.samefile(item.source, os.path.join(path, item.path))
     for item in found.items
 )
 print(json.dumps(told))

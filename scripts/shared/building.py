@@ -1,4 +1,4 @@
-"""What scripts/demo and scripts/verify-wheels share: builds without the shim and with it, in one folder.
+"""Builds without the shim and with it, in one temporary folder; and how a script ends and says what it does.
 
 Reads: TMPDIR; and all variables but those that would change a build (_NOT_PASSED_ON).
 """
@@ -21,7 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from support import CHECKOUT, front_ends
+from support.front_ends import FrontEnd, Host
+from support.interpreters import base_interpreter
+from support.recording_cargo import RecordingCargo
+
 OLDEST_CARGO = (1, 85)  # PyO3 0.30's rust-version
 
 # What would decide how, where or for whom a build is made, or hide what cargo prints.
@@ -31,64 +35,7 @@ _NOT_PASSED_ON = re.compile(
     r"|PIP_(USER|TARGET|PREFIX|ROOT|NO_BUILD_ISOLATION|USE_FEATURE|CONSTRAINT|BUILD_CONSTRAINT|QUIET)"
     r"|UV_(NO_BUILD.*|PROJECT.*|CONSTRAINT|BUILD_CONSTRAINT|WORKING_DIR.*|PYTHON.*)"
 )
-
-_CRATE = {
-    "Cargo.toml": """\
-[package]
-name = "envshim-demo"
-version = "0.1.0"
-edition = "2021"
-
-[lib]
-name = "envshim_demo"
-crate-type = ["cdylib"]
-
-[dependencies]
-pyo3 = "0.30"
-""",
-    "pyproject.toml": """\
-[build-system]
-requires = ["maturin>=1.16,<2"]
-build-backend = "maturin"
-
-[project]
-name = "envshim-demo"
-version = "0.1.0"
-requires-python = ">=3.9"
-""",
-    "src/lib.rs": """\
-use pyo3::prelude::*;
-
-#[pymodule]
-mod envshim_demo {
-    use super::*;
-
-    #[pyfunction]
-    fn answer() -> u32 {
-        ANSWER
-    }
-}
-""",
-}
-
-# A cargo that runs the real one and writes down what it compiles; others than builds it only runs.
-RECORDER = """\
-#!{python} -IS
-import os, sys
-if not {{"build", "rustc"}}.intersection(sys.argv[1:4]):
-    os.execv({cargo!r}, [{cargo!r}] + sys.argv[1:])
-import subprocess
-process = subprocess.Popen([{cargo!r}] + sys.argv[1:], stderr=subprocess.PIPE)
-for line in process.stderr:
-    sys.stderr.buffer.write(line)
-    sys.stderr.buffer.flush()
-    words = line.split()
-    if words[:1] == [b"Compiling"]:
-        with open({log!r}, "ab") as log:
-            log.write(b" ".join(words[1:]) + b"\\n")
-status = process.wait()
-sys.exit(status if status >= 0 else 128 - status)
-"""
+_VENV_ISOLATION = "--use-feature=venv-isolation"
 
 
 class Failure(Exception):
@@ -117,58 +64,18 @@ class Interrupted(Exception):
             raise cls
 
 
-@dataclass(frozen=True)
-class FrontEnd:
-    """A front end, as a user calls it in the crate's folder.
-
-    *name*: what to show. *throw_away*: whether it makes an environment for each build and throws it away.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    throw_away: bool = True
-
-    def arguments(self, host: Host, out: Path) -> list[str]:
-        """Return the command line with which *host*'s front end writes a wheel into *out*."""
-        words = [*self.command, str(out)]
-        if words[0] != "uv":
-            return [str(host.script("python")), "-m", *words]
-        # uv is no Python program and has no place for a startup hook: the way in is a prefix.
-        return [*host.prefix, str(host.script("uv")), *words[1:]]
-
-
-_VENV_ISOLATION = "--use-feature=venv-isolation"
+# As a user calls them in the crate's folder.
 FRONT_ENDS = (
-    FrontEnd("pip wheel", ("pip", "wheel", "--no-deps", ".", "-w"), throw_away=False),
-    FrontEnd(
-        f"pip wheel {_VENV_ISOLATION}",
-        ("pip", "wheel", _VENV_ISOLATION, "--no-deps", ".", "-w"),
-    ),
-    FrontEnd("python -m build -w", ("build", "-w", ".", "-o")),
-    FrontEnd("uv build --wheel", ("uv", "build", "--wheel", "-o")),
+    front_ends.PIP.variant(name="pip wheel"),
+    front_ends.PIP_VENV.variant(name=f"pip wheel {_VENV_ISOLATION}"),
+    front_ends.BUILD.variant(name="python -m build -w"),
+    front_ends.UV_BUILD.variant(name="uv build --wheel"),
 )
 
 
-@dataclass
-class Host:
-    """An environment with the front ends in it, with the shim beside them or without."""
-
-    folder: Path
-    shimmed: bool
-
-    def script(self, name: str) -> Path:
-        """Return the path of one of its programs."""
-        return self.folder / "bin" / name
-
-    @property
-    def prefix(self) -> list[str]:
-        """What is put before the command line of a front end that is no Python program."""
-        return [str(self.script("pyo3-envshim")), "run", "--"] if self.shimmed else []
-
-    @property
-    def label(self) -> str:
-        """What it is called on the screen."""
-        return "with the shim" if self.shimmed else "without"
+def label(host: Host) -> str:
+    """Return what a host is called on the screen."""
+    return "with the shim" if host.shimmed else "without"
 
 
 @dataclass(frozen=True)
@@ -242,25 +149,20 @@ class Workshop:
         self.source = source
         self.progress = progress
         self.hosts = [Host(folder / "plain", shimmed=False), Host(folder / "shimmed", shimmed=True)]
-        self._base = os.path.realpath(sys.executable)
+        self._base = base_interpreter()
         self._cargo = cargo
-        self._log = folder / "compiled.txt"
+        self._recording = RecordingCargo(folder / "recording" / "cargo", cargo, only_compiling=True)
         self._output = folder / "output.txt"
         self._builds = 0
 
     def set_up(self) -> None:
-        """Make the environments with the front ends, and the recording cargo: two steps."""
+        """Make the environments with the front ends: two steps."""
         for host in self.hosts:
             self._set_up_host(host)
-        recorder = self.folder / "recording" / "cargo"
-        recorder.parent.mkdir()
-        recorder.write_text(RECORDER.format(python=self._base, cargo=self._cargo, log=str(self._log)))
-        recorder.chmod(0o755)
 
     def versions(self) -> dict[str, str]:
         """Return the names and versions of the interpreter, cargo, and all that is beside the shim."""
-        python = str(self.hosts[1].script("python"))
-        tools = self._run([python, "-m", "pip", "list", "--format=freeze"])
+        tools = self._run([str(self.hosts[1].python), "-m", "pip", "list", "--format=freeze"])
         found = dict(line.partition("==")[::2] for line in tools.splitlines())
         found["cargo"] = self._run([self._cargo, "--version"]).split()[1]
         return {platform.python_implementation(): platform.python_version(), **found}
@@ -269,7 +171,7 @@ class Workshop:
         """Make an environment with the front ends, and the shim if it is to have one."""
         self.progress.step("setting up pip, build and uv" + (" and this checkout" if host.shimmed else ""))
         self._run([self._base, "-m", "venv", str(host.folder)])
-        pip = [str(host.script("python")), "-m", "pip", "install", "--upgrade"]
+        pip = [str(host.python), "-m", "pip", "install", "--upgrade"]
         self._run([*pip, "pip"])
         self._run([*pip, "build", "uv", *([str(CHECKOUT)] if host.shimmed else [])])
 
@@ -278,28 +180,32 @@ class Workshop:
         if _VENV_ISOLATION not in front_end.command:
             return True
         try:
-            self._run([str(self.hosts[0].script("python")), "-m", "pip", "wheel", _VENV_ISOLATION, "--help"])
+            self._run([str(self.hosts[0].python), "-m", "pip", "wheel", _VENV_ISOLATION, "--help"])
         except Failure:
             return False
         return True
 
     def build(self, front_end: FrontEnd, host: Host) -> Build:
         """Build a wheel; raise `Failure` if there is none."""
-        self._log.write_text("")
+        self._recording.take_calls()
         out, seconds = self.run_front_end(front_end, host)
         wheels = list(out.glob("*.whl"))
         if len(wheels) != 1:
             raise Failure(f"{front_end.name} made {len(wheels)} wheels; it should make 1")
         sha256 = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-        return Build(self._log.read_text().splitlines(), seconds, wheels[0], sha256)
+        compiled = [unit for call in self._recording.take_calls() for unit in call.units]
+        return Build(compiled, seconds, wheels[0], sha256)
 
     def run_front_end(self, front_end: FrontEnd, host: Host) -> tuple[Path, float]:
         """Run a front end; return the folder, not there before, that it wrote into, and the seconds."""
         self._builds += 1
         out = self.folder / "wheels" / str(self._builds)
         out.mkdir(parents=True)
+        command = front_end.arguments(host=host.folder, project=".", out=out, base=self._base)
+        if host.shimmed and not front_end.is_python:  # it has no place for a startup hook
+            command = [str(host.script("pyo3-envshim")), "run", "--", *command]
         start = time.monotonic()
-        self._run(front_end.arguments(host, out), cwd=self.source, host=host)
+        self._run(command, cwd=self.source, host=host)
         return out, time.monotonic() - start
 
     def _environment(self, host: Host | None) -> dict[str, str]:
@@ -309,7 +215,7 @@ class Workshop:
         temporary.mkdir(exist_ok=True)
         path = os.environ.get("PATH", os.defpath)
         if host is not None:
-            path = os.pathsep.join([str(self.folder / "recording"), str(host.script("")), path])
+            path = os.pathsep.join([str(self._recording.executable.parent), str(host.folder / "bin"), path])
         return kept | {
             "PATH": path,
             "LC_ALL": "C.UTF-8",
@@ -373,14 +279,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.poll()
         time.sleep(0.05)
     process.wait()
-
-
-def write_crate(folder: Path, answer: int = 42) -> None:
-    """Write a small PyO3 crate whose function returns *answer*."""
-    for name, text in _CRATE.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace("ANSWER", str(answer)))
 
 
 @contextmanager

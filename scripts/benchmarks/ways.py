@@ -1,4 +1,4 @@
-"""What the benchmarks rebuild and ci share: one project at a time, and the ways to build it."""
+"""The ways to build a project that rebuild and ci compare: one project at a time."""
 
 from __future__ import annotations
 
@@ -6,45 +6,25 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benching import make_environment, median, the_same
-from building import Build, Failure, FrontEnd, Host, Progress, Workshop, find_cargo, write_crate
+from shared.building import Build, Failure, Progress, Workshop, find_cargo
+from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
+from support.interpreters import base_interpreter
+from support.sample_crates import BACK_ENDS, write_project
+
+from .common import make_environment, median, the_same
 
 LIMIT = "limit: no isolation"
 PLAIN = "without the shim"
 SHIM = "with the shim"
 
-FRONT_ENDS = {
-    "uv": ("uv", "build", "--wheel", "-o"),
-    "build": ("build", "-w", ".", "-o"),
-    "pip": ("pip", "wheel", "--no-deps", ".", "-w"),
-}
-_ISOLATION = {"pip": ("--use-feature=venv-isolation",)}
+FRONT_ENDS = {"uv": UV_BUILD, "build": BUILD, "pip": PIP}
+_ISOLATED = {**FRONT_ENDS, "pip": PIP_VENV}
 _NO_ISOLATION = {"uv": "--no-build-isolation", "build": "--no-isolation", "pip": "--no-build-isolation"}
 
-_SETUPTOOLS_RUST = {
-    "pyproject.toml": """\
-[build-system]
-requires = ["setuptools>=77", "setuptools-rust>=1.13"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "envshim-demo"
-version = "0.1.0"
-requires-python = ">=3.9"
-
-[tool.setuptools]
-packages = ["envshim_demo"]
-
-[[tool.setuptools-rust.ext-modules]]
-target = "envshim_demo.envshim_demo"
-""",
-    "envshim_demo/__init__.py": "from .envshim_demo import answer as answer\n",
-}
 _NOTHING = {
     "nothing.py": """\
 import importlib
@@ -147,7 +127,7 @@ class Range(Workshop):
     def _environment(self, host: Host | None) -> dict[str, str]:
         found = super()._environment(host)
         # What the recording cargo takes is no part of a build: time stamps tell what was compiled.
-        recording = str(self.folder / "recording")
+        recording = str(self._recording.executable.parent)
         path = [entry for entry in found["PATH"].split(os.pathsep) if entry != recording]
         found |= {"PATH": os.pathsep.join(path), "CARGO_TARGET_DIR": str(self.target)}
         found["CARGO_BUILD_BUILD_DIR"] = str(self.target)
@@ -165,7 +145,7 @@ class Range(Workshop):
         self.offline, self.variables = False, {}
         for folder in (self.source, self.permanent.folder, self.folder / "targets", self.target):
             shutil.rmtree(folder, ignore_errors=True)
-        plain = str(self.hosts[0].script("python"))
+        plain = str(self.hosts[0].python)
         self.sdist = self._sdist(project) if project.sdist else None
         if self.sdist:
             self.source.mkdir()
@@ -174,9 +154,8 @@ class Range(Workshop):
                 # A checkout has none, and maturin makes no sdist where cargo lists one.
                 (self.source / "PKG-INFO").unlink()
         else:
-            write_crate(self.source)
-            if project.back_end == "setuptools-rust":
-                write(self.source, _SETUPTOOLS_RUST)
+            (back_end,) = (it for it in BACK_ENDS if it.name == project.back_end)
+            write_project(self.source, back_end)
         (manifest,) = self.manifests()
         self._run([self._cargo, "fetch", "--manifest-path", str(manifest)])
         self._unpacked = set(self.source.iterdir())
@@ -184,7 +163,7 @@ class Range(Workshop):
         requires = requirements((self.source / "pyproject.toml").read_text())
         self._run([plain, "-m", "pip", "download", "-q", "-d", str(self.wheelhouse), *requires])
         host_tools = [f"{name}=={version}" for name, version in self.versions().items() if name in _TOOLS]
-        make_environment(self.permanent.folder, sys.executable, *host_tools, *requires)
+        make_environment(self.permanent.folder, base_interpreter(), *host_tools, *requires)
         imports = ["setuptools.build_meta", "setuptools_rust"]
         if project.back_end == "maturin":
             imports = ["maturin"]
@@ -200,7 +179,7 @@ class Range(Workshop):
     def _sdist(self, project: Project) -> Path:
         """Fetch an sdist from the package index."""
         place, name = self.folder / "sdists", project.name.partition("==")[0]
-        pip = [str(self.hosts[0].script("python")), "-m", "pip", "download", "-q", "--no-deps"]
+        pip = [str(self.hosts[0].python), "-m", "pip", "download", "-q", "--no-deps"]
         self._run([*pip, "-d", str(place), "--no-binary", name, project.name])
         return next(place.glob(f"{name.replace('-', '?')}-*"))
 
@@ -229,9 +208,8 @@ class Range(Workshop):
     def ways(self, name: str, project: Project) -> list[Way]:
         """Return all ways to build with a front end, the limit first."""
         plain, shimmed = self.hosts
-        words = FRONT_ENDS[name]
-        isolated = FrontEnd(name, _with(words, *_ISOLATION.get(name, ())))
-        shim = {"CARGO": str(shimmed.script("pyo3-envshim-cargo"))} if name == "uv" else {}
+        isolated = _ISOLATED[name].variant(name=name)
+        shim = {"CARGO": str(shimmed.wrapper)} if name == "uv" else {}
         found = [
             self.limit(name),
             Way(PLAIN, isolated, plain),
@@ -243,14 +221,14 @@ class Range(Workshop):
             Way(_PINNED, isolated, plain, {"PYO3_CONFIG_FILE": str(self.folder / "pyo3-config.txt")})
         )
         if name == "build":
-            found.append(Way(_ENV_DIR, FrontEnd(name, _with(words, "--env-dir", "../env-dir")), plain))
+            found.append(Way(_ENV_DIR, isolated.variant("--env-dir", "../env-dir"), plain))
         return found
 
     def limit(self, name: str) -> Way:
         """Return the way without isolation."""
-        front_end = FrontEnd(name, _with(FRONT_ENDS[name], _NO_ISOLATION[name]))
-        variables = {"UV_PYTHON": str(self.permanent.script("python"))}
-        return Way(LIMIT, front_end, self.permanent, variables)
+        base = str(self.permanent.python)
+        front_end = FRONT_ENDS[name].variant(_NO_ISOLATION[name], name=name, base=base)
+        return Way(LIMIT, front_end, self.permanent)
 
     def build_in_turn(self, way: Way, key: str) -> None:
         """Build once, in the way's own target folder; the first time, also without what others left."""
@@ -342,11 +320,6 @@ def requirements(text: str) -> list[str]:
 
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
-
-
-def _with(words: Sequence[str], *more: str) -> tuple[str, ...]:
-    """Return a front end's command with more options, before the last, which takes the folder."""
-    return (*words[:-1], *more, words[-1])
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
