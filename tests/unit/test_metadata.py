@@ -169,6 +169,7 @@ class TestTheProcessThatIsAsked:
         assert self.asks(text, slowly, tmp_path) == repr(b"")
 
 
+@pytest.mark.cargo
 class TestRealCargo:
     """Where it works, asked of the real one."""
 

@@ -202,6 +202,7 @@ class TestTheEndOfTheLastBuild:
     def test_is_not_looked_for_where_cargo_leaves_none(self, tmp_path: Path) -> None:
         assert self.end(tmp_path, "a/b/c/d/e/f/.fingerprint/tiny-0") is None
 
+    @pytest.mark.cargo
     def test_is_what_cargo_really_leaves(self, tmp_path: Path) -> None:
         (tmp_path / "src").mkdir()
         (tmp_path / "src" / "lib.rs").touch()
