@@ -42,8 +42,13 @@ PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "CARGO_BUILD_TAR
 
 
 def main() -> int:
-    """Run the wrapper; does not return where a process can be replaced (POSIX)."""
+    """Run the wrapper from an installer's script, whose Python is not isolated."""
     isolate_imports()
+    return run()
+
+
+def run() -> int:
+    """Run the wrapper; does not return where a process can be replaced (POSIX)."""
     try:
         call = make_call()
         return make_plan(call).execute() if call else 127

@@ -62,7 +62,7 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     `CommandError` outside such a job.
     """
     files = {name: environ.get(name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
-    scripts = os.path.dirname(_startup.wrapper() or "")
+    scripts = os.path.dirname(_startup.wrapper_script() or "")
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
     texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
     for name, path in files.items():

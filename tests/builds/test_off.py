@@ -61,7 +61,9 @@ def test_off_leaves_every_variable_as_it_was(bench: Bench, front_end: FrontEnd, 
     plain_hook, plain_cargo = _seen(bench, front_end, without, bench.plain, mode)
     hook, cargo = _seen(bench, front_end, with_it, bench.shimmed, mode)
     if front_end is UV_BUILD:
-        assert hook.pop("CARGO") == "<host>/bin/pyo3-envshim-cargo"
+        wrapper = hook.pop("CARGO")
+        assert wrapper.startswith("<host>/")
+        assert wrapper.endswith("/pyo3-envshim-cargo")
     assert hook == plain_hook
     assert cargo == plain_cargo
 
