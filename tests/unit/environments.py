@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -33,14 +32,6 @@ FRONT_END_MODULES = ("pip", "build", "uv", "pdm", "poetry", "hatch", "tox", "nox
 DUMP = "import json, os, sys; json.dump(dict(os.environ), sys.stdout)\n"
 
 Changes = dict[str, Optional[str]]
-
-
-def interpreter(version: str) -> str | None:
-    """Return the path of a CPython of this version, from pyenv or else PATH; None if there is none."""
-    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    installed = sorted(Path(root, "versions").glob(f"{version}.*/bin/python{version}"))
-    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
-    return os.path.realpath(found) if found else None
 
 
 def variables(home: Path, **more: str) -> dict[str, str]:

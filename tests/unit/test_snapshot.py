@@ -12,8 +12,9 @@ import uv
 
 from pyo3_envshim.cli import snapshot
 from pyo3_envshim.cli.snapshot import OFF, OK, UNKNOWN, Project
+from support.interpreters import interpreter
 
-from .environments import FakeCargo, Shared, interpreter, make_environment, site_packages
+from .environments import FakeCargo, Shared, make_environment, site_packages
 from .test_doctor import DIRECT, HOOKED, about, diagnosed, examined, in_a_project, put_build
 from .test_main import Cli
 

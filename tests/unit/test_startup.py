@@ -19,6 +19,7 @@ import uv
 import hatch_build
 from pyo3_envshim import _startup
 from pyo3_envshim.environment import frontends
+from support.interpreters import interpreter
 
 from .environments import (
     DUMP,
@@ -30,7 +31,6 @@ from .environments import (
     Shared,
     changed,
     install,
-    interpreter,
     make_environment,
     run,
     script,

@@ -18,6 +18,7 @@ from pyo3_envshim import _startup, wrapper
 from pyo3_envshim._startup import WRAPPER as NAME
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
+from support.interpreters import interpreter
 
 from .environments import (
     IN_A_BUILD,
@@ -27,7 +28,6 @@ from .environments import (
     FakeCargo,
     Shared,
     changed,
-    interpreter,
     run,
     script,
     site_packages,
