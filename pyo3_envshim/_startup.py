@@ -2,7 +2,7 @@
 
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
-Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS`; ``PYTHONPATH``;
+Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `_BUILD_SCRIPT`; ``PYTHONPATH``;
 ``sys.orig_argv``; the ``pyvenv.cfg`` of this environment.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
@@ -35,6 +35,9 @@ _MARKERS = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUI
 PROGRAMS, MARKERS = frozenset(_PROGRAMS.split()), tuple(_MARKERS.split())
 
 WRAPPER = "pyo3-envshim-cargo"
+# What cargo sets for a build script (cargo 1.95). For a program of `cargo run` it sets OUT_DIR only,
+# if its package has a build script; and `cargo xtask`, say, may start a build.
+_BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
 
 
 def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
@@ -96,7 +99,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
         if base_is_ours(environ):
             found.update({"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None})
         return found
-    if not any(marker in environ for marker in MARKERS) or "OUT_DIR" in environ:
+    if not any(marker in environ for marker in MARKERS) or all(name in environ for name in _BUILD_SCRIPT):
         return {}  # not a build, or a Python that one of cargo's build scripts started
     inside = sys.prefix != sys.base_prefix
     found = {}

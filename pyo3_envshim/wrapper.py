@@ -12,7 +12,7 @@ Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it and the sources are an unpacked s
 gets a build folder that stays (`build_dir`), and this process waits for cargo to end.
 
 Leaves: an entry in the store and a stamp in cargo's build folder; and a lock on the entry,
-held by cargo and what it starts, so that nobody prunes it meanwhile.
+held by cargo, so that nobody prunes it meanwhile.
 
 Leaves alone: arguments, standard streams, exit status, signals, everything else. It must
 never fail where cargo would not: any trouble of ours is one warning, and cargo runs
@@ -145,6 +145,7 @@ def _with_stored_environment(call: CargoCall) -> Plan:
         environ = redirect(call.environ, root, path, python if nonce else environment.base)
         if build_dir:
             environ = build_dir.variables(environ)
+            build_dir.in_child = entry.hold_in_child
     except BaseException:
         if build_dir:
             build_dir.release()

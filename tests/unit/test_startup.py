@@ -229,8 +229,33 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         executable = shared.environment(python) / "bin" / "python"
-        environ = {**environ, **IN_A_BUILD, "OUT_DIR": "/target/out"}
+        script = {"OUT_DIR": "/target/out", "HOST": "host", "TARGET": "target", "NUM_JOBS": "2"}
+        environ = {**environ, **IN_A_BUILD, **script}
         assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
+
+    @pytest.mark.cargo
+    def test_is_left_alone_below_a_running_build_script_and_not_below_a_program_of_cargo_run(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """cargo sets OUT_DIR for both, if the program's package has a build script (``cargo xtask``)."""
+        root = shared.environment(a_python)
+        command = f'std::process::Command::new("{root}/bin/python").args(["-c", {json.dumps(DUMP)}])'
+        start = "std::fs::write({}, {}.output().unwrap().stdout).unwrap();"
+        note = 'std::env::var("OUT_DIR").unwrap() + "/{}"'
+        for name in ("script", "program"):
+            text = f"fn main() {{ {start.format(note.format(name), command)} }}"
+            path = home / ("build.rs" if name == "script" else "src/main.rs")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (home / "Cargo.toml").write_text('[package]\nname = "xtask"\nversion = "1.0.0"\n')
+        rust = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+        run([shutil.which("cargo") or "cargo", "run", "-q"], {**environ, **rust, **IN_A_BUILD}, home)
+        (out,) = home.glob("target/debug/build/xtask-*/out")
+        script, program = (json.loads((out / name).read_text()) for name in ("script", "program"))
+        assert "OUT_DIR" in program
+        assert not _startup.is_wrapper(script["CARGO"])
+        assert program["CARGO"] == wrapper_of(root)
+        assert program["PYO3_ENVSHIM_CARGO"] == script["CARGO"]
 
     def test_gets_cargo_back_where_the_front_end_overlays_the_interpreter(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
