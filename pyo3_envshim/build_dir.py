@@ -10,17 +10,15 @@ It holds cargo's own files, `freshness`' stamp (whose mtime is the last use), an
 configuration that maturin writes for PyO3, named after its content.
 
 Nothing stale is reused. In doubt, by the rule of `freshness`, everything is removed before
-cargo starts, except what was compiled from sources in cargo's home and depends on nothing
-else. cargo knows those by name, version and checksum, or by a commit, not by time stamps;
-local crates, path dependencies, patches and vendored crates are not among them. Nothing else
-uses the folder until cargo has ended: this process waits for it, and holds a lock that no
-other process inherits. If we are killed while cargo runs on, the next build sees cargo's own
-lock, taken about 0.1 s after start.
+cargo starts, except what was compiled from sources in cargo's home, which cargo knows by name,
+version and checksum, or by a commit, and what depends on nothing else. Nothing else uses the
+folder until cargo has ended: this process waits for it, and holds a lock that no other process
+inherits. If we are killed while cargo runs on, the next build sees cargo's own lock, taken
+about 0.1 s after start.
 
-A variable or a system file that a registry's crate reads without telling cargo counts when
-the crate is next compiled, as in an ordinary build folder; without us, that is each build. A local
-crate that uses ``OUT_DIR`` in its code may contain a path below this folder in place of one
-below the unpacked tree; both are random.
+What a registry's crate reads without telling cargo counts when the crate is next compiled, as
+in an ordinary build folder; without us, that is each build. A local crate that uses ``OUT_DIR``
+in its code may contain a path below this folder; one below the unpacked tree is as random.
 """
 
 from __future__ import annotations
@@ -121,7 +119,6 @@ class BuildDir:
         return subprocesses.end_as(status)
 
     def release(self) -> None:
-        """Let other builds use the folder."""
         os.close(self._descriptor)
 
 
@@ -140,8 +137,7 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str, base: str) -> Bui
     # A surrogate stands for a byte that is not UTF-8.
     if "{" in folder or any("\ud800" <= character <= "\udfff" for character in folder):
         raise Ineligible(f"cargo's configuration cannot hold the path {folder}")
-    flaw = ownership.flaw_of(above)
-    if flaw:
+    if flaw := ownership.flaw_of(above):
         raise Ineligible(str(flaw))
     if shutil.disk_usage(above).free < ROOM:
         raise Ineligible(f"less than 1G is free in {above}")
@@ -182,25 +178,23 @@ def lock(folder: str) -> int:
 
     Raises OSError, also where there are no locks.
     """
-    waited = False
+    waits = False
     while True:
         os.makedirs(folder, 0o700, exist_ok=True)
         descriptor = open_folder(folder)
         try:
-            locked = try_lock(descriptor, exclusive=True)
-            if locked is False:
-                if not waited:
-                    warn(f"waits for another build that uses {folder}")
-                waited = True
-                locked = try_lock(descriptor, exclusive=True, wait=True)
-            if not locked:
+            locked = try_lock(descriptor, exclusive=True, wait=waits)
+            if locked is None:
                 raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder)
-            if stands(descriptor, folder):
+            if locked and stands(descriptor, folder):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # the folder was pruned while we waited
+        os.close(descriptor)
+        if not locked:  # otherwise the folder was pruned while we waited
+            warn(f"waits for another build that uses {folder}")
+            waits = True
 
 
 def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
@@ -235,9 +229,8 @@ def reusable(answer: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[set
         if it["source"] is None or not it["manifest_path"].startswith(verified)
     }
     needs = {node["id"]: node["dependencies"] for node in answer["resolve"]["nodes"]}
-    more = others
-    while more:  # a package that depends on these was compiled against them
-        more = {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others
+    # A package that depends on these was compiled against them.
+    while more := {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others:
         others |= more
     rest = packages.keys() - others
 
@@ -258,7 +251,14 @@ class Build:
     def __init__(self, path: str) -> None:
         self.name = os.path.basename(path)
         self.path = path
-        self.inodes = _sizes(path)
+        self.inodes: dict[int, int] = {}
+        for above, _, names in os.walk(path):
+            for name in names:
+                try:
+                    found = os.lstat(os.path.join(above, name))
+                    self.inodes[found.st_ino] = found.st_size
+                except OSError:  # a build has just removed it
+                    pass
         try:
             self.used = os.lstat(os.path.join(path, freshness.STAMP)).st_mtime
         except OSError:
@@ -268,18 +268,6 @@ class Build:
     def size(self) -> int:
         """The size of the files in bytes."""
         return sum(self.inodes.values())
-
-
-def _sizes(folder: str) -> dict[int, int]:
-    found = {}
-    for above, _, names in os.walk(folder):
-        for name in names:
-            try:
-                at = os.lstat(os.path.join(above, name))
-                found[at.st_ino] = at.st_size
-            except OSError:  # a build has just removed it
-                pass
-    return found
 
 
 def builds(cache: str) -> list[Build]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pyo3_envshim import build_dir
+from pyo3_envshim.build_dir import Build
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.store import prune
+from pyo3_envshim.store.prune import Entry
 from pyo3_envshim.store.store import Store, StoreError, folder
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from pyo3_envshim.build_dir import Build
-    from pyo3_envshim.store.prune import Entry
-
-_SHORT = 12  # digits of a digest, as in the wrapper's messages
+SHORT = 12  # digits of a digest, as in the wrapper's messages
 _COLUMNS = ("entry", "size", "uses", "last used", "python", "base interpreter", "distributions")
 _KEYS = ("digest", "path", "nonces", "size", "used", "uses", "version", "interpreter", "distributions")
 
@@ -29,8 +26,7 @@ class Inventory(NamedTuple):
     builds: list[Build]
 
     def __str__(self) -> str:
-        builds = content_of_builds(self.builds)
-        return content(self.entries) + (f", and {builds}" if builds else "")
+        return ", and ".join(filter(None, [content(self.entries), content_of_builds(self.builds)]))
 
 
 class Changes(NamedTuple):
@@ -100,20 +96,15 @@ def limit_of_builds(environ: Mapping[str, str]) -> float:
 
 
 def counted(number: int, one: str = "entry", more: str = "entries") -> str:
-    """Return that many entries, or other things, in words."""
     return f"{number} {one if number == 1 else more}"
 
 
 def size_of(entries: Iterable[Entry]) -> int:
     """Return the size of the entries together; a file that several share counts once."""
-    sizes: dict[int, int] = {}
-    for entry in entries:
-        sizes.update(entry.inodes)
-    return sum(sizes.values())
+    return sum({inode: size for entry in entries for inode, size in entry.inodes.items()}.values())
 
 
 def content(entries: Sequence[Entry]) -> str:
-    """Return what the entries are, in words."""
     return f"{counted(len(entries))}, {human(size_of(entries))}"
 
 
@@ -125,77 +116,61 @@ def content_of_builds(builds: Sequence[Build]) -> str:
 
 def listing(found: Inventory, now: float) -> str:
     """Return the entries and the build folders as tables, the last used first."""
+
+    def used(it: Entry | Build) -> str:
+        return ago(now - it.used) if it.used else "never"
+
     rows: list[Sequence[str]] = [_COLUMNS]
     for entry in sorted(found.entries, key=lambda entry: -entry.used):
-        used = ago(now - entry.used) if entry.used else "never"
         made_from = entry.version or "?", entry.interpreter or "?"
-        distributions = ", ".join(entry.distributions) or "none"
-        size, uses = human(entry.size), str(entry.uses)
-        rows.append((entry.digest[:_SHORT], size, uses, used, *made_from, distributions))
+        uses, distributions = str(entry.uses), ", ".join(entry.distributions) or "none"
+        rows.append((entry.digest[:SHORT], human(entry.size), uses, used(entry), *made_from, distributions))
     lines = [f"no entries in {found.root}"]
     if found.entries:
         lines = [*aligned(rows), f"{content(found.entries)} in {found.root}"]
-    rows = [("build folder", "size", "last used")]
-    for build in reversed(found.builds):
-        used = ago(now - build.used) if build.used else "never"
-        rows.append((build.name, human(build.size), used))
     if found.builds:
-        lines += ["", *aligned(rows), f"{content_of_builds(found.builds)} in {found.root}"]
+        rows = [(build.name, human(build.size), used(build)) for build in reversed(found.builds)]
+        lines += ["", *aligned([("build folder", "size", "last used"), *rows])]
+        lines.append(f"{content_of_builds(found.builds)} in {found.root}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def as_data(found: Inventory) -> dict[str, Any]:
-    """Return the same for JSON."""
+    entries = [{name: getattr(entry, name) for name in _KEYS} for entry in found.entries]
     of_builds = ("name", "path", "size", "used")
-    return {
-        "folder": found.root,
-        "size": size_of(found.entries),
-        "entries": [{name: getattr(entry, name) for name in _KEYS} for entry in found.entries],
-        "builds": [{name: getattr(build, name) for name in of_builds} for build in found.builds],
-    }
+    builds = [{name: getattr(build, name) for name in of_builds} for build in found.builds]
+    return {"folder": found.root, "size": size_of(found.entries), "entries": entries, "builds": builds}
 
 
 def format_changes(changes: Changes) -> str:
     """Return the changes in words: a line about entries, and one about build folders that were removed."""
-    left = f"{counted(changes.left)} left, {human(changes.size)}"
-    lines = [f"nothing to remove: {left}"]
-    if changes.removed:
-        lines = [f"removed {counted(len(changes.removed))}, freed {human(changes.freed)}; {left}"]
-    if changes.removed_builds:
-        lines.append(f"removed {counted(len(changes.removed_builds), 'build folder', 'build folders')}")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def damages(found: Mapping[str, str | None]) -> list[str]:
-    """Return a line for each entry that is damaged."""
-    return [f"{digest[:_SHORT]}: {reason}\n" for digest, reason in found.items() if reason]
+    removed, builds = counted(len(changes.removed)), len(changes.removed_builds)
+    what = f"removed {removed}, freed {human(changes.freed)};" if changes.removed else "nothing to remove:"
+    text = f"{what} {counted(changes.left)} left, {human(changes.size)}\n"
+    return text + (f"removed {counted(builds, 'build folder', 'build folders')}\n" if builds else "")
 
 
 def human(size: int) -> str:
     """Return a number of bytes as people read it."""
     if size < 1024:
         return f"{size} B"
-    amount = float(size)
+    amount = size / 1024
     for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
         if amount < 999.95:
             return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
 
 
 def ago(seconds: float) -> str:
     """Return how long ago something was, in whole units."""
     for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        number = int(seconds // length)
-        if number >= 1:
-            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+        if seconds >= length:
+            return f"{counted(int(seconds // length), unit, unit + 's')} ago"
     return "just now"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of equally many cells as lines in columns; the last column has no fixed width."""
     widths = [max(map(len, column)) for column in zip(*rows)][:-1]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]).rstrip()
-        for row in rows
-    ]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]

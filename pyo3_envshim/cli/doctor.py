@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from pyo3_envshim import __version__, _startup, wrapper
 from pyo3_envshim.cli import cache, env
-from pyo3_envshim.cli.snapshot import BACK_ENDS, IDLE, OFF, OK, SHIM, UNKNOWN, Finding
+from pyo3_envshim.cli.snapshot import (
+    BACK_ENDS,
+    IDLE,
+    OFF,
+    OK,
+    SHIM,
+    UNKNOWN,
+    DetectedFrontEnd,
+    Finding,
+    Project,
+    Snapshot,
+)
 from pyo3_envshim.environment import interpreter
-from pyo3_envshim.environment.frontends import FRONT_ENDS, FrontEnd
+from pyo3_envshim.environment.frontends import FRONT_ENDS
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pyo3_envshim.cli.snapshot import DetectedFrontEnd, Project, Snapshot
-
+_NAMED = {front_end.name: front_end for front_end in FRONT_ENDS}
 _COLOURS = {OK: "32", OFF: "31", IDLE: "33", UNKNOWN: "33"}
 # How program installers put us beside a program, by the file in its environment (pipx 1.7, uv 0.13).
 _OWNERS = {
@@ -52,15 +60,12 @@ def diagnose(seen: Snapshot, asked: str | None = None) -> Diagnosis:
         verdict = "would be served by " + ", ".join(by) + (f"; not by {', '.join(others)}" if others else "")
         return Diagnosis(findings, front_ends, True, verdict, "")
     against += sorted(chosen, key=lambda found: found.state != OFF)
-    if not against:
-        what = asked or "no front end that is known"
-        against = [Finding(asked or "front ends", OFF, f"{what} is {'not ' if asked else ''}on PATH")]
-    why = against[0]
+    none = f"{asked} is not on PATH" if asked else "no front end that is known is on PATH"
+    why = against[0] if against else Finding(asked or "front ends", OFF, none)
     return Diagnosis(findings, front_ends, False, f"would not be served: {why.about}: {why.reason}", why.hint)
 
 
 def of_mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Finding:
-    """Say what ``PYO3_ENVSHIM`` asks for."""
     value = environ.get("PYO3_ENVSHIM", "").strip()
     mode = _startup.mode(environ, windows)
     if mode == "on":
@@ -76,8 +81,7 @@ def of_mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Find
 def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Finding]:
     """Say which settings keep the wrapper from serving."""
     found = []
-    own = wrapper.user_setting(environ)
-    if own:
+    if own := wrapper.user_setting(environ):
         reason = f"{own} tells PyO3 or cargo what to build for"
         found.append(Finding("settings", OFF, reason, f"unset {own}"))
     cargo = environ.get("CARGO", "")
@@ -95,7 +99,6 @@ def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Fin
 
 
 def of_project(project: Project | None) -> Finding:
-    """Say what is built from the source folder."""
     if project is None:
         return Finding("project", OK, "no pyproject.toml here: this is about what is built from elsewhere")
     if project.flaw:
@@ -124,8 +127,7 @@ def of_crate(project: Project | None, manifest: str | None, lock: str | None) ->
 
 
 def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project | None) -> Finding:
-    """Say whether a build by a front end would be served."""
-    front_end = named(seen.name)
+    front_end = _NAMED[seen.name]
     if front_end.environment is None:
         return Finding(seen.name, UNKNOWN if front_end.starts_others else IDLE, front_end.why)
     ways = ways_in(seen, environ, project)
@@ -138,7 +140,6 @@ def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Pr
 
 
 def ways_in(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project | None) -> list[str]:
-    """Return the ways in which the shim is on for a front end."""
     found = []
     cargo = environ.get("CARGO", "")
     if _startup.is_wrapper(cargo) and os.access(cargo, os.X_OK):
@@ -160,7 +161,7 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
     if seen.installed:
         hint = f"pyo3-envshim install --python {shlex.quote(seen.python)}"
         return Finding(seen.name, OFF, f"{seen.installed.path} names a package that is gone", hint)
-    if not named(seen.name).python and not seen.asked:
+    if not _NAMED[seen.name].python and not seen.asked:
         return Finding(seen.name, OFF, "no Python program, and CARGO is not the wrapper", hint)
     if not seen.asked:
         return Finding(seen.name, UNKNOWN, f"{seen.path} did not start a Python that answers", hint)
@@ -177,26 +178,20 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
 
 def switch_on(environ: Mapping[str, str]) -> str:
     """Return the command that switches the shim on in the user's shell."""
-    shell = env.shell_of(environ, os.name == "nt")
     ends = {"fish": "pyo3-envshim env | source", "powershell": "pyo3-envshim env | Out-String | iex"}
-    return ends.get(shell, 'eval "$(pyo3-envshim env)"')
-
-
-def named(name: str) -> FrontEnd:
-    """Return the front end of that name."""
-    return next(front_end for front_end in FRONT_ENDS if front_end.name == name)
+    return ends.get(env.shell_of(environ, os.name == "nt"), 'eval "$(pyo3-envshim env)"')
 
 
 def report(seen: Snapshot, found: Diagnosis, colour: bool = False) -> str:
     """Return a diagnosis as a table, with a hint below what can be changed and the verdict last."""
     titles = {it.name: f"{it.name} {it.version}".strip() for it in seen.front_ends}
-    rows = [(it.about, it.state, it.reason) for it in found.findings]
-    rows += [(titles[it.about], it.state, it.reason) for it in found.front_ends]
+    every = [*found.findings, *found.front_ends]
+    rows = [(titles.get(it.about, it.about), it.state, it.reason) for it in every]
     lines = [f"pyo3-envshim {__version__}"]
-    for row, line, it in zip(rows, cache.aligned(rows), (*found.findings, *found.front_ends)):
+    for line, it in zip(cache.aligned(rows), every):
         if colour:
-            head = line[: -len(row[2])].replace(it.state, f"\033[{_COLOURS[it.state]}m{it.state}\033[0m")
-            line = head + row[2]
+            head = line[: -len(it.reason)].replace(it.state, f"\033[{_COLOURS[it.state]}m{it.state}\033[0m")
+            line = head + it.reason
         lines.append(line)
         if it.hint:
             lines.append(f"  hint: {it.hint}")
@@ -207,7 +202,6 @@ def report(seen: Snapshot, found: Diagnosis, colour: bool = False) -> str:
 
 
 def as_data(seen: Snapshot, found: Diagnosis) -> dict[str, Any]:
-    """Return the same for JSON."""
     front_ends = []
     for it, finding in zip(seen.front_ends, found.front_ends):
         root = interpreter.environment_of(it.python)
@@ -215,11 +209,6 @@ def as_data(seen: Snapshot, found: Diagnosis) -> dict[str, Any]:
         base = (interpreter.base_of(root) if root else it.python) or ""
         ways = ways_in(it, seen.environ, seen.project)
         front_ends.append({**finding._asdict(), **more, "base": base, "ways": ways})
-    return {
-        "version": __version__,
-        "served": found.served,
-        "verdict": found.verdict,
-        "hint": found.hint,
-        "findings": [finding._asdict() for finding in found.findings],
-        "front_ends": front_ends,
-    }
+    findings = [finding._asdict() for finding in found.findings]
+    verdict = {"served": found.served, "verdict": found.verdict, "hint": found.hint}
+    return {"version": __version__, **verdict, "findings": findings, "front_ends": front_ends}

@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from pyo3_envshim import _startup
 from pyo3_envshim.cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 SHELLS = ("sh", "fish", "powershell")
 
@@ -27,9 +24,8 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """
     wrapper = _startup.wrapper()
     if wrapper is None:
-        raise CommandError(
-            f"{_startup.WRAPPER} is not beside {sys.executable}", "reinstall pyo3-envshim with its scripts"
-        )
+        reason = f"{_startup.WRAPPER} is not beside {sys.executable}"
+        raise CommandError(reason, "reinstall pyo3-envshim with its scripts")
     return {name: value for name, value in _startup.with_wrapper(environ, wrapper).items() if value}
 
 
@@ -61,20 +57,20 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
     `CommandError` outside such a job.
     """
-    files = {name: environ.get(name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
-    scripts = os.path.dirname(_startup.wrapper_script() or "")
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
+    scripts = os.path.dirname(_startup.wrapper_script() or "")
     texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
-    for name, path in files.items():
-        if not path:
+    for name in texts:
+        if not environ.get(name):
             raise CommandError(f"{name} is not set", "--github is for a step of a GitHub Actions job")
     for name, value in found.items():
         if "\n" in value or "\r" in value:
             raise CommandError(f"{name} has a line break in it", "set CARGO to a path without one")
-    for name, path in files.items():
+    for name, text in texts.items():
+        path = environ[name]
         try:
-            with open(path or "", "a", encoding="utf-8") as file:
-                file.write(texts[name])
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(text)
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}", f"{name} names it") from None
     return f"switched on for the following steps: {' '.join(found) or 'CARGO is the wrapper already'}"

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from pyo3_envshim import __version__
 from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.environment.frontends import FRONT_ENDS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TextIO
-
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pyo3-envshim`` with *arguments* (default: the process's); return its exit status."""
     parser = _parser()
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
-        return _complete(parser)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions (extra ``completion``)
+        try:
+            importlib.import_module("argcomplete").autocomplete(parser)  # prints, and ends the process
+        except ImportError:
+            pass
+        return 1
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()
@@ -36,18 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _complete(parser: argparse.ArgumentParser) -> int:
-    """Answer a shell that completes (extra ``completion``): argcomplete prints and ends the process."""
-    import importlib
-
-    try:
-        importlib.import_module("argcomplete").autocomplete(parser)
-    except ImportError:
-        pass
-    return 1
-
-
 def _env(chosen: argparse.Namespace) -> int:
+    """Print what a shell evaluates to switch the shim on for everything it starts."""
     found = env.variables(os.environ)
     if chosen.github:
         print(env.append_for_github(found, os.environ))
@@ -57,10 +47,16 @@ def _env(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    """Run one command with the shim on. Exit status and signals are the command's."""
     return env.run(_command(chosen))
 
 
 def _explain(chosen: argparse.Namespace) -> int:
+    """Run a build command and say which crates cargo recompiled, the root cause of each, and the way out.
+
+    It changes nothing: the shim is on or off as without it. The explanation goes to stderr; output,
+    exit status and signals are the command's.
+    """
     from pyo3_envshim.cli.explain import command
 
     return command.explain(_command(chosen), chosen.json, _coloured(sys.stderr))
@@ -74,6 +70,9 @@ def _command(chosen: argparse.Namespace) -> list[str]:
 
 
 def _install(chosen: argparse.Namespace) -> int:
+    """Write a sitecustomize.py into an interpreter's standard-library folder, so that the shim is on
+    in every environment made from it, uv's included.
+    """
     from pyo3_envshim.cli import install
 
     print(install.install(chosen.python, chosen.chain, chosen.force, chosen.dry_run))
@@ -81,6 +80,7 @@ def _install(chosen: argparse.Namespace) -> int:
 
 
 def _uninstall(chosen: argparse.Namespace) -> int:
+    """Remove exactly what install wrote, and restore what it kept."""
     from pyo3_envshim.cli import install
 
     print(install.uninstall(chosen.python, chosen.dry_run))
@@ -88,6 +88,12 @@ def _uninstall(chosen: argparse.Namespace) -> int:
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
+    """Tell whether a build started here would be served, and why.
+
+    What was looked at is ok; off: it keeps builds from being served; idle: there is nothing to
+    serve; or unknown. The exit status is 0 if a build would be served by a front end on PATH, by
+    the one named if one is, else 1.
+    """
     from pyo3_envshim.cli import doctor, snapshot
 
     seen = snapshot.take(os.environ, os.getcwd())
@@ -97,6 +103,7 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 
 def _cache(chosen: argparse.Namespace) -> int:
+    """Look after the stored environments."""
     try:
         return int(chosen.does(chosen))
     except OSError as error:
@@ -104,6 +111,7 @@ def _cache(chosen: argparse.Namespace) -> int:
 
 
 def _cache_dir(chosen: argparse.Namespace) -> int:
+    """Print the path of the cache folder."""
     from pyo3_envshim.store import store
 
     _print(store.folder(os.environ) + "\n")
@@ -111,6 +119,7 @@ def _cache_dir(chosen: argparse.Namespace) -> int:
 
 
 def _cache_list(chosen: argparse.Namespace) -> int:
+    """List the entries: what is in each, its size, and its use."""
     import time
 
     from pyo3_envshim.cli import cache
@@ -121,6 +130,7 @@ def _cache_list(chosen: argparse.Namespace) -> int:
 
 
 def _cache_prune(chosen: argparse.Namespace) -> int:
+    """Remove what was not used for long, and what is too much."""
     from pyo3_envshim.cli import cache
 
     limit, of_builds = cache.limit_of(chosen.size, os.environ), cache.limit_of_builds(os.environ)
@@ -130,6 +140,7 @@ def _cache_prune(chosen: argparse.Namespace) -> int:
 
 
 def _cache_clear(chosen: argparse.Namespace) -> int:
+    """Remove all entries that no running build uses."""
     from pyo3_envshim.cli import cache
 
     store = cache.open_store(os.environ)
@@ -143,25 +154,27 @@ def _cache_clear(chosen: argparse.Namespace) -> int:
             return 1
     changes, in_use = cache.clear_all(store)
     _answer(chosen, {**changes._asdict(), "in_use": in_use}, cache.format_changes(changes))
-    builds = cache.content_of_builds(cache.take_inventory(store).builds)
-    left = [cache.counted(len(in_use))] * bool(in_use) + [builds] * bool(builds)
-    if left:
-        print(f"hint: left, because running builds use them: {'; '.join(left)}", file=sys.stderr)
+    entries = cache.counted(len(in_use)) if in_use else ""
+    left = filter(None, [entries, cache.content_of_builds(cache.take_inventory(store).builds)])
+    if words := "; ".join(left):
+        print(f"hint: left, because running builds use them: {words}", file=sys.stderr)
     return 0
 
 
 def _cache_verify(chosen: argparse.Namespace) -> int:
+    """Read every file again; exit status 1 if one has changed."""
     from pyo3_envshim.cli import cache
     from pyo3_envshim.store import prune
 
     store = cache.open_store(os.environ)
     found = prune.verify(store)
-    lines = cache.damages(found)
-    whole = f"{cache.counted(len(found))} in {store.root}, all whole\n"
+    lines = [f"{digest[: cache.SHORT]}: {damage}\n" for digest, damage in found.items() if damage]
+    all_of_them = cache.counted(len(found))
+    whole = f"{all_of_them} in {store.root}, all whole\n"
     _answer(chosen, {"folder": store.root, "entries": found}, "".join(lines) or whole)
     if lines:
-        print(f"error: {len(lines)} of {cache.counted(len(found))} damaged", file=sys.stderr)
-        print("hint: a build replaces what it needs; pyo3-envshim cache clear removes all", file=sys.stderr)
+        hint = "hint: a build replaces what it needs; pyo3-envshim cache clear removes all"
+        print(f"error: {len(lines)} of {all_of_them} damaged\n{hint}", file=sys.stderr)
     return 1 if lines else 0
 
 
@@ -189,107 +202,69 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pyo3-envshim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    switch = commands.add_parser(
-        "env",
-        help="print what a shell evaluates to switch it on",
-        description="Print what a shell evaluates to switch the shim on for everything it starts.",
-        epilog='example: eval "$(pyo3-envshim env)"',
-    )
+    words, example = "print what a shell evaluates to switch it on", 'eval "$(pyo3-envshim env)"'
+    switch = _add(commands, "env", _env, words, example)
     switch.add_argument("--shell", choices=env.SHELLS, help="default: detected")
     switch.add_argument("--github", action="store_true", help="append to the files of a GitHub Actions job")
-    switch.set_defaults(act=_env)
-    run = commands.add_parser(
-        "run",
-        help="run one command with it on",
-        description="Run one command with the shim on. Exit status and signals are the command's.",
-        epilog="example: pyo3-envshim run -- uv sync",
-    )
-    run.set_defaults(act=_run)
-    explain = commands.add_parser(
-        "explain",
-        help="run one command, and say what cargo recompiled and why",
-        description="Run a build command and say which crates cargo recompiled, the root cause of each, and "
-        "the way out. It changes nothing: the shim is on or off as without it. The explanation goes to "
-        "stderr; output, exit status and signals are the command's.",
-        epilog="example: pyo3-envshim explain -- uv build --wheel",
-    )
-    explain.add_argument(
-        "--json", action="store_true", help="explain to stdout, as JSON; the command's own goes to stderr"
-    )
-    explain.set_defaults(act=_explain)
+    run = _add(commands, "run", _run, "run one command with it on", "pyo3-envshim run -- uv sync")
+    words = "run one command, and say what cargo recompiled and why"
+    explain = _add(commands, "explain", _explain, words, "pyo3-envshim explain -- uv build --wheel")
+    words = "explain to stdout, as JSON; the command's own goes to stderr"
+    explain.add_argument("--json", action="store_true", help=words)
     for command in (run, explain):
         words = "the command and its arguments, after --"
         command.add_argument("COMMAND", nargs=argparse.REMAINDER, help=words)
-    install = commands.add_parser(
-        "install",
-        help="switch it on for every environment made from an interpreter",
-        description="Write a sitecustomize.py into an interpreter's standard-library folder, so that the "
-        "shim is on in every environment made from it, uv's included.",
-        epilog="example: pyo3-envshim install --python python3.13",
-    )
+    words = "switch it on for every environment made from an interpreter"
+    install = _add(commands, "install", _install, words, "pyo3-envshim install --python python3.13")
     install.add_argument("--chain", action="store_true", help="keep and run another owner's sitecustomize.py")
     install.add_argument("--force", action="store_true", help="even if externally managed (PEP 668)")
-    install.set_defaults(act=_install)
-    uninstall = commands.add_parser(
-        "uninstall",
-        help="undo install",
-        description="Remove exactly what install wrote, and restore what it kept.",
-        epilog="example: pyo3-envshim uninstall --python python3.13",
-    )
-    uninstall.set_defaults(act=_uninstall)
+    example = "pyo3-envshim uninstall --python python3.13"
+    uninstall = _add(commands, "uninstall", _uninstall, "undo install", example)
     for command in (install, uninstall):
         command.add_argument("--python", default=sys.executable, help="default: the one that runs this")
         command.add_argument("--dry-run", action="store_true", help="say what would be done")
-    _add_doctor(commands)
-    _add_cache(commands)
+    words = "tell whether a build started here would be served, and why"
+    doctor = _add(commands, "doctor", _doctor, words, "pyo3-envshim doctor uv")
+    names = [front_end.name for front_end in FRONT_ENDS]
+    words = "only this: " + ", ".join(names)
+    doctor.add_argument("FRONT_END", nargs="?", choices=names, metavar="FRONT_END", help=words)
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    words = "the stored environments: dir, list, prune, clear, verify"
+    cache = _add(commands, "cache", _cache, words, "pyo3-envshim cache list")
+    _add_actions(cache.add_subparsers(dest="action", metavar="ACTION", required=True, help="one of these"))
     return parser
 
 
-def _add_doctor(commands: Commands) -> None:
-    doctor = commands.add_parser(
-        "doctor",
-        help="tell whether a build started here would be served, and why",
-        description="Tell whether a build started here would be served, and why. What was looked at is ok; "
-        "off: it keeps builds from being served; idle: there is nothing to serve; or unknown. The exit "
-        "status is 0 if a build would be served by a front end on PATH, by the one named if one is, else 1.",
-        epilog="example: pyo3-envshim doctor uv",
-    )
-    names = [front_end.name for front_end in FRONT_ENDS]
-    doctor.add_argument(
-        "FRONT_END", nargs="?", choices=names, metavar="FRONT_END", help="only this: " + ", ".join(names)
-    )
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.set_defaults(act=_doctor)
-
-
-def _add_cache(commands: Commands) -> None:
-    cache = commands.add_parser(
-        "cache",
-        help="the stored environments: dir, list, prune, clear, verify",
-        description="Look after the stored environments.",
-        epilog="example: pyo3-envshim cache list",
-    )
-    actions = cache.add_subparsers(dest="action", metavar="ACTION", required=True, help="one of these")
-    for name, act, what, example in (
-        ("dir", _cache_dir, "print the path of the cache folder", 'du -sh "$(pyo3-envshim cache dir)"'),
-        ("list", _cache_list, "list the entries: what is in each, its size, and its use", ""),
-        ("prune", _cache_prune, "remove what was not used for long, and what is too much", "--size 500M"),
-        ("clear", _cache_clear, "remove all entries that no running build uses", "--yes"),
-        ("verify", _cache_verify, "read every file again; exit status 1 if one has changed", ""),
+def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, act, example in (
+        ("dir", _cache_dir, 'du -sh "$(pyo3-envshim cache dir)"'),
+        ("list", _cache_list, "pyo3-envshim cache list"),
+        ("prune", _cache_prune, "pyo3-envshim cache prune --size 500M"),
+        ("clear", _cache_clear, "pyo3-envshim cache clear --yes"),
+        ("verify", _cache_verify, "pyo3-envshim cache verify"),
     ):
-        example = example if "$" in example else f"pyo3-envshim cache {name} {example}".rstrip()
-        description = f"{what[0].upper()}{what[1:]}."
-        action = actions.add_parser(name, help=what, description=description, epilog=f"example: {example}")
+        about = act.__doc__ or ""
+        action = _add(actions, name, act, about[:1].lower() + about[1:].rstrip("."), example)
         action.set_defaults(act=_cache, does=act)
         if name != "dir":
             action.add_argument("--json", action="store_true", help="as JSON")
         if name == "prune":
-            action.add_argument(
-                "--size",
-                help="keep at most this, such as 500M or none; default: PYO3_ENVSHIM_CACHE_SIZE, or 2G",
-            )
-            action.add_argument(
-                "--days", type=float, default=30, help="keep what was used in these; default: 30"
-            )
+            words = "keep at most this, such as 500M or none; default: PYO3_ENVSHIM_CACHE_SIZE, or 2G"
+            action.add_argument("--size", help=words)
+            words = "keep what was used in these; default: 30"
+            action.add_argument("--days", type=float, default=30, help=words)
         if name == "clear":
             action.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a command; what its help says is the docstring of *act*."""
+    command = commands.add_parser(name, help=summary, description=act.__doc__, epilog=f"example: {example}")
+    command.set_defaults(act=act)
+    return command

@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pyo3_envshim import build_dir, call
 from pyo3_envshim.cargo import command_line
@@ -25,9 +26,6 @@ from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.environment import interpreter
 from pyo3_envshim.environment.frontends import FRONT_ENDS, FrontEnd
 from pyo3_envshim.store import entry, prune, store
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 OK = "ok"
 OFF = "off"  # it keeps builds from being served
@@ -125,14 +123,14 @@ def read_project(text: str | None, uv_text: str | None = None) -> Project | None
         uv = toml.loads(uv_text) if uv_text is not None else _table(tables, "tool", "uv")
     except ValueError as error:
         return Project(flaw=f"not TOML: {error}", broken=True)
-    system = _table(tables, "build-system")
+    system, maturin = _table(tables, "build-system"), _table(tables, "tool", "maturin")
     extra = _table(uv, "extra-build-dependencies")
     backend = system.get("build-backend")
     return Project(
         requires=_names(system.get("requires")),
         backend=backend if isinstance(backend, str) else "",
-        manifest=str(_table(tables, "tool", "maturin").get("manifest-path", "Cargo.toml")),
-        uses_base=_table(tables, "tool", "maturin").get("use-base-python") is True,
+        manifest=str(maturin.get("manifest-path", "Cargo.toml")),
+        uses_base=maturin.get("use-base-python") is True,
         extra=tuple(name for name in extra if SHIM in _names(extra[name])),
     )
 
@@ -238,10 +236,8 @@ def _store(environ: Mapping[str, str]) -> Finding:
         limit = cache.limit_of(None, environ)
         entries = prune.entries(opened)
         damaged = sum(entry.surface(one.path)[0] is not None for one in entries)
-    except CommandError as error:
-        return Finding("store", OFF, str(error), error.hint)
-    except OSError as error:
-        return Finding("store", OFF, str(error))
+    except (CommandError, OSError) as error:
+        return Finding("store", OFF, str(error), getattr(error, "hint", ""))
     folder = opened.environments
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("store", OFF, f"{folder} is not writable", f"chmod u+rwx {folder}")

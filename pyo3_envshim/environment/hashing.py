@@ -23,7 +23,6 @@ THREADS = 3  # cargo, which answers the metadata query meanwhile, takes another 
 
 
 def of_bytes(data: bytes) -> str:
-    """Return the hash of a content."""
     if len(data) <= PART:
         return hashlib.sha256(data).hexdigest()
     return _of_parts(hashlib.sha256(data[at : at + PART]).digest() for at in range(0, len(data), PART))

@@ -8,11 +8,9 @@ wrote it. Reasons are what Rust's ``{:?}`` prints of cargo's ``DirtyReason`` (se
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from typing import Any
 
 # How a line of the log begins. cargo wrote the second form up to 1.70.
 LINE = r"(?: *\d+\.\d+s +[A-Z]+ (?:.*[ :])?|\[\S+ [A-Z]+ +)cargo::(?:core::)?compiler::fingerprint(?:: |\] )"
@@ -54,8 +52,6 @@ class Unit:
 
 @dataclass
 class Log:
-    """What one call of cargo logged."""
-
     units: list[Unit]
     newer: dict[str, str]  # mtime → name, of each dependency that another build compiled
 
@@ -71,7 +67,6 @@ def places(lines: Iterable[str]) -> list[str]:
 
 
 def read(lines: Iterable[str]) -> Log:
-    """Read the log of one call."""
     log = Log([], {})
     for line in lines:
         found = _MESSAGE.match(line)
@@ -116,55 +111,49 @@ _SHORT = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
 def value(text: str) -> Value | None:
     """Return the value whose ``{:?}`` is *text*, or None if that is not understood."""
     tokens: list[str] = _TOKEN.findall(text)
+    tokens.reverse()  # so that pop() takes the next one
     try:
-        found, rest = _parse(tokens, 0)
+        found = _parse(tokens)
     except (IndexError, ValueError):
         return None
-    return found if rest == len(tokens) and isinstance(found, Value) else None
+    return found if not tokens and isinstance(found, Value) else None
 
 
-def _parse(tokens: Sequence[str], at: int) -> tuple[Any, int]:
-    token = tokens[at]
+def _parse(tokens: list[str]) -> Any:
+    token = tokens.pop()
     if token[0] == '"':
-        return _ESCAPE.sub(_unescaped, token[1:-1]), at + 1
+        return _ESCAPE.sub(lambda it: chr(int(it[2], 16)) if it[2] else _SHORT.get(it[1], it[1]), token[1:-1])
     if token == "[":
-        items, at = _items(tokens, at + 1, "]")
-        return list(items), at
+        return _items(tokens, "]")
     if token[0].isdigit() or token[0] == "-":
-        return float(token) if "." in token else int(token), at + 1
+        return float(token) if "." in token else int(token)
     if not token[0].isalpha():
         raise ValueError(token)
-    following = tokens[at + 1] if at + 1 < len(tokens) else ""
-    if following == "(":
-        items, at = _items(tokens, at + 2, ")")
-        return (items[0] if token == "Some" else Value(token, items=items)), at
-    if following == "{":
-        fields, at = _fields(tokens, at + 2)
-        return Value(token, fields), at
-    return _WORDS.get(token, Value(token)), at + 1
+    if tokens[-1:] == ["("]:
+        tokens.pop()
+        items = _items(tokens, ")")
+        return items[0] if token == "Some" else Value(token, items=tuple(items))
+    if tokens[-1:] == ["{"]:
+        tokens.pop()
+        return Value(token, dict(_items(tokens, "}")))
+    return _WORDS.get(token, Value(token))
 
 
-def _items(tokens: Sequence[str], at: int, end: str) -> tuple[tuple[Any, ...], int]:
-    found = []
-    while tokens[at] != end:
-        item, at = _parse(tokens, at)
-        found.append(item)
-        at += tokens[at] == ","
-    return tuple(found), at + 1
-
-
-def _fields(tokens: Sequence[str], at: int) -> tuple[dict[str, Any], int]:
-    found = {}
-    while tokens[at] != "}":
-        if tokens[at + 1] != ":":
-            raise ValueError(tokens[at])
-        found[tokens[at]], at = _parse(tokens, at + 2)
-        at += tokens[at] == ","
-    return found, at + 1
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    return chr(int(found[2], 16)) if found[2] else _SHORT.get(found[1], found[1])
+def _items(tokens: list[str], end: str) -> list[Any]:
+    """Return what stands before *end*: values, or fields as pairs of name and value."""
+    found: list[Any] = []
+    while tokens[-1] != end:
+        if end == "}":
+            name = tokens.pop()
+            if tokens.pop() != ":":
+                raise ValueError(name)
+            found.append((name, _parse(tokens)))
+        else:
+            found.append(_parse(tokens))
+        if tokens[-1] == ",":
+            tokens.pop()
+    tokens.pop()
+    return found
 
 
 def dependencies(units: Sequence[Unit], left: dict[str, Any]) -> dict[str, list[Unit]]:
@@ -173,21 +162,17 @@ def dependencies(units: Sequence[Unit], left: dict[str, Any]) -> dict[str, list[
     *left* is what cargo left of each unit, by place: a fingerprint holds the hashes of its
     dependencies. Names decide where a build failed and left no fingerprint.
     """
-    by_hash = {_number(left[unit.place]["hash"]): unit for unit in units if left[unit.place]["hash"]}
+    hashes = {unit.place: bytes.fromhex(left[unit.place]["hash"]) for unit in units}
+    by_hash = {int.from_bytes(hashes[unit.place], "little"): unit for unit in units if hashes[unit.place]}
     needs: dict[str, list[Unit]] = {}
     for unit in units:
         found = needs[unit.place] = []
         for _, name, _, number in left[unit.place]["facts"].get("deps", []):
-            other = by_hash.get(number)
-            if other is not None:
-                found.append(other)
-            elif not left[unit.place]["hash"]:
+            if number in by_hash:
+                found.append(by_hash[number])
+            elif not hashes[unit.place]:
                 found += [other for other in units if other is not unit and _is_called(other, name, unit)]
     return needs
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(bytes.fromhex(text), "little")
 
 
 def _is_called(unit: Unit, name: str, by: Unit) -> bool:

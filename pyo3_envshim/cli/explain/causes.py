@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cli.explain import cargo_log
+from pyo3_envshim.cli.explain.cargo_log import Log, Unit, Value
 from pyo3_envshim.environment import frontends
 
-if TYPE_CHECKING:
-    from pyo3_envshim.cli.explain.cargo_log import Log, Unit, Value
-
-UNKNOWN = "unknown"
 # What a fingerprint holds, the more telling first: the kind of the cause, its name for people,
 # and the reason that cargo gives, where it compares with the last build in the same place.
 _FIELDS = {
@@ -34,7 +31,6 @@ _FIELDS = {
     "target": ("manifest", "the target's settings in Cargo.toml", "TargetConfigurationChanged"),
 }
 _REASONS = {reason: name for name, (_, _, reason) in _FIELDS.items()}
-_BUILD_CACHE = "PYO3_ENVSHIM_BUILD_CACHE"
 KEPT = "cargo keeps what it compiled with each: the next build with either is warm"
 _FOLLOWS = ("UnitDependencyInfoChanged", "StaleDepFingerprint")
 _FOLLOWS_IN_PROSE = ("unit dependency information changed", "current filesystem status shows we're outdated")
@@ -67,11 +63,11 @@ class Crate:
 
     name: str
     version: str
+    causes: list[Cause]
+    because: list[str]
+    roots: list[Cause]  # its own causes, and its dependencies'
     begun: float = 0
     seconds: float | None = None
-    causes: list[Cause] = field(default_factory=list)
-    because: list[str] = field(default_factory=list)
-    roots: list[Cause] = field(default_factory=list)  # its own causes, and its dependencies'
 
 
 @dataclass
@@ -85,7 +81,6 @@ class Call:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
         return float(self.record["ended"] - self.record["begun"])
 
 
@@ -93,78 +88,68 @@ def diagnose(record: dict[str, Any], started: float) -> Call:
     """Diagnose one call of a command that was started at *started*."""
     log = cargo_log.read(record["log"])
     total = len({(unit.package, unit.version) for unit in log.units if unit.version})
-    if record["compiled"] and not log.dirty:
-        return Call(record, [], total, understood=False)
-    try:
-        crates = sorted(_crates(record, log, started), key=lambda crate: crate.begun)
-    except (KeyError, TypeError, ValueError):  # a fingerprint of an unknown form
-        return Call(record, [], total, understood=False)
-    return Call(record, crates, max(total, len(crates)))
+    if log.dirty or not record["compiled"]:
+        try:
+            crates = sorted(_crates(record, log, started), key=lambda crate: crate.begun)
+            return Call(record, crates, max(total, len(crates)))
+        except (KeyError, TypeError, ValueError):  # a fingerprint of an unknown form
+            pass
+    return Call(record, [], total, understood=False)
 
 
 def _crates(record: dict[str, Any], log: Log, started: float) -> list[Crate]:
     diagnoser = Diagnoser(record, log, started)
     needs = cargo_log.dependencies(log.dirty, record["units"])
     own = {unit.place: diagnoser.causes(unit, bool(needs[unit.place])) for unit in log.dirty}
-    crates: dict[tuple[str, str], Crate] = {}
+    packages: dict[tuple[str, str], list[Unit]] = {}
     for unit in log.dirty:
-        left = record["units"][unit.place]
-        new = Crate(unit.package, unit.version, left["begun"] or 0)
-        crate = crates.setdefault((unit.package, unit.version), new)
-        crate.begun = min(crate.begun, new.begun)
-        crate.seconds = _sum(crate.seconds, left, record["begun"])
-        _extend(crate.causes, own[unit.place])
-        _extend(crate.roots, [root for place in _reached(unit.place, needs) for root in own[place]])
-        if not own[unit.place]:
-            _extend(crate.because, [it.package for it in needs[unit.place] if it.package != unit.package])
-    for crate in crates.values():
-        if not crate.roots:
-            crate.causes = crate.roots = [_renamed(crate)]
-    for name, version in (found.split(" v", 1) for found in record["compiled"]):
-        if (name, version) not in crates:
-            unknown = [_unknown(cargo_log.Unit(name, version, ""))]
-            crates[name, version] = Crate(name, version, causes=unknown, roots=unknown)
-    return list(crates.values())
+        packages.setdefault((unit.package, unit.version), []).append(unit)
+    crates = []
+    for (name, version), units in packages.items():
+        left = [record["units"][unit.place] for unit in units]
+        causes = list(dict.fromkeys(cause for unit in units for cause in own[unit.place]))
+        roots = [root for unit in units for place in _reached(unit.place, needs) for root in own[place]]
+        needed = [it.package for unit in units if not own[unit.place] for it in needs[unit.place]]
+        if not roots:
+            causes = roots = [_renamed(name, version)]
+        crate = Crate(name, version, causes, [it for it in dict.fromkeys(needed) if it != name], roots)
+        crate.begun = min(it["begun"] or 0 for it in left)
+        crate.seconds = _seconds(left, record["begun"])
+        crates.append(crate)
+    for name, version in (found.split(" v", 1) for found in dict.fromkeys(record["compiled"])):
+        if (name, version) not in packages:
+            unknown = [_unknown(name, "")]
+            crates.append(Crate(name, version, unknown, [], unknown))
+    return crates
 
 
-def _extend(found: list[Any], more: list[Any]) -> None:
-    found += [it for it in dict.fromkeys(more) if it not in found]
-
-
-def _reached(place: str, needs: dict[str, list[Unit]]) -> list[str]:
-    found, left = [], [place]
-    while left:
-        at = left.pop()
-        if at not in found:
-            found.append(at)
-            left += [unit.place for unit in needs[at]]
+def _reached(place: str, needs: dict[str, list[Unit]]) -> set[str]:
+    found = {place}
+    while more := {unit.place for at in found for unit in needs[at]} - found:
+        found |= more
     return found
 
 
-def _sum(seconds: float | None, unit: dict[str, Any], begun: float) -> float | None:
-    """Add the time that a unit took, if this call completed it: cargo empties the hash of those that fail."""
-    if not unit["hash"] or not unit["begun"] or unit["begun"] < begun - 1:
-        return seconds
-    took: float = unit["ended"] - unit["begun"]
-    return (seconds or 0) + max(0.0, took)
+def _seconds(units: list[dict[str, Any]], begun: float) -> float | None:
+    """Return how long the units took that this call completed: cargo empties the hash of those that fail."""
+    done = [it for it in units if it["hash"] and it["begun"] and it["begun"] >= begun - 1]
+    return sum(max(0.0, it["ended"] - it["begun"]) for it in done) if done else None
 
 
+@dataclass
 class Diagnoser:
     """Finds the causes of one call's units."""
 
-    def __init__(self, record: dict[str, Any], log: Log, started: float) -> None:
-        self.record = record
-        self.log = log
-        self.started = started
+    record: dict[str, Any]
+    log: Log
+    started: float
 
     def causes(self, unit: Unit, depends: bool) -> list[Cause]:
         """Return a unit's own causes; none if it only follows others (*depends*: whether there are any)."""
         reason = unit.reason
         if unit.cold:
             return self._of_cold(unit)
-        if reason and reason.name == "FsStatusOutdated" and reason.items:
-            reason = reason.items[0]
-        if reason and reason.name == "StaleItem" and reason.items:
+        while reason and reason.name in ("FsStatusOutdated", "StaleItem") and reason.items:
             reason = reason.items[0]
         try:
             found = self._of(unit, reason) if reason else None
@@ -173,7 +158,7 @@ class Diagnoser:
         if found is not None:
             return [found, *self._more_variables(unit, found.name)]
         follows = reason.name in _FOLLOWS if reason else unit.raw in _FOLLOWS_IN_PROSE
-        return [] if follows and depends else [_unknown(unit)]
+        return [] if follows and depends else [_unknown(unit.package, unit.raw)]
 
     def _of(self, unit: Unit, reason: Value) -> Cause | None:
         fields = reason.fields
@@ -208,17 +193,23 @@ class Diagnoser:
         if not before:
             return [self._of_first(unit)]
         if not facts:  # it failed, and cargo left nothing to compare
-            return [_unknown(unit)]
-        compared = [(_differences(facts, other["facts"]), other) for other in before]
-        different, nearest = min(compared, key=lambda pair: (len(pair[0]), -pair[1]["ended"]))
-        if "rustc" in different:  # another cargo computes the rest differently
-            different = {"rustc"}
-        old = nearest["facts"]
-        fields = [name for name in _FIELDS if name in different]
-        found = [self._of_setting(name, old.get(name), facts.get(name), kept=True) for name in fields]
-        if "local" in different:
-            found.append(self._of_content(unit, _content(old), _content(facts)))
-        return found
+            return [_unknown(unit.package, unit.raw)]
+
+        def differences(old: dict[str, Any]) -> list[str]:
+            found = [name for name in _FIELDS if facts.get(name) != old.get(name)]
+            return found + ["local"] * (_content(facts) != _content(old))
+
+        ended = sorted(before, key=lambda other: -other["ended"])
+        old = min((other["facts"] for other in ended), key=lambda old: len(differences(old)))
+        names = differences(old)
+        if "rustc" in names:  # another cargo computes the rest differently
+            names = ["rustc"]
+        return [
+            self._of_content(unit, _content(old), _content(facts))
+            if name == "local"
+            else self._of_setting(name, old.get(name), facts.get(name), kept=True)
+            for name in names
+        ]
 
     def _of_first(self, unit: Unit) -> Cause:
         target = self.record["target"] or ""
@@ -230,10 +221,9 @@ class Diagnoser:
             text, hint = f"the target folder {target} is new", ""
             if maker:
                 text += f": {maker.name} unpacked the sdist below a temporary folder"
-                hint = "build from the source folder, not from an sdist"
-                if maker.in_place:
-                    hint = f"build where the sources are: {maker.in_place}"
-                hint += f"; or, with the shim on, set {_BUILD_CACHE}=on: what it depends on is kept"
+                in_place = f"build where the sources are: {maker.in_place}"
+                hint = in_place if maker.in_place else "build from the source folder, not from an sdist"
+                hint += "; or, with the shim on, set PYO3_ENVSHIM_BUILD_CACHE=on: what it depends on is kept"
             return Cause("target-folder", target, "the target folder is new", text, hint)
         if profile not in known:
             text = f"this is the first build in {os.path.join(target, profile)}; there is {', '.join(known)}"
@@ -280,10 +270,9 @@ class Diagnoser:
             if maker:
                 kind = "ephemeral"
                 text += f" ({maker.name} makes an environment for each build and throws it away)"
-                first = f"pyo3-envshim run -- {maker.name} …"
-                if maker.python:
-                    first = f"pip install pyo3-envshim beside {maker.name}"
-                first = first if made["mode"] == "on" else f"unset PYO3_ENVSHIM, {first}"
+                first = "" if made["mode"] == "on" else "unset PYO3_ENVSHIM, "
+                beside = f"pip install pyo3-envshim beside {maker.name}"
+                first += beside if maker.python else f"pyo3-envshim run -- {maker.name} …"
                 hint = f'switch the shim on: {first}, or add "pyo3-envshim" to build-system.requires'
             elif made["stored"]:
                 kind = "stored"
@@ -307,21 +296,21 @@ class Diagnoser:
             text = f"{path} is not there: the build before failed, or it was removed"
             return Cause("missing-output", path, "what cargo had made is gone", text)
         brief = f"{os.path.join(*path.split(os.sep)[-2:])} does not exist"
-        text = f"the build script of {unit.package} watches {path}"
-        text += ", which does not exist: it runs in every build"
+        script = f"the build script of {unit.package}"
+        text = f"{script} watches {path}, which does not exist: it runs in every build"
         hint = "let it print rerun-if-changed for what exists only"
         if "*" in path or "?" in path:
             hint = "cargo expands no patterns: let it print rerun-if-changed for the folder, or for each file"
         return Cause("missing-file", path, brief, text, hint)
 
     def _of_file(self, path: str, mtime: float) -> Cause:
-        brief, text, hint = f"{os.path.basename(path)} changed", f"{path} changed", ""
+        text, hint = f"{path} changed", ""
         if mtime >= self.started - 0.02:  # the file system's clock may be a tick late
             text += " while this command ran"
             hint = "something writes it in every build, before cargo: let it write only what differs"
         elif mtime > self.record["ended"]:
             hint = "its time stamp lies in the future: touch it"
-        return Cause("file", path, brief, text, hint)
+        return Cause("file", path, f"{os.path.basename(path)} changed", text, hint)
 
     def _of_content(self, unit: Unit, old: str, new: str) -> Cause:
         """Compare a package that cargo knows as a whole: by its version, or by its newest file."""
@@ -342,21 +331,16 @@ class Diagnoser:
         return Cause("taking-turns", name, f"{name} was compiled by another build", text, hint)
 
 
-def _unknown(unit: Unit) -> Cause:
-    text = f"{unit.package}: {unit.raw or 'cargo gave no reason'}"
-    hint = "this is what cargo wrote; pyo3-envshim does not know the cause"
-    return Cause(UNKNOWN, unit.package, unit.raw or "cargo gave no reason", text, hint)
-
-
-def _renamed(crate: Crate) -> Cause:
-    text = f"{crate.name} {crate.version} is another unit to cargo than before, with the same fingerprint"
+def _renamed(name: str, version: str) -> Cause:
+    text = f"{name} {version} is another unit to cargo than before, with the same fingerprint"
     hint = "its version, its source, or what is passed to cargo rustc differs from the builds before"
-    return Cause("identity", crate.name, "another unit than before", text, hint)
+    return Cause("identity", name, "another unit than before", text, hint)
 
 
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    found = {name for name in _FIELDS if one.get(name) != other.get(name)}
-    return found | ({"local"} if _content(one) != _content(other) else set())
+def _unknown(package: str, reason: str) -> Cause:
+    reason = reason or "cargo gave no reason"
+    hint = "this is what cargo wrote; pyo3-envshim does not know the cause"
+    return Cause("unknown", package, reason, f"{package}: {reason}", hint)
 
 
 def _content(facts: dict[str, Any]) -> str:

@@ -14,16 +14,14 @@ import shutil
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from pyo3_envshim import _startup, subprocesses
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.cli.explain import causes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pyo3_envshim.cli.explain.causes import Call, Cause, Crate
+from pyo3_envshim.cli.explain.causes import Call, Cause
 
 _ROWS = 12
 _RECORDER = """\
@@ -60,11 +58,9 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
             raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
         calls = [causes.diagnose(record, began) for record in records(folder)]
     if as_json:
-        print(json.dumps(as_data(calls, status), indent=2))
-        sys.stdout.flush()
+        print(json.dumps(as_data(calls, status), indent=2), flush=True)
     else:
-        sys.stderr.write(report(calls, colour))
-        sys.stderr.flush()
+        print(report(calls, colour), end="", file=sys.stderr, flush=True)
     return subprocesses.end_as(status)
 
 
@@ -93,16 +89,11 @@ def _first_line(python: str) -> str:
 
 def records(folder: str) -> list[dict[str, Any]]:
     """Return the records of all calls, in the order in which they ended."""
-    found = []
-    for name in sorted(os.listdir(folder)):
-        if name.startswith("call-") and name.endswith(".json"):
-            with open(os.path.join(folder, name), encoding="utf-8") as file:
-                found.append(json.load(file))
-    return found
+    calls = Path(folder).glob("call-*.json")
+    return [json.loads(path.read_bytes()) for path in sorted(calls)]
 
 
 def report(calls: Sequence[Call], colour: bool = False) -> str:
-    """Return the explanation of all calls, for people."""
     lines = []
     if not calls:
         lines.append("cargo compiled nothing: no call that compiles was seen")
@@ -131,24 +122,18 @@ def _of_call(call: Call) -> list[str]:
         return [f"cargo recompiled nothing: all of {call.total} crates were fresh{ended}"]
     count = len(call.crates)
     lines = [f"cargo recompiled {count} of {call.total} crates in {call.seconds:.1f} s{ended}"]
-    shown = call.crates
-    if count > _ROWS:
-        slow = sorted(shown, key=lambda it: -(it.seconds or 0))[:_ROWS]
-        shown = [crate for crate in shown if crate in slow]
+    slow = sorted(call.crates, key=lambda it: -(it.seconds or 0))[:_ROWS]
+    shown = [crate for crate in call.crates if crate in slow]
     width = max(len("crate"), *(len(crate.name) for crate in shown))
     lines.append(f"  {'crate':{width}}  {'time':>7}  because")
     for crate in shown:
         time = "-" if crate.seconds is None else f"{crate.seconds:.1f} s"
-        lines.append(f"  {crate.name:{width}}  {time:>7}  {_because(crate)}")
-    if count > len(shown):
-        lines.append(f"  and {count - len(shown)} more, that took less")
+        because = "; ".join(cause.brief for cause in crate.causes)
+        because = because or f"depends on {', '.join(crate.because)}"
+        lines.append(f"  {crate.name:{width}}  {time:>7}  {because}")
+    if count > _ROWS:
+        lines.append(f"  and {count - _ROWS} more, that took less")
     return lines
-
-
-def _because(crate: Crate) -> str:
-    if crate.causes:
-        return "; ".join(cause.brief for cause in crate.causes)
-    return f"depends on {', '.join(crate.because)}"
 
 
 def root_causes(calls: Sequence[Call]) -> list[Cause]:
@@ -163,45 +148,27 @@ def root_causes(calls: Sequence[Call]) -> list[Cause]:
 def as_data(calls: Sequence[Call], status: int) -> dict[str, Any]:
     """Return the explanation for machines. Later versions only add keys."""
     found = root_causes(calls)
-    texts = [cause.text for cause in found]
-    return {
-        "version": 1,
-        "status": status,
-        "calls": [
-            {
-                "arguments": call.record["arguments"],
-                "folder": call.record["cwd"],
-                "target": call.record["target"],
-                "status": call.record["status"],
-                "seconds": round(call.seconds, 3),
-                "crates": call.total,
-                "recompiled": [
-                    {
-                        "name": crate.name,
-                        "version": crate.version,
-                        "seconds": None if crate.seconds is None else round(crate.seconds, 3),
-                        "depends_on": crate.because,
-                        "causes": sorted({texts.index(cause.text) for cause in crate.roots}),
-                    }
-                    for crate in call.crates
-                ],
-                "understood": call.understood,
-                "log": [] if call.understood else call.record["log"],
-            }
-            for call in calls
-        ],
-        "causes": [
-            {name: getattr(cause, name) for name in ("kind", "name", "old", "new", "text", "hint")}
-            for cause in found
-        ],
-    }
+    names, texts = ("kind", "name", "old", "new", "text", "hint"), [cause.text for cause in found]
+    root = [{name: getattr(cause, name) for name in names} for cause in found]
+    return {"version": 1, "status": status, "calls": [_as_data(it, texts) for it in calls], "causes": root}
+
+
+def _as_data(call: Call, texts: list[str]) -> dict[str, Any]:
+    record = call.record
+    data = {"arguments": record["arguments"], "folder": record["cwd"], "target": record["target"]}
+    data.update(status=record["status"], seconds=round(call.seconds, 3), crates=call.total, recompiled=[])
+    for crate in call.crates:
+        seconds = None if crate.seconds is None else round(crate.seconds, 3)
+        roots = sorted({texts.index(cause.text) for cause in crate.roots})
+        facts = {"seconds": seconds, "depends_on": crate.because, "causes": roots}
+        data["recompiled"].append({"name": crate.name, "version": crate.version, **facts})
+    return {**data, "understood": call.understood, "log": [] if call.understood else record["log"]}
 
 
 def _coloured(line: str, colour: bool) -> str:
-    codes = {"cause:": "33", "hint:": "36", "error:": "31", "cargo": "1"}
-    first, space, rest = line.partition(" ")
+    codes = {"cause:": "1;33", "hint:": "1;36", "error:": "1;31", "cargo": "1"}
+    first = line.partition(" ")[0]
     if not colour or first not in codes:
         return line
-    if first == "cargo":
-        return f"\x1b[1m{line}\x1b[0m"
-    return f"\x1b[1;{codes[first]}m{first}\x1b[0m{space}{rest}"
+    bold = line if first == "cargo" else first
+    return f"\x1b[{codes[first]}m{bold}\x1b[0m{line[len(bold) :]}"

@@ -116,13 +116,11 @@ def main(folder: str) -> int:
 
 def restored(environ: Mapping[str, str], ours: str, own: str | None) -> dict[str, str]:
     """Return *environ* as it is without `explain`: *ours* is not on PATH, ``CARGO`` is the user's *own*."""
-    found = {name: value for name, value in environ.items() if name != "CARGO"}
-    if own is not None:
-        found["CARGO"] = own
-    if "PATH" in found:
-        entries = found["PATH"].split(os.pathsep)
+    found = {**environ, "CARGO": own}
+    if "PATH" in environ:
+        entries = environ["PATH"].split(os.pathsep)
         found["PATH"] = os.pathsep.join(entry for entry in entries if entry != ours)
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def logging(environ: Mapping[str, str], columns: int | None) -> dict[str, str]:
@@ -145,17 +143,18 @@ def record(call: CargoCall, folder: str) -> int:
     facts: dict[str, Any] = {"environment": {}, "rustc": [None, None], "variables": {}}
     try:
         facts["environment"] = environment(call.environ)
-        facts["rustc"][0] = rustc_before(call)
+        with metadata.Query(call) as query:  # now: cargo notes its own compiler as soon as it starts
+            workspace = metadata.Workspace(query.answer(), ())
+        facts["rustc"][0] = target_dir.rustc_version(workspace.build_dir)
     except Exception:  # the build matters more than its explanation
         pass
     begun = time.time()
     command = [call.cargo, *call.arguments]
     status = _run(command, logging(call.environ, columns), log_filter, facts["variables"])
-    ended = time.time()
+    facts.update(begun=begun, ended=time.time(), status=status, arguments=call.arguments)
+    facts.update(log=log_filter.log, compiled=log_filter.compiled)
     try:
-        facts.update(arguments=call.arguments, cwd=os.getcwd(), status=status, begun=begun, ended=ended)
-        facts.update(log=log_filter.log, compiled=log_filter.compiled)
-        facts.update(left_by(log_filter.log, begun))
+        facts.update(left_by(log_filter.log, begun), cwd=os.getcwd())
         if facts["target"]:
             facts["rustc"][1] = target_dir.rustc_version(facts["target"])
         path = os.path.join(folder, f"call-{time.time_ns()}-{os.getpid()}.json")
@@ -166,10 +165,7 @@ def record(call: CargoCall, folder: str) -> int:
 
 
 def _run(
-    command: Sequence[str],
-    environ: Mapping[str, str],
-    log_filter: LogFilter,
-    before: dict[str, dict[str, str | None]],
+    command: Sequence[str], environ: Mapping[str, str], log_filter: LogFilter, before: dict[str, Any]
 ) -> int:
     """Run cargo, and put into *before*, by place, the variables that build scripts watched until now."""
     seen = 0
@@ -235,10 +231,3 @@ def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
     target = next(filter(None, map(target_dir.containing, units)), None)
     profiles = target_dir.built_profiles(target, begun)
     return {"units": units, "before": before, "target": target, "profiles": profiles}
-
-
-def rustc_before(call: CargoCall) -> str | None:
-    """Return the compiler of the build before; cargo writes down its own as soon as it starts."""
-    with metadata.Query(call) as query:
-        workspace = metadata.Workspace(query.answer(), ())
-    return target_dir.rustc_version(workspace.build_dir)
