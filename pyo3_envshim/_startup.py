@@ -126,9 +126,14 @@ def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
         return {"CARGO": by_way_of(environ.get("PYO3_ENVSHIM_CARGO", ""), wrapper)}
     if not present:
         return {"CARGO": wrapper}
-    if os.path.basename(present).lower() not in ("cargo", "cargo.exe"):
+    if not is_called_cargo(present):
         return {}
     return {"CARGO": by_way_of(present, wrapper), "PYO3_ENVSHIM_CARGO": present}
+
+
+def is_called_cargo(path: str) -> bool:
+    """Tell whether the program at *path* is called cargo, on Windows in any case."""
+    return os.path.basename(path).lower() in ("cargo", "cargo.exe")
 
 
 def by_way_of(own: str, wrapper: str) -> str:

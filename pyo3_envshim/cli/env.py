@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pyo3_envshim import _startup
+from pyo3_envshim.call import warn
 from pyo3_envshim.cli.errors import CommandError
 
 SHELLS = ("sh", "fish", "powershell")
@@ -20,8 +21,12 @@ SHELLS = ("sh", "fish", "powershell")
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that switch the shim on for processes started with *environ*.
 
-    There are none if it is on already. Raises `CommandError` if the wrapper is not installed.
+    There are none if it is on already, or, with a warning, if ``CARGO`` has another name than cargo.
+    Raises `CommandError` if the wrapper is not installed.
     """
+    own = environ.get("CARGO", "")
+    if own and not _startup.is_wrapper(own) and not _startup.is_called_cargo(own):
+        warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
     wrapper = _startup.wrapper()
     if wrapper is None:
         reason = f"{_startup.WRAPPER} is not beside {sys.executable}"

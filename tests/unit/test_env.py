@@ -237,6 +237,11 @@ class TestEnv:
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
         assert Path(files["GITHUB_PATH"]).read_text() == f"{cli.root / 'bin'}\n"
 
+    def test_leaves_a_cargo_that_has_another_name(self, cli: Cli) -> None:
+        done = cli.run("env", CARGO="cross")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "CARGO=cross is not called cargo" in done.stderr
+
     def test_for_github_refuses_outside_of_a_job(self, cli: Cli) -> None:
         error, hint = cli.refused("env", "--github")
         assert error == "GITHUB_ENV is not set"

@@ -15,7 +15,7 @@ import pyo3_envshim
 
 from .environments import Shared, wrapper
 
-COMMANDS = ("env", "run", "explain", "install", "uninstall", "doctor", "cache")
+COMMANDS = ("env", "run", "explain", "off", "on", "install", "uninstall", "doctor", "cache")
 
 
 @dataclass

@@ -134,8 +134,10 @@ class TestAFrontEndOnPath:
         self, cli: Cli, shared: Shared, a_python: str, home: Path
     ) -> None:
         root = make_environment("venv", a_python, home / "half", shared.environ)
-        for name in ("pyo3_envshim", "pyo3_envshim.pth"):
-            (site_packages(root) / name).symlink_to(site_packages(cli.root) / name)
+        package, pth = (site_packages(cli.root) / name for name in ("pyo3_envshim", "pyo3_envshim.pth"))
+        without = shutil.ignore_patterns("pyo3-envshim-cargo")
+        shutil.copytree(package, site_packages(root) / package.name, ignore=without)
+        shutil.copy(pth, site_packages(root))
         put_build(cli, root)
         build = about(examined(cli, "build"), "build")
         assert build["reason"] == f"the hook in {site_packages(root)} finds no pyo3-envshim-cargo"
