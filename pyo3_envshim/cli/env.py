@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyo3_envshim import _startup
 from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store.store import Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
     `CommandError` outside such a job.
     """
+    found = {**found, **cache_folder(environ)}
     files = {name: environ.get(name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
     scripts = os.path.dirname(_startup.wrapper() or "")
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
@@ -78,6 +80,18 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}", f"{name} names it") from None
     return f"switched on for the following steps: {' '.join(found) or 'CARGO is the wrapper already'}"
+
+
+def cache_folder(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the cache folder, where the user's own cannot be used.
+
+    In a container job, HOME and RUNNER_TEMP belong to the runner's user, and the steps run as root.
+    """
+    try:
+        opened = Store.open(environ)
+    except (OSError, StoreError):
+        return {}
+    return {"PYO3_ENVSHIM_CACHE_DIR": opened.root} if opened.instead_of else {}
 
 
 def run(command: Sequence[str]) -> int:

@@ -106,7 +106,7 @@ def _cache(chosen: argparse.Namespace) -> int:
 def _cache_dir(chosen: argparse.Namespace) -> int:
     from pyo3_envshim.store import store
 
-    _print(store.folder(os.environ) + "\n")
+    _print(store.folder_in_use(os.environ) + "\n")
     return 0
 
 
