@@ -120,9 +120,9 @@ def _with_stored_environment(call: CargoCall) -> Plan:
     with Query(call) as query:
         from pyo3_envshim import freshness
         from pyo3_envshim.environment import digest, item, layout
-        from pyo3_envshim.store.store import Store, folder
+        from pyo3_envshim.store.store import Store
 
-        store = Store(folder(call.environ))
+        store = Store.open(call.environ)
         try:
             environment = digest.read(root, call.environ, store.hash_file)
         except item.NotStorable as reason:

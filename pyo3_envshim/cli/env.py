@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pyo3_envshim import _startup
 from pyo3_envshim.call import warn
 from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store.store import Store, StoreError
 
 SHELLS = ("sh", "fish", "powershell")
 
@@ -62,6 +63,7 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
     `CommandError` outside such a job.
     """
+    found = {**found, **cache_folder(environ)}
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
     scripts = os.path.dirname(_startup.wrapper_script() or "")
     texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
@@ -79,6 +81,18 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}", f"{name} names it") from None
     return f"switched on for the following steps: {' '.join(found) or 'CARGO is the wrapper already'}"
+
+
+def cache_folder(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the cache folder, where the user's own cannot be used.
+
+    In a container job, HOME and RUNNER_TEMP belong to the runner's user, and the steps run as root.
+    """
+    try:
+        opened = Store.open(environ)
+    except (OSError, StoreError):
+        return {}
+    return {"PYO3_ENVSHIM_CACHE_DIR": opened.root} if opened.instead_of else {}
 
 
 def run(command: Sequence[str]) -> int:

@@ -124,7 +124,7 @@ def _cache_dir(chosen: argparse.Namespace) -> int:
     """Print the path of the cache folder."""
     from pyo3_envshim.store import store
 
-    _print(store.folder(os.environ) + "\n")
+    _print(store.folder_in_use(os.environ) + "\n")
     return 0
 
 

@@ -171,6 +171,11 @@ def in_uvs_cache(path: str) -> bool:
     return bool(bucket) and os.path.isfile(path) and os.path.isfile(tag)
 
 
+def temporary_folder(environ: Mapping[str, str]) -> str:
+    """Return the first of `temporary_folders` that is there."""
+    return next(filter(os.path.isdir, temporary_folders(environ)), os.sep)
+
+
 def temporary_folders(environ: Mapping[str, str]) -> list[str]:
     """Return the folders, resolved, in which ``tempfile`` puts what it makes.
 

@@ -31,7 +31,7 @@ import os
 import sys
 
 from pyo3_envshim import files
-from pyo3_envshim.environment import layout
+from pyo3_envshim.environment import frontends, layout
 from pyo3_envshim.store import entry, lock, ownership
 
 TYPE_CHECKING = False
@@ -50,6 +50,16 @@ class StoreError(Exception):
         super().__init__(message or text)
         self.text = text
         self.hint = hint
+
+
+def folder_in_use(environ: Mapping[str, str]) -> str:
+    """Return the path of the cache folder that a build would use, or else of the one that it cannot use."""
+    if environ.get("PYO3_ENVSHIM_CACHE_DIR"):
+        return folder(environ)
+    try:
+        return Store.open(environ).root
+    except (OSError, StoreError):
+        return folder(environ)
 
 
 def folder(environ: Mapping[str, str]) -> str:
@@ -78,6 +88,7 @@ class Store:
         Raises `StoreError` if it is not safe to use, OSError if it cannot be created.
         """
         self.root = root
+        self.instead_of: StoreError | None = None  # why the user's own cache folder is not used
         self.environments = os.path.join(root, "environments")
         self.interpreters = os.path.join(root, "interpreters")
         flaw = ownership.flaw_on_the_way(root)
@@ -85,6 +96,27 @@ class Store:
             flaw = flaw or ownership.flaw_of(path)
         if flaw:
             raise StoreError(flaw.text, flaw.hint, str(flaw))
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str]) -> Store:
+        """Open the store in the folder that the user has chosen, or in their cache folder (`folder`).
+
+        Where nothing was chosen and that cannot be used, it is a private folder below the temporary
+        one, for as long as it is there: in containers and sandboxes, HOME may be another user's, or
+        read-only. Raises StoreError or OSError: what is wrong with the first.
+        """
+        try:
+            return cls(folder(environ))
+        except (OSError, StoreError) as error:
+            if environ.get("PYO3_ENVSHIM_CACHE_DIR") or layout.WINDOWS:
+                raise
+            temporary = frontends.temporary_folder(environ)
+            try:
+                spare = cls(os.path.join(temporary, f"pyo3-envshim-{os.geteuid()}"))
+            except (OSError, StoreError):
+                raise error from None
+            spare.instead_of = _as_store_error(error)
+            return spare
 
     def path(self, digest: str, nonce: str = "") -> str:
         """Return the path of an entry, or of its alias with *nonce*."""
@@ -228,6 +260,12 @@ class Store:
                 files.remove(path)
                 raise
             lock.close(held)  # the folder was swept before we locked it
+
+
+def _as_store_error(error: OSError | StoreError) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"{error.filename}: {error.strerror}", ownership.HINT)
 
 
 def _renamed(new: str, path: str) -> bool:

@@ -188,6 +188,21 @@ class TestTheSurroundings:
         assert found["verdict"] == f"would not be served: store: {open_to_all} can be written by others"
         assert found["hint"] == f"chmod go-w {open_to_all}"
 
+    def test_a_store_in_the_temporary_folder_is_told_with_the_reason(self, cli: Cli, home: Path) -> None:
+        put_build(cli, cli.root)
+        cache = home / ".cache"
+        cache.mkdir(exist_ok=True)
+        cache.chmod(0o777)
+        found = examined(cli)
+        assert found["served"]
+        told = about(found, "store")
+        spare = f"{cli.environ['TMPDIR']}/pyo3-envshim-{os.geteuid()}"
+        assert told["reason"].startswith(f"{spare}: 0 entries")
+        why = f"for as long as this machine or container runs: {cache} can be written by others"
+        assert told["reason"].endswith(why)
+        assert told["hint"] == f"chmod go-w {cache}"
+        assert cli.said("cache", "dir") == f"{spare}\n"
+
     def test_an_older_python_says_that_the_project_was_not_read(self, cli: Cli, shared: Shared) -> None:
         oldest = interpreter("3.9")
         if oldest is None:

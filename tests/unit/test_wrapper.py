@@ -291,6 +291,18 @@ class TestAServedCall:
         bench.run("build", XDG_CACHE_HOME=value)
         assert os.path.isabs(bench.cargo.calls[-1].environ["PYO3_PYTHON"])
 
+    def test_has_a_store_in_the_temporary_folder_where_the_home_is_open_to_others(self, bench: Bench) -> None:
+        home = bench.folder / "open"
+        home.mkdir()
+        home.chmod(0o777)
+        bench.without("PYO3_ENVSHIM_CACHE_DIR")
+        for _ in range(2):
+            fine(bench.run("build", HOME=str(home), XDG_CACHE_HOME=""))
+        spare = f"{bench.environ['TMPDIR']}/pyo3-envshim-{os.geteuid()}/environments/"
+        first, second = (call.environ["PYO3_PYTHON"] for call in bench.cargo.calls)
+        assert first.startswith(spare)
+        assert first == second
+
     def test_keeps_the_users_base_interpreter(self, bench: Bench) -> None:
         fine(bench.run("build", PYO3_BASE_PYTHON="/own"))
         assert "PYO3_BASE_PYTHON" not in bench.changes(PYO3_BASE_PYTHON="/own")

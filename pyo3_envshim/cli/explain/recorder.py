@@ -208,7 +208,7 @@ def _show(data: bytes) -> None:
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of the environment that this builds in: it may be gone afterwards."""
-    cache = store.folder(environ)
+    cache = store.folder_in_use(environ)
     python = environ.get("PYO3_PYTHON", "")
     root = interpreter.environment_of(python)
     maker = frontends.maker_of(root, environ) if root else None
