@@ -14,6 +14,10 @@ import sys
 
 from pyo3_envshim.environment import layout
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 # flock's errors where there are no locks; NFS has none for a folder that cannot be written to.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 # open's errors where there is no folder, or none that this user can open.
@@ -170,6 +174,32 @@ def share(path: str) -> int | None:
         if folder is not None or error.errno not in _NO_FOLDER:
             raise
     return folder
+
+
+class Locks:
+    """Files to lock for us alone in a ``with`` statement, which tells whether all are. Raises OSError.
+
+    They are not if another process has one, or if there are no locks. A file that is not there is made.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = paths
+        self._files: list[int] = []
+
+    def __enter__(self) -> bool:
+        try:
+            for path in self._paths:
+                self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+                if not try_lock(self._files[-1], exclusive=True):
+                    return False
+        except BaseException:
+            self.__exit__()
+            raise
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            os.close(file)
 
 
 class Lock:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import _startup, wrapper
+from pyo3_envshim import _startup, freshness, wrapper
 from pyo3_envshim._startup import WRAPPER as NAME
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
@@ -254,10 +254,8 @@ class TestAServedCall:
         first, second = (call.environ["PYO3_PYTHON"] for call in bench.cargo.calls)
         assert first != second
 
-    def test_gets_a_new_nonce_when_its_sources_are_in_doubt(self, bench: Bench) -> None:
-        unit = bench.project / "target" / "debug" / ".fingerprint" / "tiny-0"
-        unit.mkdir(parents=True)
-        (unit / "invoked.timestamp").touch()  # a build without us
+    def test_gets_a_new_nonce_when_another_workspace_was_built_here(self, bench: Bench) -> None:
+        freshness.write_stamp(str(bench.project / "target" / "debug"), "/elsewhere", "", {})
         line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         python = bench.cargo.calls[-1].environ["PYO3_PYTHON"]
         digest, dash, nonce = Path(python).parents[1].name.partition("-")
