@@ -72,8 +72,6 @@ def limit_of(environ: Mapping[str, str]) -> float:
 class BuildDir:
     """A build folder that this process has locked. *in_child* is called in cargo's process at first."""
 
-    __slots__ = ("_descriptor", "_limit", "folder", "in_child")
-
     def __init__(self, folder: str, descriptor: int, limit: float) -> None:
         self.folder = folder
         self._descriptor = descriptor
@@ -174,10 +172,7 @@ def key(workspace: Workspace, base: str) -> str:
 
 
 def lock(folder: str) -> int:
-    """Create *folder* if need be and lock it; return its descriptor, which no process inherits.
-
-    Raises OSError, also where there are no locks.
-    """
+    """Create *folder* if need be, and lock it. Raises OSError, also where there are no locks."""
     waits = False
     while True:
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -217,10 +212,7 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
 
 
 def reusable(answer: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[set[str], set[str]]:
-    """Return the names of the packages whose artefacts may stay, and those of their crates.
-
-    *answer* is that of ``cargo metadata`` for all packages.
-    """
+    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages."""
     verified = target_dir.verified_sources(environ)
     packages = {package["id"]: package for package in answer["packages"]}
     others = {
@@ -246,11 +238,8 @@ def reusable(answer: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[set
 class Build:
     """A kept build folder: its name and path; when it was last used (seconds); its files' sizes by inode."""
 
-    __slots__ = ("inodes", "name", "path", "used")
-
     def __init__(self, path: str) -> None:
-        self.name = os.path.basename(path)
-        self.path = path
+        self.name, self.path = os.path.basename(path), path
         self.inodes: dict[int, int] = {}
         for above, _, names in os.walk(path):
             for name in names:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from pyo3_envshim import __version__, _startup, wrapper
 from pyo3_envshim.cli import cache, env
+from pyo3_envshim.cli.explain.causes import NAME_IT
 from pyo3_envshim.cli.snapshot import (
     BACK_ENDS,
     IDLE,
+    NAMING_NONE,
     OFF,
     OK,
     SHIM,
@@ -50,7 +52,7 @@ def diagnose(seen: Snapshot, asked: str | None = None) -> Diagnosis:
     """Decide what a build would get, by any front end or by the one *asked* for."""
     environ, project = seen.environ, seen.project
     findings = [of_mode(environ), *of_settings(environ, project), *seen.findings]
-    findings += [*of_crate(project, seen.manifest, seen.lock), of_project(project)]
+    findings += [*of_crate(project, seen.manifest, seen.lock), of_project(environ, project)]
     front_ends = [of_front_end(it, environ, project) for it in seen.front_ends]
     chosen = [found for found in front_ends if asked in (None, found.about)]
     against = [found for found in findings if found.state in (OFF, IDLE)]
@@ -105,7 +107,7 @@ def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Fin
     return found
 
 
-def of_project(project: Project | None) -> Finding:
+def of_project(environ: Mapping[str, str], project: Project | None) -> Finding:
     if project is None:
         return Finding("project", OK, "no pyproject.toml here: this is about what is built from elsewhere")
     if project.flaw:
@@ -115,6 +117,9 @@ def of_project(project: Project | None) -> Finding:
         return Finding("project", OK, f"./pyproject.toml is built with {', '.join(names)}")
     if project.extra:
         return Finding("project", OK, f"no Rust build of its own, but uv builds {', '.join(project.extra)}")
+    for name in (name for name in project.requires if name in NAMING_NONE):
+        hint = "" if environ.get("PYO3_PYTHON") else f"if it compiles PyO3, {NAME_IT}"
+        return Finding("project", IDLE, f"./pyproject.toml is built with {name}: {NAMING_NONE[name]}", hint)
     what = project.backend or "setuptools"
     return Finding("project", IDLE, f"no Rust build: ./pyproject.toml is built with {what}")
 

@@ -1,7 +1,6 @@
 """``pyo3-envshim install`` and ``uninstall``: switch the shim on for all environments of an interpreter.
 
-``install`` writes a ``sitecustomize.py`` into the interpreter's standard library. It runs the
-startup hook in every environment made from that interpreter.
+A ``sitecustomize.py`` in the interpreter's standard library runs the startup hook in each of them.
 """
 
 from __future__ import annotations
@@ -46,10 +45,8 @@ def install(python: str, chain: bool = False, force: bool = False, dry_run: bool
     if present == content:
         return f"already installed: {path}"
     if os.path.exists(os.path.join(folder, "EXTERNALLY-MANAGED")) and not force:
-        raise CommandError(
-            f"{python} (Python {version}) is externally managed: {folder}/EXTERNALLY-MANAGED",
-            "use another way in, or --force if this interpreter is yours to change",
-        )
+        reason = f"{python} (Python {version}) is externally managed: {folder}/EXTERNALLY-MANAGED"
+        raise CommandError(reason, "use another way in, or --force if this interpreter is yours to change")
     foreign = os.path.lexists(path) and not (present or "").startswith(_MARK)
     if foreign and not chain:
         raise CommandError(f"{path} belongs to another owner", "--chain keeps it, and runs it after ours")
@@ -115,8 +112,7 @@ def _standard_library(python: str) -> tuple[str, str]:
     """Return the standard-library folder of *python* (its base interpreter's) and its version."""
     try:
         command = [python, "-I", "-S", "-c", _PROBE]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        folder, version = json.loads(answer)
+        folder, version = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
     except (OSError, ValueError, subprocess.CalledProcessError):
         raise CommandError(f"{python} is not a Python that runs", "name one with --python") from None
     return folder, version

@@ -33,6 +33,13 @@ IDLE = "idle"  # there is nothing to serve
 UNKNOWN = "unknown"
 # The build back ends that read CARGO, and export PYO3_PYTHON to cargo.
 BACK_ENDS = frozenset(("maturin", "setuptools-rust"))
+# Those, and plug-ins of others, that name no interpreter to cargo, so that there is no path to replace.
+NAMING_NONE = {
+    "hatch-rs": "starts the cargo on PATH and names no interpreter to it",  # 0.4.3
+    "hatchling-pyo3-plugin": "starts the cargo on PATH and names no interpreter to it",  # 0.1.1
+    "meson-python": "starts no cargo and names no interpreter to one that Meson starts",  # 0.22.1
+    "scikit-build-core": "leaves cargo to CMake, which names no interpreter to it",  # 1.1.2; Corrosion 0.6.1
+}
 SHIM = "pyo3-envshim"
 
 
@@ -147,8 +154,8 @@ def _names(requirements: object) -> tuple[str, ...]:
     found = []
     for requirement in requirements if isinstance(requirements, list) else ():
         text = requirement.get("requirement", "") if isinstance(requirement, dict) else requirement
-        match = re.match(r"\s*([\w.-]*\w)", str(text))
-        found += [re.sub(r"[-_.]+", "-", match[1]).lower()] if match else []
+        if match := re.match(r"\s*([\w.-]*\w)", str(text)):
+            found.append(re.sub(r"[-_.]+", "-", match[1]).lower())
     return tuple(found)
 
 
@@ -161,8 +168,7 @@ def detect(front_end: FrontEnd, environ: Mapping[str, str]) -> DetectedFrontEnd 
     option = front_end.option.partition("=")[2]
     is_set = bool(option) and option in _output([path, *front_end.settings], environ)
     facts: dict[str, Any] = {"name": front_end.name, "path": path, "option": is_set}
-    answer = _ask(path, front_end.name, environ)
-    if answer:
+    if answer := _ask(path, front_end.name, environ):
         facts.update(answer, asked=True)
     else:
         version = re.search(r"\d+(\.\w+)+", _output([path, "--version"], environ))
@@ -203,8 +209,8 @@ os._exit(0)
 def _ask(path: str, name: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
     """Start a front end until its Python is ready, and return what the process is then.
 
-    Returns None if it starts no Python, or one that does not read PYTHONPATH. This looks
-    behind any kind of script, and shows what the hook does, not what it should do.
+    None if it starts no Python, or one that does not read PYTHONPATH. This looks behind any
+    kind of script, and shows what the hook does, not what it should do.
     """
     with tempfile.TemporaryDirectory(prefix="pyo3-envshim-doctor-") as folder:
         file = os.path.join(folder, "answer")
@@ -269,19 +275,17 @@ def _builds(environ: Mapping[str, str]) -> list[Finding]:
 
 
 def _interpreter() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    reason = f"{version}, {sys.executable}"
-    root = interpreter.environment_of(sys.executable)
-    if root:
+    reason = f"{'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}"
+    if root := interpreter.environment_of(sys.executable):
         reason += f", made from {interpreter.base_of(root) or 'an interpreter that is gone'}"
     return Finding("python", OK, reason)
 
 
 def _output(command: Sequence[str], environ: Mapping[str, str]) -> str:
     """Run a command; return what it printed, or "" if it failed."""
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    null = subprocess.DEVNULL
     try:
-        done = subprocess.run(command, env=environ, stdin=null, stdout=pipe, stderr=null, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        said = subprocess.check_output(command, env=environ, stdin=null, stderr=null, timeout=60)
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+    return said.decode(errors="replace")

@@ -115,12 +115,12 @@ FRONT_ENDS = (
         in_place="uv build --wheel",
         target=("python", "find"),
     ),
-    FrontEnd("pdm", "pdm", why=OVERLAY),  # 2.29.3
+    FrontEnd("pdm", "pdm", why=OVERLAY),  # 2.29.4
     FrontEnd("poetry", "poetry", environment=_of_poetry),  # 2.5.1
     FrontEnd("hatch", "hatch", why=PERMANENT),  # 1.18.2
     FrontEnd("tox", "tox", why=PERMANENT),  # 4.67.15
     FrontEnd("nox", "nox", why="starts pip or uv", starts_others=True),  # 2026.10.20
-    FrontEnd("cibuildwheel", "cibuildwheel", why="starts pip, build or uv", starts_others=True),  # 4.3.3
+    FrontEnd("cibuildwheel", "cibuildwheel", why="starts pip, build or uv", starts_others=True),  # 4.3.5
 )
 
 

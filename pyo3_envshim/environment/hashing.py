@@ -10,12 +10,8 @@ from __future__ import annotations
 import _thread
 import errno
 import hashlib
+import io
 import os
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from io import FileIO
 
 PART = 2 << 20
 PIECE = 1 << 16  # bytes per read, into memory that is reused and fits the processor's cache
@@ -25,7 +21,7 @@ THREADS = 3  # cargo, which answers the metadata query meanwhile, takes another 
 def of_bytes(data: bytes) -> str:
     if len(data) <= PART:
         return hashlib.sha256(data).hexdigest()
-    return _of_parts(hashlib.sha256(data[at : at + PART]).digest() for at in range(0, len(data), PART))
+    return _of_parts([hashlib.sha256(data[at : at + PART]).digest() for at in range(0, len(data), PART)])
 
 
 def of_file(path: str) -> str:
@@ -64,7 +60,7 @@ def of_file(path: str) -> str:
     return _of_parts(found)
 
 
-def _of_part(file: FileIO, piece: memoryview) -> bytes:
+def _of_part(file: io.FileIO, piece: memoryview) -> bytes:
     total, left = hashlib.sha256(), PART
     while left and (size := file.readinto(piece[:left])):
         total.update(piece[:size])
@@ -72,5 +68,5 @@ def _of_part(file: FileIO, piece: memoryview) -> bytes:
     return total.digest()
 
 
-def _of_parts(digests: Iterable[bytes]) -> str:
+def _of_parts(digests: list[bytes]) -> str:
     return "parts-" + hashlib.sha256(b"".join(digests)).hexdigest()

@@ -26,11 +26,39 @@ from support.front_ends import (
     FrontEnd,
     Host,
 )
+from support.interpreters import base_interpreter
 from support.sample_crates import BACK_ENDS, SETUPTOOLS_RUST, BackEnd, Project
 
 from .workshop import Bench, real_cargo
 
 PYO3 = ["pyo3-ffi", "pyo3", "tiny"]
+# What hatch-rs 0.4.3, hatchling-pyo3-plugin 0.1.1 and Corrosion 0.6.1 do: start the cargo on PATH, and
+# name no interpreter to it.
+_OWN_BACK_END = """\
+[build-system]
+requires = ["platformdirs"]
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "tiny"
+version = "0.1.0"
+"""
+_FROM_PATH = """\
+import pathlib
+import subprocess
+import zipfile
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    subprocess.run(["cargo", "build"], check=True)
+    info = "tiny-0.1.0.dist-info"
+    name = "tiny-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(directory, name), "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 0.1.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
 
 
 @dataclass
@@ -169,6 +197,24 @@ class TestAnEphemeralEnvironment:
         found = explained(bench, POETRY_INSTALL, project, host, CARGO_TARGET_DIR=target)
         assert found.cause["kind"] == "ephemeral"
         assert "beside poetry" in found.cause["hint"]
+
+    @pytest.mark.parametrize("front_end", [BUILD, UV_BUILD, PIP], ids=lambda it: it.name)
+    def test_that_the_back_end_does_not_name_is_told_with_the_way_out(
+        self, bench: Bench, front_end: FrontEnd
+    ) -> None:
+        project = bench.project()
+        project.write("pyproject.toml", _OWN_BACK_END)
+        project.write("backend.py", _FROM_PATH)
+        bench.build(front_end, project, bench.shimmed)
+        found = explained(bench, front_end, project, bench.shimmed)
+        assert found.crates == PYO3
+        assert found.cause["kind"] == "ephemeral"
+        assert found.cause["name"] == ("VIRTUAL_ENV" if front_end is UV_BUILD else "PATH")
+        assert "set PYO3_PYTHON to the path of the interpreter" in found.cause["hint"]
+        assert "set it alike" not in found.cause["hint"]
+        named = {"PYO3_PYTHON": base_interpreter()}
+        bench.build(front_end, project, bench.shimmed, **named)
+        assert explained(bench, front_end, project, bench.shimmed, **named).crates == []
 
     def test_is_told_in_a_short_table(self, bench: Bench) -> None:
         project = bench.project()

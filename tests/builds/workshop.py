@@ -121,7 +121,7 @@ class Shared:
         return self.folder / "wheelhouse"
 
     def host(
-        self, requirement: str, *, shimmed: bool, python: str | None = None, enter: Sequence[str] = ()
+        self, *requirements: str, shimmed: bool, python: str | None = None, enter: Sequence[str] = ()
     ) -> Host:
         """Return an environment of this interpreter that holds one front end, made by the first who asks."""
         python = python or base_interpreter()
@@ -137,12 +137,12 @@ class Shared:
                 "-q",
                 "-p",
                 str(folder / "bin" / "python"),
-                requirement,
+                *requirements,
                 *wheels,
             ]
             run(install, small_environment())
 
-        name = re.match(r"\w*", requirement)
+        name = re.match(r"\w*", requirements[0])
         assert name is not None
         kind = "shimmed" if shimmed else "plain"
         return Host(self.once("-".join([name[0], Path(python).name, kind]), make), shimmed)
@@ -346,8 +346,8 @@ class Bench:
 
         pip and build, run as modules, build for the host's own interpreter: *python*, if not None.
         """
-        if front_end.requirement:
-            return self.shared.host(front_end.requirement, shimmed=shimmed)
+        if front_end.requirements:
+            return self.shared.host(*front_end.requirements, shimmed=shimmed)
         name = front_end.command[2] if front_end.command[1] == "-m" else "uv" if self.enter else None
         if python and name:
             return self.shared.host(name, shimmed=shimmed, python=python, enter=self.enter)

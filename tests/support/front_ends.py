@@ -42,7 +42,7 @@ class FrontEnd:
     a folder for the wheel, `{site}` an environment to install into, `{base}` the base interpreter.
     Those that need more: `{work}` is a folder for the front end's own files, `{index}` the address
     of a package index. `ephemeral` tells whether it makes an environment for each build and removes
-    it afterwards. `requirement` is what an environment of its own holds, `files` are written before a
+    it afterwards. `requirements` are what an environment of its own holds, `files` are written before a
     build and `anew` removed, `installs_into` is where it installs, where that is not `{site}`.
     """
 
@@ -50,7 +50,7 @@ class FrontEnd:
     command: tuple[str, ...]
     ephemeral: bool = True
     makes_wheel: bool = True
-    requirement: str = ""
+    requirements: tuple[str, ...] = ()
     cwd: str | None = None
     variables: tuple[tuple[str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
@@ -109,10 +109,11 @@ UV_BUILD_FROM_SDIST = FrontEnd("uv-build-from-sdist", (*_UV_BUILD, "{project}"))
 _XDG = tuple((f"XDG_{name}_HOME", "{work}/" + name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE"))
 _ACTIVE = (("VIRTUAL_ENV", "{site}"),)
 
-# pdm alone resolves to a dep-logic that it does not work with (2.29.4); its own lock is an extra.
+# pdm alone resolves to a hishel and a dep-logic that it does not work with, and its extra `locked` to
+# an older pdm, because it names a certifi that was withdrawn (2.29.4).
 _pdm = partial(
     FrontEnd,
-    requirement="pdm[locked]",
+    requirements=("pdm>=2.29.4", "hishel<2", "dep-logic<0.7.2"),
     ephemeral=False,
     cwd="{project}",
     variables=(*_XDG, *_ACTIVE, ("PDM_PYPI_URL", "{index}"), ("PDM_CHECK_UPDATE", "0")),
@@ -144,7 +145,7 @@ package-mode = false
 """
 _poetry = partial(
     FrontEnd,
-    requirement="poetry",
+    requirements=("poetry",),
     cwd="{work}/app",
     variables=(*_XDG, *_ACTIVE, ("POETRY_KEYRING_ENABLED", "false")),
     files=(("{work}/app/pyproject.toml", _POETRY_APP + _POETRY_SOURCE),),
@@ -160,7 +161,7 @@ HATCH_BUILD = FrontEnd(
     "hatch-build",
     ("{host}/bin/hatch", "build", "-t", "wheel", "{out}"),
     ephemeral=False,
-    requirement="hatch",
+    requirements=("hatch",),
     cwd="{project}",
     variables=(*_XDG, ("HATCH_PYTHON", "{base}")),
 )
@@ -180,7 +181,7 @@ TOX = FrontEnd(
     ("{host}/bin/tox", "run", "--discover", "{base}"),
     ephemeral=False,
     makes_wheel=False,
-    requirement="tox",
+    requirements=("tox",),
     cwd="{project}",
     variables=_XDG,
     files=(("{project}/tox.ini", _TOX_INI),),
@@ -197,7 +198,7 @@ def tests(session):
 _nox = partial(
     FrontEnd,
     makes_wheel=False,
-    requirement="nox[uv]",
+    requirements=("nox[uv]",),
     cwd="{project}",
     variables=_XDG,
     files=(("{project}/noxfile.py", _NOXFILE),),
@@ -206,7 +207,7 @@ _nox = partial(
 NOX = _nox("nox", ("{host}/bin/nox", "--no-reuse-existing-virtualenvs"), ephemeral=False)
 NOX_WITH_UV = _nox("nox-uv", (*NOX.command, "--default-venv-backend", "uv"))
 
-# What cibuildwheel 4.3.3 runs in its containers, with their Python first on PATH (platforms/linux.py).
+# What cibuildwheel 4.3.5 runs in its containers, with their Python first on PATH (platforms/linux.py).
 _CIBW_OUT = ("--wheel", "--outdir={out}")
 CIBUILDWHEEL = (
     FrontEnd(
@@ -247,7 +248,7 @@ OWN_BUILD = FrontEnd(
     (*_BUILD, "-w", "--env-dir", "{temporary}/build-env-mine", "{project}"),
     ephemeral=False,
 )
-_maturin = partial(FrontEnd, ephemeral=False, requirement="maturin", variables=_ACTIVE)
+_maturin = partial(FrontEnd, ephemeral=False, requirements=("maturin",), variables=_ACTIVE)
 _MATURIN = ("-m", "{project}/Cargo.toml", "--profile", "dev")
 MATURIN_DEVELOP = _maturin(
     "maturin-develop", ("{host}/bin/maturin", "develop", "--uv", *_MATURIN), makes_wheel=False

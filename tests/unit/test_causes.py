@@ -46,6 +46,16 @@ class TestTheCause:
         assert "cause: PYO3_PYTHON changed: unset → /b/bin/python (" in said
         assert f"hint: {hint}" in said
 
+    @pytest.mark.parametrize("name", ["PATH", "VIRTUAL_ENV"])
+    def test_of_an_environment_that_the_back_end_does_not_name_is_told(self, name: str) -> None:
+        reason = f'EnvVarChanged {{ name: "{name}", old_value: Some("/a"), new_value: Some("/b") }}'
+        environment = {"python": None, "front_end": "uv", "stored": False, "mode": "on"}
+        said = said_of(AT, DIRTY, f"    dirty: {reason}", environment=environment)
+        assert f"cause: {name} changed: /a → /b (uv makes an environment for each build" in said
+        assert "hint: the build back end names no interpreter to cargo, " in said
+        assert "set PYO3_PYTHON to the path of the interpreter that the wheel is for" in said
+        assert "set it alike" not in said
+
     def test_of_a_crate_that_the_log_gives_no_reason_for_is_that(self) -> None:
         said = said_of(AT, DIRTY, "    dirty: RustcChanged", compiled=("top v0.1.0", "forced v1.0.0"))
         assert "cause: forced: cargo gave no reason\n" in said

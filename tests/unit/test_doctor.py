@@ -81,6 +81,33 @@ class TestTheVerdict:
         assert "hatchling.build" in found.verdict
 
 
+class TestABackEndThatNamesNoInterpreter:
+    """It is told, with what to do, since nothing can be served there."""
+
+    @pytest.mark.parametrize(
+        ("requires", "backend", "name"),
+        [
+            (("hatchling", "hatch-rs"), "hatchling.build", "hatch-rs"),
+            (("hatchling", "hatchling-pyo3-plugin"), "hatchling.build", "hatchling-pyo3-plugin"),
+            (("meson-python",), "mesonpy", "meson-python"),
+            (("scikit-build-core", "pybind11"), "scikit_build_core.build", "scikit-build-core"),
+        ],
+    )
+    def test_is_told_with_the_way_out(self, requires: tuple[str, ...], backend: str, name: str) -> None:
+        project = Project(requires, backend)
+        found = diagnosed(HOOKED, project=project)
+        assert found.verdict.startswith(
+            f"would not be served: project: ./pyproject.toml is built with {name}"
+        )
+        assert "PYO3_PYTHON" in found.hint
+        assert "names no interpreter" in found.verdict
+        named = diagnosed(HOOKED, project=project, PYO3_PYTHON="/usr/bin/python3")
+        assert (named.served, named.hint) == (False, "")
+
+    def test_is_not_told_beside_one_that_does(self) -> None:
+        assert diagnosed(HOOKED, project=RUST._replace(requires=("maturin", "meson-python"))).served
+
+
 class TestTheSwitch:
     """`PYO3_ENVSHIM`."""
 

@@ -79,9 +79,7 @@ def read(lines: Iterable[str]) -> Log:
             package = _PACKAGE.search(line)
             name, version = package.groups() if package else ("", "")
             log.units.append(Unit(name, version, message[len(_AT) :]))
-            continue
-        newer = _NEWER.match(message)
-        if newer:
+        elif newer := _NEWER.match(message):
             log.newer[newer[2]] = newer[1]
         elif log.units:
             _add(log.units[-1], message)
@@ -90,8 +88,7 @@ def read(lines: Iterable[str]) -> Log:
 
 def _add(unit: Unit, message: str) -> None:
     """Add what a line says to the unit that it is about, the last one that was named."""
-    header = _UNIT.match(message)
-    if header:
+    if header := _UNIT.match(message):
         unit.dirty = True
         unit.package, unit.version = header["name"], header["version"]
     elif message.startswith("    dirty: "):

@@ -31,6 +31,7 @@ _FIELDS = {
     "target": ("manifest", "the target's settings in Cargo.toml", "TargetConfigurationChanged"),
 }
 _REASONS = {reason: name for name, (_, _, reason) in _FIELDS.items()}
+NAME_IT = "set PYO3_PYTHON to the path of the interpreter that the wheel is for"
 KEPT = "cargo keeps what it compiled with each: the next build with either is warm"
 _FOLLOWS = ("UnitDependencyInfoChanged", "StaleDepFingerprint")
 _FOLLOWS_IN_PROSE = ("unit dependency information changed", "current filesystem status shows we're outdated")
@@ -258,29 +259,28 @@ class Diagnoser:
     def _of_variable(self, name: str, old: str | None, new: str | None) -> Cause:
         text = f"{name} changed: {'unset' if old is None else old} → {'unset' if new is None else new}"
         made = self.record["environment"]
-        hint = (
-            f"the programs that build here (editor, terminal, front end) set {name} differently: "
-            "set it alike, or give each its own CARGO_TARGET_DIR"
-        )
+        python = made.get("python")
+        maker = next((it for it in frontends.FRONT_ENDS if it.name == made.get("front_end")), None)
         kind = "variable"
-        if name in ("PATH", "VIRTUAL_ENV"):
+        hint = f"the programs that build here (editor, terminal, front end) set {name} differently: "
+        hint += "set it alike, or give each its own CARGO_TARGET_DIR"
+        is_place = name in ("PATH", "VIRTUAL_ENV")
+        if maker and (new == python if python else is_place):
+            kind = "ephemeral"
+            text += f" ({maker.name} makes an environment for each build and throws it away)"
+            first = "" if made["mode"] == "on" else "unset PYO3_ENVSHIM, "
+            beside = f"pip install pyo3-envshim beside {maker.name}"
+            first += beside if maker.python else f"pyo3-envshim run -- {maker.name} …"
+            hint = f'switch the shim on: {first}, or add "pyo3-envshim" to build-system.requires'
+            if not python:
+                hint = f"the build back end names no interpreter to cargo, so the shim cannot help: {NAME_IT}"
+        elif new and new == python and made["stored"]:
+            kind = "stored"
+            text += " (the environment's permanent address)"
+            hint = "the build requirements, the interpreter or the sources' state changed, or this is the "
+            hint += "first build with the shim: the next one is warm"
+        elif is_place:
             hint += "; PYO3_PYTHON, set to one interpreter, takes the place of both"
-        if new and new == made.get("python"):
-            maker = next((it for it in frontends.FRONT_ENDS if it.name == made["front_end"]), None)
-            if maker:
-                kind = "ephemeral"
-                text += f" ({maker.name} makes an environment for each build and throws it away)"
-                first = "" if made["mode"] == "on" else "unset PYO3_ENVSHIM, "
-                beside = f"pip install pyo3-envshim beside {maker.name}"
-                first += beside if maker.python else f"pyo3-envshim run -- {maker.name} …"
-                hint = f'switch the shim on: {first}, or add "pyo3-envshim" to build-system.requires'
-            elif made["stored"]:
-                kind = "stored"
-                text += " (the environment's permanent address)"
-                hint = (
-                    "the build requirements, the interpreter or the sources' state changed, or this is the "
-                    "first build with the shim: the next one is warm"
-                )
         return Cause(kind, name, f"{name} changed", text, hint, old, new)
 
     def _more_variables(self, unit: Unit, named: str) -> list[Cause]:
@@ -314,8 +314,7 @@ class Diagnoser:
 
     def _of_content(self, unit: Unit, old: str, new: str) -> Cause:
         """Compare a package that cargo knows as a whole: by its version, or by its newest file."""
-        newest = re.fullmatch(r"[\d.]+s \((.*)\)", new)
-        if newest:
+        if newest := re.fullmatch(r"[\d.]+s \((.*)\)", new):
             text = f"{newest[1]} of {unit.package} changed"
             return Cause("file", newest[1], f"{os.path.basename(newest[1])} changed", text)
         text = f"{unit.package} changed: {old} → {new}"

@@ -42,18 +42,17 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
         raise CommandError("explain does not run on Windows", "PYO3_ENVSHIM_VERBOSE=1 tells what is done")
     with tempfile.TemporaryDirectory(prefix="pyo3-envshim-explain-") as folder:
         environ = with_recorder(os.environ, folder)
-        words = list(command)
-        if os.path.basename(words[0]) == "cargo":  # the user names the cargo to record
-            if os.path.dirname(words[0]):
-                environ = with_recorder({**os.environ, "CARGO": os.path.abspath(words[0])}, folder)
-            words[0] = os.path.join(folder, "bin", "cargo")
-        program = shutil.which(words[0], path=environ.get("PATH"))
+        name = command[0]
+        if os.path.dirname(name) and os.path.basename(name) == "cargo":  # the user names the cargo to record
+            environ = with_recorder({**os.environ, "CARGO": os.path.abspath(name)}, folder)
+            name = "cargo"
+        program = shutil.which(name, path=environ.get("PATH"))
         if program is None:
             raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
         began = time.time()
         try:
             stdout = 2 if as_json else None
-            status = subprocesses.started([program, *words[1:]], environ, stdout).wait()
+            status = subprocesses.started([program, *command[1:]], environ, stdout).wait()
         except OSError as error:
             raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
         calls = [causes.diagnose(record, began) for record in records(folder)]
@@ -72,8 +71,7 @@ def with_recorder(environ: Mapping[str, str], folder: str) -> dict[str, str]:
     scripts = os.path.join(folder, "bin")
     os.makedirs(scripts, exist_ok=True)
     site = os.path.dirname(os.path.dirname(os.path.abspath(_startup.__file__)))
-    shim_first = _startup.is_wrapper(environ.get("CARGO", ""))
-    name = "PYO3_ENVSHIM_CARGO" if shim_first else "CARGO"
+    name = "PYO3_ENVSHIM_CARGO" if _startup.is_wrapper(environ.get("CARGO", "")) else "CARGO"
     own = environ.get(name) or "cargo"
     path = os.path.join(scripts, os.path.basename(own))
     with open(os.path.join(folder, "settings.json"), "w", encoding="utf-8") as file:
@@ -118,12 +116,10 @@ def _of_call(call: Call) -> list[str]:
     ended = "" if status == 0 else f", and ended with status {status}"
     if not call.understood:
         log = call.record["log"][:_ROWS]
-        return [
-            f"cargo compiled {', '.join(call.record['compiled'])}{ended}",
-            f"error: this cargo's log is not understood{'; it starts with:' if log else ': it is empty'}",
-            *(f"  {line}" for line in log),
-            "hint: cargo build --verbose names a reason for each crate, without its root cause",
-        ]
+        lines = [f"cargo compiled {', '.join(call.record['compiled'])}{ended}"]
+        start = "; it starts with:" if log else ": it is empty"
+        lines += [f"error: this cargo's log is not understood{start}", *(f"  {line}" for line in log)]
+        return [*lines, "hint: cargo build --verbose names a reason for each crate, without its root cause"]
     if not call.crates:
         return [f"cargo recompiled nothing: all of {call.total} crates were fresh{ended}"]
     count = len(call.crates)

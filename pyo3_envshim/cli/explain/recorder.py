@@ -83,8 +83,7 @@ class LogFilter:
             self.log.append(plain.decode(errors="surrogateescape"))
             return line if self._keep else b""
         self._error = False
-        found = _COMPILED.match(_COLOUR.sub("", (passed + plain).decode(errors="replace")))
-        if found:
+        if found := _COMPILED.match(_COLOUR.sub("", (passed + plain).decode(errors="replace"))):
             self.compiled.append(found[1])
         return line
 
@@ -155,8 +154,7 @@ def record(call: CargoCall, folder: str) -> int:
     facts.update(log=log_filter.log, compiled=log_filter.compiled)
     try:
         facts.update(left_by(log_filter.log, begun), cwd=os.getcwd())
-        if facts["target"]:
-            facts["rustc"][1] = target_dir.rustc_version(facts["target"])
+        facts["rustc"][1] = target_dir.rustc_version(facts["target"])
         path = os.path.join(folder, f"call-{time.time_ns()}-{os.getpid()}.json")
         files.replace(path, json.dumps(facts).encode())
     except Exception as error:
@@ -174,8 +172,7 @@ def _run(
     os.close(theirs)
     ended = False
     while True:
-        ready = select.select([output], [], [], 0.1)[0]
-        if ready:
+        if select.select([output], [], [], 0.1)[0]:
             data = os.read(output, 65536)
             _show(log_filter.feed(data))
             # Read them now: cargo names all units before it starts the first, and of several
@@ -210,8 +207,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of the environment that this builds in: it may be gone afterwards."""
     cache = store.folder_in_use(environ)
     python = environ.get("PYO3_PYTHON", "")
-    root = interpreter.environment_of(python)
-    maker = frontends.maker_of(root, environ) if root else None
+    if python:
+        roots = [interpreter.environment_of(python)]
+    else:  # PyO3 looks at VIRTUAL_ENV, then along PATH; pip's overlay is one folder deeper
+        folders = [os.path.dirname(it) for it in environ.get("PATH", "").split(os.pathsep)]
+        roots = [environ.get("VIRTUAL_ENV"), *folders, *map(os.path.dirname, folders)]
+    makers = (frontends.maker_of(root, environ) for root in roots if root and os.path.isdir(root))
+    maker = next(filter(None, makers), None)
     return {
         "python": python or None,
         "front_end": maker.name if maker else None,
