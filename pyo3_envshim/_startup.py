@@ -2,7 +2,7 @@
 
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
-Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS`; ``PYTHONPATH``;
+Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `_BUILD_SCRIPT`; ``PYTHONPATH``;
 ``sys.orig_argv``; the ``pyvenv.cfg`` of this environment.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
@@ -35,18 +35,34 @@ _MARKERS = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUI
 PROGRAMS, MARKERS = frozenset(_PROGRAMS.split()), tuple(_MARKERS.split())
 
 WRAPPER = "pyo3-envshim-cargo"
+# What cargo sets for a build script (cargo 1.95). For a program of `cargo run` it sets OUT_DIR only,
+# if its package has a build script; and `cargo xtask`, say, may start a build.
+_BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
 
 
 def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
     """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
 
-    An unknown value means ``"on"``, and the wrapper warns about it. On Windows, where this has
-    never run, the default is ``"off"``.
+    Where it is not set, the user's switch decides. An unknown value means ``"on"``, and the
+    wrapper warns about it. On Windows, where this has never run, the default is ``"off"``.
     """
     value = environ.get("PYO3_ENVSHIM", "").strip().lower()
     if value in ("off", "0", "no", "false") or (windows and value not in ("on", "base")):
         return "off"
+    if not value and os.path.exists(switch()):
+        return "off"
     return "base" if value == "base" else "on"
+
+
+def switch(platform: str = sys.platform) -> str:
+    """Return the path of the file that switches all of this off for the user, if it exists.
+
+    ``pyo3-envshim off`` creates it, beside the default store. Only the home folder decides where:
+    front ends such as tox pass on no other variable.
+    """
+    folders = {"darwin": "Library/Caches", "win32": "AppData/Local"}
+    home = os.path.expanduser("~")
+    return os.path.join(home, folders.get(platform, ".cache"), "pyo3-envshim", "switched-off")
 
 
 def run() -> None:
@@ -83,7 +99,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
         if base_is_ours(environ):
             found.update({"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None})
         return found
-    if not any(marker in environ for marker in MARKERS) or "OUT_DIR" in environ:
+    if not any(marker in environ for marker in MARKERS) or all(name in environ for name in _BUILD_SCRIPT):
         return {}  # not a build, or a Python that one of cargo's build scripts started
     inside = sys.prefix != sys.base_prefix
     found = {}
@@ -98,17 +114,64 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
 
 
 def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
-    """Return the changes that put *wrapper* (a path, or None if not found) in front of cargo."""
-    present = environ.get("CARGO")
-    if not wrapper or (present and is_wrapper(present) and os.path.exists(present)):
+    """Return the changes that put *wrapper* (a path, or None if not found) in front of cargo.
+
+    None where the user's own ``CARGO`` is not called cargo: back ends ask what it is called, and
+    map paths for cross (setuptools-rust 1.13, maturin 1.16).
+    """
+    present = environ.get("CARGO", "")
+    if not wrapper or (is_wrapper(present) and os.path.exists(present)):
         return {}
-    if not present or is_wrapper(present):
+    if is_wrapper(present):  # it is gone
+        return {"CARGO": by_way_of(environ.get("PYO3_ENVSHIM_CARGO", ""), wrapper)}
+    if not present:
         return {"CARGO": wrapper}
-    return {"CARGO": wrapper, "PYO3_ENVSHIM_CARGO": present}
+    if not is_called_cargo(present):
+        return {}
+    return {"CARGO": by_way_of(present, wrapper), "PYO3_ENVSHIM_CARGO": present}
+
+
+def is_called_cargo(path: str) -> bool:
+    """Tell whether the program at *path* is called cargo, on Windows in any case."""
+    return os.path.basename(path).lower() in ("cargo", "cargo.exe")
+
+
+def by_way_of(own: str, wrapper: str) -> str:
+    """Return a path of *wrapper* that names the folder of *own*: ``/opt/x/./../../env/…``.
+
+    A back end may start cargo without our variables (setuptools-rust: ``RustExtension(env=…)``);
+    the wrapper's own path is then all that tells which cargo the user chose (`own_cargo`).
+    """
+    if os.name != "posix" or not os.path.isabs(own):
+        return wrapper
+    folder = os.path.dirname(own)
+    path = folder + "/." + "/.." * os.path.realpath(folder).count("/") + wrapper
+    return path if os.path.exists(path) else wrapper
+
+
+def own_cargo(path: str) -> str | None:
+    """Return the user's cargo that *path*, the wrapper's, names (`by_way_of`), or None."""
+    folder, named, _ = path.partition("/./../")
+    return os.path.join(folder, "cargo") if named else None
 
 
 def wrapper(windows: bool = os.name == "nt") -> str | None:
-    """Return the path of this package's installed wrapper, or None.
+    """Return the path of this package's wrapper, or None.
+
+    It is the launcher in this package, where that finds its Python (``bin/python3.x`` beside
+    ``lib/python3.x``), else an installer's script.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    library = os.path.dirname(os.path.dirname(here))
+    python = os.path.join(os.path.dirname(os.path.dirname(library)), "bin", os.path.basename(library))
+    launcher = os.path.join(here, WRAPPER)
+    if not windows and _is_program(python) and _is_program(launcher):
+        return launcher
+    return wrapper_script(windows)
+
+
+def wrapper_script(windows: bool = os.name == "nt") -> str | None:
+    """Return the path of the script that an installer wrote for the wrapper, or None.
 
     Installers put scripts beside the interpreter, or, for ``--user`` and overlays, into a folder
     at a fixed place relative to site-packages (``sysconfig``'s schemes).
@@ -116,9 +179,13 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
         path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))
-        if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+        if _is_program(path):
             return path
     return None
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def script_folders(site: str, beside: str, windows: bool) -> list[str]:

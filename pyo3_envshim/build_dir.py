@@ -39,7 +39,7 @@ from pyo3_envshim.store.prune import evict, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from pyo3_envshim.call import CargoCall
@@ -70,12 +70,13 @@ def limit_of(environ: Mapping[str, str]) -> float:
 
 
 class BuildDir:
-    """A build folder that this process has locked."""
+    """A build folder that this process has locked. *in_child* is called in cargo's process at first."""
 
     def __init__(self, folder: str, descriptor: int, limit: float) -> None:
         self.folder = folder
         self._descriptor = descriptor
         self._limit = limit
+        self.in_child: Callable[[], object] | None = None
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
         """Return cargo's arguments with the folder among them.
@@ -105,7 +106,8 @@ class BuildDir:
     def run(self, call: CargoCall, environ: Mapping[str, str]) -> int:
         """Run cargo and wait for it, prune the kept folders, and end as cargo did. Raises OSError."""
         try:
-            status = subprocesses.started([call.cargo, *self.arguments(call.arguments)], environ).wait()
+            command = [call.cargo, *self.arguments(call.arguments)]
+            status = subprocesses.started(command, environ, in_child=self.in_child).wait()
         finally:
             self.release()
         try:

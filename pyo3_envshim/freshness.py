@@ -12,14 +12,23 @@ compiled each time. Any tool that makes the path stable must give the same guara
     same inode, size, mtime and ctime, and a ctime before the start. A link must lead where
     it led, and a folder that has lost a file must be newer than the end of that build.
 
-Otherwise the environment's path gets a new nonce. No other workspace root ever has the same
-one, so two builds that wait for cargo's lock cannot take each other's code. Sources are the
-files in the packages' folders, and whatever cargo noted as an input elsewhere.
+"Here" is one profile of the build folder, in which cargo compiles as if there were no other.
+"The end" is when the newest unit of a local package was started; where there is no such unit,
+nothing can be stale. Sources are the files in the packages' folders, and whatever cargo noted
+as an input elsewhere.
 
-A stamp in the build folder records the last build, but not its end: that is the newest time
+Where a file is in doubt, or a build was here that left no stamp, cargo is made to compile the
+packages that the file belongs to, and all local ones that a random path would have made it
+compile: under cargo's own locks, their fingerprints are removed. PyO3 stays.
+
+Where another workspace root was here last, or a cargo holds a lock, or there are no locks, the
+environment's path gets a new nonce instead. No other workspace root ever has the same one, so
+two builds that wait for cargo's lock cannot take each other's code.
+
+A stamp in the profile's folder records the last build, but not its end: that is the newest time
 stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
 because renaming a folder into place changes no ctime below it, and a clock that steps back
-makes a later change look earlier. Nothing else is written.
+makes a later change look earlier. It is written last: if we die earlier, the doubt remains.
 """
 
 from __future__ import annotations
@@ -35,9 +44,12 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.cargo.metadata import Workspace
 
-STAMP = ".pyo3-envshim"
+# Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
+STAMP = ".fingerprint-envshim"
 LINK = "link"  # the state of a link; its key in the stamp says where it leads
 FORMAT = "pyo3-envshim stamp 1"
+# What cargo is given another value of with another path; a build script may ask for one of these.
+_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
 
 class Stamp:
@@ -69,62 +81,155 @@ class Source:
 
 
 class Assessment:
-    """The local sources by path, the stamp of the last build, and whether cargo's times can be trusted."""
+    """The local sources by path, the stamp of the last build, and the sources that cargo may misjudge.
 
-    __slots__ = ("sources", "stamp", "trusted")
+    *doubted* is None where all that was built here is in doubt. *is_other*: whether another workspace
+    root was here last. *notes*: what cargo noted.
+    """
 
-    def __init__(self, sources: dict[str, Source], stamp: Stamp | None, trusted: bool) -> None:
+    __slots__ = ("doubted", "is_other", "notes", "sources", "stamp")
+
+    def __init__(self, sources: dict[str, Source], stamp: Stamp | None, notes: target_dir.Notes) -> None:
         self.sources = sources
         self.stamp = stamp
-        self.trusted = trusted
+        self.notes = notes
+        self.doubted: list[str] | None = None
+        self.is_other = False
+
+    @property
+    def trusted(self) -> bool:
+        """Whether cargo's time stamps can be trusted."""
+        return not self.is_other and self.doubted == []
 
 
 def nonce_for(workspace: Workspace) -> str:
     """Return the nonce for a build that is about to start, and leave its stamp.
 
+    Where sources are in doubt, cargo is made to compile them, or the nonce is new.
     Raises OSError where the guard cannot tell; the call must then be passed through.
     """
     build, root = workspace.build_dir, workspace.root
-    found = assess(workspace, build)
-    if found.trusted:
+    if not os.path.isdir(build):
+        os.makedirs(build, exist_ok=True)
+        target_dir.tag(build)
+    folder = os.path.join(build, workspace.profile)
+    found = assess(workspace, build, workspace.profile)
+    if found.trusted or (not found.is_other and invalidate(workspace, found)):
         nonce = found.stamp.nonce if found.stamp else ""
         # Of two builds that find the folder new at the same time, one gets the empty nonce.
-        if write_stamp(build, root, nonce, found.sources, only_as_first=found.stamp is None):
+        if write_stamp(folder, root, nonce, found.sources, only_as_first=found.stamp is None):
             return nonce
     nonce = os.urandom(4).hex()
-    write_stamp(build, root, nonce, found.sources)
+    write_stamp(folder, root, nonce, found.sources)
     return nonce
 
 
-def assess(workspace: Workspace, build: str) -> Assessment:
-    """Compare the sources with what the last build left in the folder *build*.
+def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
+    """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
     Raises OSError where the guard cannot tell.
     """
+    profiles = _profiles(build, profile)
+    names = {name for own in workspace.folders.values() for name in own}
+    notes = target_dir.read_notes(profiles, names)
     folders = [workspace.root, *workspace.folders]
-    sources = local_sources(folders, {*workspace.exclude, build}, target_dir.noted_inputs(build, folders))
+    sources = local_sources(folders, {*workspace.exclude, build}, noted_by(workspace.folders, notes.inputs))
     # Read the end last: what cargo compiles meanwhile can only make it later.
-    end = target_dir.end_of_last_build(build)
-    stamp = read_stamp(os.path.join(build, STAMP))
-    trusted = trustworthy({**gone_sources(stamp, sources), **sources}, workspace.root, stamp, end)
-    return Assessment(sources, stamp, trusted)
+    end = target_dir.end_of_last_build(profiles, notes.foreign)
+    stamp = read_stamp(os.path.join(build, profile, STAMP))
+    found = Assessment(sources, stamp, notes)
+    found.is_other = stamp is not None and stamp.root != workspace.root
+    found.doubted = doubtful({**gone_sources(stamp, sources), **sources}, stamp, end)
+    return found
 
 
-def trustworthy(sources: Mapping[str, Source], root: str, stamp: Stamp | None, end: int | None) -> bool:
-    """Tell whether cargo's time stamps can be trusted, by the rule in this module's docstring.
+def _profiles(build: str, profile: str) -> list[str]:
+    return target_dir.profiles_called(profile, build) if profile else list(target_dir.profiles(build))
 
-    *stamp* is None where there is none; *end*, in ns, is None where nothing was built.
+
+def doubtful(sources: Mapping[str, Source], stamp: Stamp | None, end: int | None) -> list[str] | None:
+    """Return the sources that cargo may misjudge, by the rule in this module's docstring; None if all.
+
+    *stamp* is None where there is none; *end*, in ns, is None where nothing local was built.
     """
-    if stamp is None or stamp.root != root:
-        return stamp is None and end is None  # a new folder
+    if end is None:
+        return []
+    if stamp is None:
+        return None
+    found = []
     for path, source in sources.items():
         same = stamp.files.get(path) == source.state
         # cargo looks at the file that a link within a package led to, not at the link.
-        if end is not None and source.mtime > end and (same or source.state != LINK):
+        if source.mtime > end and (same or source.state != LINK):
             continue
         if not same or not _before(source.ctime, stamp.start):
+            found.append(path)
+    return found
+
+
+def invalidate(workspace: Workspace, found: Assessment) -> bool:
+    """Make cargo compile what is in doubt. Returns False where that cannot be done."""
+    from pyo3_envshim.cargo.metadata import dependents
+    from pyo3_envshim.store.lock import Locks
+
+    profiles = _profiles(workspace.build_dir, workspace.profile)
+    packages = set(found.notes.inputs)
+    if found.doubted is not None:
+        asking = target_dir.packages_asking_for(_VARIABLES, profiles)
+        would_be_compiled = dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+        if any(_is_vendored(path) for path in found.doubted):
             return False
-    return True
+        if would_be_compiled is not None:
+            packages &= would_be_compiled | owners(found.doubted, workspace.folders, found.notes.inputs)
+    try:
+        with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
+            if free:
+                target_dir.invalidate(profiles, packages)
+            return free
+    except OSError:
+        return False
+
+
+def _is_vendored(path: str) -> bool:
+    """Tell whether a file belongs to a crate of a directory source, which is no local package to cargo."""
+    above = ""
+    while path != above:
+        path, above = os.path.dirname(path), path
+        if os.path.exists(os.path.join(path, ".cargo-checksum.json")):
+            return True
+    return False
+
+
+def owners(
+    paths: Iterable[str], folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
+) -> set[str]:
+    """Return the packages that noted one of *paths*, or that it lies in."""
+    places = noted_by(folders, inputs)
+    for folder, names in folders.items():
+        places.setdefault(folder, set()).update(names)
+    found: set[str] = set()
+    for path in paths:
+        place, above = path.partition(" -> ")[0], ""
+        while place != above:
+            found.update(places.get(place, ()))
+            place, above = os.path.dirname(place), place
+    return found
+
+
+def noted_by(
+    folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
+) -> dict[str, set[str]]:
+    """Return the packages that noted each file, by the file's path.
+
+    *folders*: the packages by folder. *inputs*: the files by package, some relative to its folder.
+    """
+    found: dict[str, set[str]] = {}
+    for package, paths in inputs.items():
+        own = [folder for folder, names in folders.items() if package in names] or folders
+        for folder in own:
+            for path in paths:
+                found.setdefault(os.path.join(folder, path), set()).add(package)
+    return found
 
 
 def _before(time: int, start: int) -> bool:
@@ -256,9 +361,7 @@ def write_stamp(
     """
     states = [f"{source.state} {path}" for path, source in sources.items()]
     content = "\0".join([FORMAT, root, nonce, *states, "end"]).encode("utf-8", "surrogateescape")
-    if not os.path.isdir(build):
-        os.makedirs(build, exist_ok=True)
-        target_dir.tag(build)
+    os.makedirs(build, exist_ok=True)
     path = os.path.join(build, STAMP)
     if not only_as_first:
         files.replace(path, content)

@@ -10,7 +10,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -36,11 +36,15 @@ def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, s
 
 
 def started(
-    command: Sequence[str], environ: Mapping[str, str], stdout: int | None = None, stderr: int | None = None
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    stdout: int | None = None,
+    stderr: int | None = None,
+    in_child: Callable[[], object] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process that gets the signals meant for this one, which goes on to wait for it.
 
-    A terminal sends SIGINT and SIGQUIT to both.
+    A terminal sends SIGINT and SIGQUIT to both. On POSIX, *in_child* is called in the process first.
     """
     import signal
     import subprocess
@@ -56,7 +60,14 @@ def started(
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, forward)
     # Inheritable descriptors stay inheritable: make's job server is one.
-    process = subprocess.Popen(command, env=environ, stdout=stdout, stderr=stderr, close_fds=False)
+    process = subprocess.Popen(
+        command,
+        env=environ,
+        stdout=stdout,
+        stderr=stderr,
+        close_fds=False,
+        preexec_fn=None if os.name == "nt" else in_child,  # no other thread runs here
+    )
     running.append(process)
     return process
 

@@ -12,7 +12,7 @@ Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it and the sources are an unpacked s
 gets a build folder that stays (`build_dir`), and this process waits for cargo to end.
 
 Leaves: an entry in the store and a stamp in cargo's build folder; and a lock on the entry,
-held by cargo and what it starts, so that nobody prunes it meanwhile.
+held by cargo, so that nobody prunes it meanwhile.
 
 Leaves alone: arguments, standard streams, exit status, signals, everything else. It must
 never fail where cargo would not: any trouble of ours is one warning, and cargo runs
@@ -42,8 +42,13 @@ PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "CARGO_BUILD_TAR
 
 
 def main() -> int:
-    """Run the wrapper; does not return where a process can be replaced (POSIX)."""
+    """Run the wrapper from an installer's script, whose Python is not isolated."""
     isolate_imports()
+    return run()
+
+
+def run() -> int:
+    """Run the wrapper; does not return where a process can be replaced (POSIX)."""
     try:
         call = make_call()
         return make_plan(call).execute() if call else 127
@@ -115,9 +120,9 @@ def _with_stored_environment(call: CargoCall) -> Plan:
     with Query(call) as query:
         from pyo3_envshim import freshness
         from pyo3_envshim.environment import digest, item, layout
-        from pyo3_envshim.store.store import Store, folder
+        from pyo3_envshim.store.store import Store
 
-        store = Store(folder(call.environ))
+        store = Store.open(call.environ)
         try:
             environment = digest.read(root, call.environ, store.hash_file)
         except item.NotStorable as reason:
@@ -140,6 +145,7 @@ def _with_stored_environment(call: CargoCall) -> Plan:
         environ = redirect(call.environ, root, path, python if nonce else environment.base)
         if build_dir:
             environ = build_dir.variables(environ)
+            build_dir.in_child = entry.hold_in_child
     except BaseException:
         if build_dir:
             build_dir.release()

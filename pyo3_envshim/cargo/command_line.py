@@ -85,7 +85,7 @@ def find_cargo(
     *environ* are the variables of the wrapper's process, *restored* those without it
     (`call.user_environ`).
     """
-    own = environ.get("PYO3_ENVSHIM_CARGO") or restored.get("CARGO")
+    own = environ.get("PYO3_ENVSHIM_CARGO") or _startup.own_cargo(sys.argv[0]) or restored.get("CARGO")
     if own and _is_this(own):
         own = None
     if own and os.path.dirname(own):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim.cargo.command_line import metadata_arguments, metadata_environ, values_of
+from pyo3_envshim.cargo.command_line import COMPILING, metadata_arguments, metadata_environ, values_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +27,21 @@ class Workspace:
 
     *root*: the workspace's folder. *build_dir*, *target_dir*: where cargo keeps what it
     compiles, and puts results; *tells_build_dir*: whether this cargo knows the first (1.91 and
-    later). *folders*: those of all local packages, their targets' sources and their path
-    dependencies. *exclude*: folders that hold no sources. *names*: the root package's name, or,
+    later); *profile*: the name of the folders in it that the call uses. *folders*: those of all
+    local packages, their targets' sources and their path dependencies, each with the names of its
+    packages. *exclude*: folders that hold no sources. *names*: the root package's name, or,
     in a virtual workspace, those of all members.
     """
 
-    __slots__ = ("build_dir", "exclude", "folders", "names", "root", "target_dir", "tells_build_dir")
+    __slots__ = (
+        *("build_dir", "exclude", "folders", "names", "profile", "root", "target_dir", "tells_build_dir"),
+    )
 
-    def __init__(self, answer: Mapping[str, Any], packages: Sequence[Mapping[str, Any]]) -> None:
-        """Read it from the *answer* of ``cargo metadata --no-deps`` and all known *packages*."""
+    def __init__(
+        self, answer: Mapping[str, Any], packages: Sequence[Mapping[str, Any]], arguments: Sequence[str] = ()
+    ) -> None:
+        """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
+        self.profile = profile_of(arguments)
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
         self.tells_build_dir = "build_directory" in answer
@@ -45,13 +51,16 @@ class Workspace:
         members = {it["name"]: it.get("manifest_path") for it in answer["packages"]}
         own = [name for name, path in members.items() if path == manifest]
         self.names = tuple(own or sorted(members))
-        folders = set()
+        self.folders: dict[str, set[str]] = {}
         for package in packages:
             if package["source"] is None:
-                folders.add(os.path.dirname(package["manifest_path"]))
-                folders.update(os.path.dirname(kind["src_path"]) for kind in package["targets"])
-                folders.update(need["path"] for need in package["dependencies"] if need.get("path"))
-        self.folders = sorted(folders)
+                own = [package["manifest_path"], *(kind["src_path"] for kind in package["targets"])]
+                found = [(os.path.dirname(path), package["name"]) for path in own]
+                found += [
+                    (need["path"], need["name"]) for need in package["dependencies"] if need.get("path")
+                ]
+                for folder, name in found:
+                    self.folders.setdefault(folder, set()).add(name)
 
 
 class Query:
@@ -106,7 +115,7 @@ class Query:
         lock = os.path.join(answer["workspace_root"], "Cargo.lock")
         if not local_names(lock) <= {package["name"] for package in packages}:
             packages = all_packages(self._call)["packages"]
-        return Workspace(answer, packages)
+        return Workspace(answer, packages, self._call.arguments)
 
     def _finish(self) -> bytes:
         """Wait for cargo to end; return what it said, or nothing if it failed."""
@@ -124,23 +133,53 @@ def all_packages(call: CargoCall, platforms: Sequence[str] = ()) -> dict[str, An
         return query.answer()
 
 
+def profile_of(arguments: Sequence[str]) -> str:
+    """Return what the folders are called in which cargo compiles (1.95, ``core/profiles.rs``)."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    # Flags may stand together, as in -vr; the first one that takes a value ends them.
+    short = [a[1:].lstrip("vq") for a in options if a.startswith("-") and not a.startswith("--")]
+    command = next((a for a in options if a in COMPILING), "")
+    name = "dev"
+    if command == "bench" or "--release" in options or any(flags.startswith("r") for flags in short):
+        name = "release"
+    name = [name, *values_of("--profile", arguments)][-1]
+    return {"dev": "debug", "test": "debug", "bench": "release"}.get(name, name)
+
+
 def local_names(lock: str) -> set[str]:
     """Return the names of the local packages in a ``Cargo.lock``; none if there is no such file.
 
     Local are those without ``source`` (cargo's ``core/resolver/encode.rs``).
     """
+    return {_name(block) for block in _packages(lock) if '\nsource = "' not in block}
+
+
+def dependents(lock: str, names: set[str]) -> set[str] | None:
+    """Return *names*, and what needs them by a ``Cargo.lock``; None if there is no such file."""
+    blocks = _packages(lock)
+    needs = [
+        (_name(block), {need.partition('"')[0].partition(" ")[0] for need in block.split('\n "')[1:]})
+        for block in blocks
+    ]
+    found, before = set(names), -1
+    while len(found) > before:
+        before = len(found)
+        found |= {name for name, own in needs if not found.isdisjoint(own)}
+    return found if blocks else None
+
+
+def _packages(lock: str) -> list[str]:
+    """Return what a ``Cargo.lock`` says of each package; nothing if there is no such file."""
     try:
         with open(lock, encoding="utf-8") as file:
             blocks = file.read().split("[[package]]")[1:]
     except FileNotFoundError:
-        return set()
-    names = set()
-    for block in blocks:
-        block = block.partition("\n[")[0]  # drop the tables that follow the last package
-        keys = dict(line.partition(" = ")[::2] for line in block.splitlines() if " = " in line)
-        if "source" not in keys:
-            names.add(keys.get("name", "").strip('"'))
-    return names
+        return []
+    return [block.partition("\n[")[0] for block in blocks]  # without the tables that follow the last one
+
+
+def _name(block: str) -> str:
+    return block.partition('\nname = "')[2].partition('"')[0]
 
 
 def _spawn(command: list[str], environ: Mapping[str, str], out: int) -> Callable[[], int]:

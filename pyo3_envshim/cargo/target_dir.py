@@ -14,7 +14,7 @@ as ``lib-tiny``. Beside it lie ``<fingerprint>.json`` (what the hash was made of
 ``dep-<fingerprint>`` (the inputs) and ``invoked.timestamp``, whose mtime is when the unit was
 started: the time that cargo compares with (cargo 1.95, ``core/compiler/fingerprint``).
 
-Only `tag` and `evict` change anything.
+Only `tag`, `evict` and `invalidate` change anything.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import os  # nothing else at the top: every call that compiles imports this modu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping
     from typing import Any
 
 # https://bford.info/cachedir
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# made by pyo3-envshim for cargo\n"
 LOCKS = (".cargo-lock", ".cargo-build-lock")  # of a profile: up to 1.95, and from 1.96 on
 _TIMESTAMP = "invoked.timestamp"
+_RUN = "run-build-script-"
 
 
 def tag(folder: str) -> None:
@@ -54,6 +55,12 @@ def paths_in(*parts: str) -> list[str]:
         return [os.path.join(folder, name) for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def profiles_called(name: str, folder: str) -> list[str]:
+    """Return the folders of a profile: that of the host, and those of the targets that have one."""
+    found = [os.path.join(above, name) for above in (folder, *_folders_in(folder))]
+    return [path for path in found if os.path.isdir(path)]
 
 
 def _folders_in(folder: str) -> Iterator[str]:
@@ -114,40 +121,110 @@ def siblings(place: str) -> list[str]:
     return [it + rest for it in others if it != unit and it[:-16] == prefix and is_hash(it[-16:])]
 
 
-def end_of_last_build(build: str) -> int | None:
-    """Return when the newest unit in the folder *build* was started, in ns; None if there is no unit."""
-    return max((at.stat().st_mtime_ns for at in _notes(build, 7) if at.name == _TIMESTAMP), default=None)
+class Notes:
+    """What cargo noted of local packages' units.
 
-
-def noted_inputs(build: str, folders: Sequence[str]) -> set[str]:
-    """Return the inputs of local packages that cargo noted in the folder *build*.
-
-    These are the files in dep-info and in the ``rerun-if-changed`` of build scripts. cargo
-    notes them relative to their package, which may be any of *folders*. Raises OSError.
+    *inputs*: by package, the files in dep-info and in the ``rerun-if-changed`` of build scripts, which
+    may be relative to the package. *foreign*: the fingerprints' folders of all other packages.
     """
-    relative: set[str] = set()
-    absolute: set[str] = set()
-    scripts = []
-    local = set()
-    for note in _notes(build, 7):
-        unit, name = os.path.split(note.path)
-        package = os.path.basename(unit).rpartition("-")[0]
-        if not package:  # the second layout
-            package = os.path.basename(os.path.dirname(os.path.dirname(unit)))
-        if name.endswith(".json"):
-            scripts.append((package, note.path))
-        elif name.startswith("dep-"):
-            with open(note.path, "rb") as file:
-                noted = _read_dep_info(file.read())
-            own = {path for in_package, path in noted if in_package}
-            absolute |= {path for _, path in noted if os.path.isabs(path)}
-            if own:  # cargo notes files of local packages only
-                local.add(package)
-                relative |= own
+
+    __slots__ = ("foreign", "inputs")
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, set[str]] = {}
+        self.foreign: set[str] = set()
+
+
+def read_notes(profiles: Iterable[str], names: Iterable[str]) -> Notes:
+    """Read what cargo noted in some profiles. Raises OSError.
+
+    Local are the packages called *names*, and all of which cargo noted files outside of the build folder.
+    """
+    notes = Notes()
+    notes.inputs.update((name, set()) for name in names)
+    scripts, others = [], []
+    for unit in _units(profiles):
+        is_known = False
+        for path in paths_in(unit.folder):
+            name = os.path.basename(path)
+            is_known = is_known or name.startswith(("dep-", _RUN))
+            if name.startswith("dep-"):
+                with open(path, "rb") as file:
+                    noted = _read_dep_info(file.read())
+                own = {path for in_package, path in noted if in_package or os.path.isabs(path)}
+                if own:
+                    notes.inputs.setdefault(unit.package, set()).update(own)
+            elif name.startswith(_RUN) and name.endswith(".json"):
+                scripts.append((unit.package, path))
+        others += [unit] if is_known else []
     for package, path in scripts:
-        if package in local:
-            relative.update(_rerun_if_changed(path))
-    return absolute.union(os.path.join(folder, name) for folder in folders for name in relative)
+        if package in notes.inputs:
+            notes.inputs[package].update(_rerun_if_changed(path))
+    notes.foreign.update(unit.folder for unit in others if unit.package not in notes.inputs)
+    return notes
+
+
+def end_of_last_build(profiles: Iterable[str], foreign: Container[str] = ()) -> int | None:
+    """Return when the newest unit was started that is not *foreign*, in ns; None if there is none.
+
+    A unit that cargo is about to start has no time stamp yet, and will read what is there then.
+    """
+    times = []
+    for unit in _units(profiles):
+        if unit.folder not in foreign:
+            for folder in (unit.folder, unit.run):
+                try:
+                    times.append(os.stat(os.path.join(folder, _TIMESTAMP)).st_mtime_ns)
+                except (FileNotFoundError, NotADirectoryError):
+                    pass
+    return max(times, default=None)
+
+
+def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> set[str]:
+    """Return the packages whose build scripts cargo runs again if one of *variables* changes."""
+    found = set()
+    for unit in _units(profiles):
+        paths = (path for path in paths_in(unit.folder) if os.path.basename(path).startswith(_RUN))
+        runs = [read_unit(path[: -len(".json")]) for path in paths if path.endswith(".json")]
+        if any(not watched_variables(run).keys().isdisjoint(variables) for run in runs):
+            found.add(unit.package)
+    return found
+
+
+def invalidate(profiles: Iterable[str], packages: Container[str]) -> None:
+    """Make cargo compile *packages*, and what needs them; their profiles must be locked. Raises OSError.
+
+    A unit without dep-info is stale, and so is all that depends on it: the run of a build script
+    too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
+    it; so does ``OUT_DIR``, in which a build script may go on from what is there.
+    """
+    for unit in _units(profiles):
+        if unit.package in packages:
+            for path in paths_in(unit.folder):
+                os.unlink(path)
+
+
+class _Unit:
+    """A unit: its package, the folder of its fingerprint, and that of a build script's output."""
+
+    __slots__ = ("folder", "package", "run")
+
+    def __init__(self, package: str, folder: str, run: str) -> None:
+        self.package = package
+        self.folder = folder
+        self.run = run
+
+
+def _units(profiles: Iterable[str]) -> Iterator[_Unit]:
+    for profile in profiles:
+        for path in paths_in(profile, ".fingerprint"):
+            name = os.path.basename(path)
+            yield _Unit(name.rpartition("-")[0], path, os.path.join(profile, "build", name))
+        for path in paths_in(profile, "build"):
+            for unit in paths_in(path):
+                if is_hash(os.path.basename(unit)):
+                    parts = (os.path.join(unit, part) for part in ("fingerprint", "run"))
+                    yield _Unit(os.path.basename(path), *parts)
 
 
 def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
@@ -180,34 +257,6 @@ def _rerun_if_changed(path: str) -> list[str]:
     except (ValueError, KeyError):  # truncated: cargo will run the script
         return []
     return [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
-
-
-# Large folders that hold no fingerprints, by what lies beside them: a profile, a target or a
-# package may have the same name. ``build`` beside ``.fingerprint`` may hold the second layout.
-_NO_FINGERPRINTS = {".fingerprint": ("deps", "incremental"), "fingerprint": ("out",), "root-output": ("out",)}
-
-
-def _notes(folder: str, depth: int) -> Iterator[os.DirEntry[str]]:
-    """Find the time stamps of units, dep-info, and what was noted of build scripts' runs."""
-    try:
-        with os.scandir(folder) as entries:
-            listing = list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    names = {entry.name for entry in listing}
-    skipped = [name for beside, without in _NO_FINGERPRINTS.items() if beside in names for name in without]
-    for entry in listing:
-        if entry.name == _TIMESTAMP or _is_note(folder, entry.name):
-            yield entry
-        elif depth and entry.name not in skipped and entry.is_dir(follow_symlinks=False):
-            yield from _notes(entry.path, depth - 1)
-
-
-def _is_note(folder: str, name: str) -> bool:
-    if not (name.startswith("dep-") or (name.startswith("run-build-script-") and name.endswith(".json"))):
-        return False
-    parent, own = os.path.split(folder)
-    return own == "fingerprint" or os.path.basename(parent) == ".fingerprint"
 
 
 def read_unit(place: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pyo3_envshim import build_dir
 from pyo3_envshim.build_dir import Build
 from pyo3_envshim.cli.errors import CommandError
-from pyo3_envshim.store import prune
+from pyo3_envshim.store import ownership, prune
 from pyo3_envshim.store.prune import Entry
 from pyo3_envshim.store.store import Store, StoreError, folder
 
@@ -41,14 +41,13 @@ class Changes(NamedTuple):
 
 def open_store(environ: Mapping[str, str]) -> Store:
     """Return the user's store. Raises `CommandError` if it cannot be used."""
-    root = folder(environ)
     try:
-        return Store(root)
+        return Store.open(environ)
     except StoreError as error:
         raise CommandError(error.text, error.hint) from None
     except OSError as error:
-        hint = "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own"
-        raise CommandError(f"{root} cannot be made: {error.strerror}", hint) from None
+        root = folder(environ)
+        raise CommandError(f"{root} cannot be made: {error.strerror}", ownership.HINT) from None
 
 
 def take_inventory(store: Store) -> Inventory:

@@ -71,9 +71,13 @@ def of_mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Find
     value = environ.get("PYO3_ENVSHIM", "").strip()
     mode = _startup.mode(environ, windows)
     if mode == "on":
-        return Finding("switch", OK, f"PYO3_ENVSHIM={value} means on" if value else "PYO3_ENVSHIM is not set")
+        counts = " and counts more than the user's switch" if os.path.exists(_startup.switch()) else ""
+        reason = f"PYO3_ENVSHIM={value} means on{counts}" if value else "PYO3_ENVSHIM is not set"
+        return Finding("switch", OK, reason)
     if mode == "base":
         return Finding("switch", OFF, "PYO3_ENVSHIM=base: cargo is not wrapped", "unset PYO3_ENVSHIM")
+    if not value and os.path.exists(_startup.switch()):
+        return Finding("switch", OFF, f"switched off by {_startup.switch()}", "pyo3-envshim on")
     if value.lower() in ("", "on"):  # only on Windows, and it is not "on"
         return Finding("switch", OFF, "on Windows it has to be switched on", "set PYO3_ENVSHIM=on")
     hint = "set PYO3_ENVSHIM=on" if windows else "unset PYO3_ENVSHIM"
@@ -89,6 +93,9 @@ def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Fin
     cargo = environ.get("CARGO", "")
     if _startup.is_wrapper(cargo) and not os.access(cargo, os.X_OK):
         reason = f"CARGO names a wrapper that is gone: {cargo}"
+        found.append(Finding("settings", OFF, reason, "unset CARGO"))
+    if cargo and not _startup.is_wrapper(cargo) and not _startup.is_called_cargo(cargo):
+        reason = f"CARGO={cargo} is not called cargo, and stays: back ends ask what it is called"
         found.append(Finding("settings", OFF, reason, "unset CARGO"))
     # maturin 1.16 then names the base interpreter to cargo, whose path is permanent.
     if environ.get("MATURIN_PEP517_USE_BASE_PYTHON") in ("1", "true"):

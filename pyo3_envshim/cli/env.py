@@ -12,7 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pyo3_envshim import _startup
+from pyo3_envshim.call import warn
 from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store.store import Store, StoreError
 
 SHELLS = ("sh", "fish", "powershell")
 
@@ -20,8 +22,12 @@ SHELLS = ("sh", "fish", "powershell")
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that switch the shim on for processes started with *environ*.
 
-    There are none if it is on already. Raises `CommandError` if the wrapper is not installed.
+    There are none if it is on already, or, with a warning, if ``CARGO`` has another name than cargo.
+    Raises `CommandError` if the wrapper is not installed.
     """
+    own = environ.get("CARGO", "")
+    if own and not _startup.is_wrapper(own) and not _startup.is_called_cargo(own):
+        warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
     wrapper = _startup.wrapper()
     if wrapper is None:
         reason = f"{_startup.WRAPPER} is not beside {sys.executable}"
@@ -57,8 +63,9 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
     `CommandError` outside such a job.
     """
+    found = {**found, **cache_folder(environ)}
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
-    scripts = os.path.dirname(_startup.wrapper() or "")
+    scripts = os.path.dirname(_startup.wrapper_script() or "")
     texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
     for name in texts:
         if not environ.get(name):
@@ -74,6 +81,18 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}", f"{name} names it") from None
     return f"switched on for the following steps: {' '.join(found) or 'CARGO is the wrapper already'}"
+
+
+def cache_folder(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that names the cache folder, where the user's own cannot be used.
+
+    In a container job, HOME and RUNNER_TEMP belong to the runner's user, and the steps run as root.
+    """
+    try:
+        opened = Store.open(environ)
+    except (OSError, StoreError):
+        return {}
+    return {"PYO3_ENVSHIM_CACHE_DIR": opened.root} if opened.instead_of else {}
 
 
 def run(command: Sequence[str]) -> int:

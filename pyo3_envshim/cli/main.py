@@ -87,6 +87,16 @@ def _uninstall(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _switch(chosen: argparse.Namespace) -> int:
+    """Switch the shim off for this user, or on again: also in builds whose front end passes no variable on,
+    such as tox's. PYO3_ENVSHIM, where it is set, counts more.
+    """
+    from pyo3_envshim.cli import switch
+
+    print(switch.turn(on=chosen.command == "on"))
+    return 0
+
+
 def _doctor(chosen: argparse.Namespace) -> int:
     """Tell whether a build started here would be served, and why.
 
@@ -114,7 +124,7 @@ def _cache_dir(chosen: argparse.Namespace) -> int:
     """Print the path of the cache folder."""
     from pyo3_envshim.store import store
 
-    _print(store.folder(os.environ) + "\n")
+    _print(store.folder_in_use(os.environ) + "\n")
     return 0
 
 
@@ -214,6 +224,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, explain):
         words = "the command and its arguments, after --"
         command.add_argument("COMMAND", nargs=argparse.REMAINDER, help=words)
+    _add(commands, "off", _switch, "switch it off for this user", "pyo3-envshim off")
+    _add(commands, "on", _switch, "undo off", "pyo3-envshim on")
     words = "switch it on for every environment made from an interpreter"
     install = _add(commands, "install", _install, words, "pyo3-envshim install --python python3.13")
     install.add_argument("--chain", action="store_true", help="keep and run another owner's sitecustomize.py")

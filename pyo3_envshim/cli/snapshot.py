@@ -249,14 +249,19 @@ def _store(environ: Mapping[str, str]) -> Finding:
         return Finding("store", OFF, f"{folder} is not writable", f"chmod u+rwx {folder}")
     most = "no limit" if limit is None else f"at most {cache.human(limit)}"
     reason = f"{opened.root}: {cache.content(entries)} ({most})"
+    hint = ""
+    if opened.instead_of:
+        reason += f", for as long as this machine or container runs: {opened.instead_of.text}"
+        hint = opened.instead_of.hint
     if damaged:
         reason += f"; {damaged} damaged, to be replaced when needed"
-    return Finding("store", OK, reason, "pyo3-envshim cache verify" if damaged else "")
+        hint = "pyo3-envshim cache verify"
+    return Finding("store", OK, reason, hint)
 
 
 def _builds(environ: Mapping[str, str]) -> list[Finding]:
     """Look at the kept build folders, if there are any or they are asked for."""
-    found = build_dir.builds(store.folder(environ))
+    found = build_dir.builds(store.folder_in_use(environ))
     hint = f"set {build_dir.VARIABLE}=on"
     try:
         limit = build_dir.limit_of(environ)

@@ -5,7 +5,7 @@ everything that an interpreter in the entry can see. The normal form consists of
 
 - the base interpreter: its path, and the contents of the files in `interpreter.parts_of`;
 - every file below the environment's folders: its path, content and executable bit;
-- every relative link to one of these;
+- every relative link to one of these (a link into uv's cache counts as the file that it leads to);
 - every ``RECORD``, sorted, without the lines for what is not in the normal form;
 - the `VARIABLES`, as text; an unset one counts as empty.
 
@@ -27,6 +27,7 @@ import sys
 
 from pyo3_envshim import _startup
 from pyo3_envshim.environment import hashing, interpreter, layout
+from pyo3_envshim.environment.frontends import in_uvs_cache
 from pyo3_envshim.environment.item import Item, NotStorable
 from pyo3_envshim.environment.record import INSTALLER_NOTES, entry_points, is_distribution, normal_record
 
@@ -119,7 +120,8 @@ class _Walk:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
             path = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.is_symlink():
+            full = entry.path
+            if entry.is_symlink() and not in_uvs_cache(full := os.path.realpath(full)):
                 self._link(path, entry.path)
             elif entry.is_dir():
                 if entry.name != "__pycache__":
@@ -130,7 +132,7 @@ class _Walk:
                 raise NotStorable(f"{path} is neither file nor folder")
             elif relative and not self._is_left_out(relative, entry.name):
                 at = entry.stat()
-                self._file(path, entry.path, bool(at.st_mode & 0o100), at.st_size)
+                self._file(path, full, bool(at.st_mode & 0o100), at.st_size)
 
     def _is_left_out(self, folder: str, name: str) -> bool:
         if folder == layout.scripts():

@@ -161,6 +161,21 @@ def _of_uvs_cache(path: str) -> bool:
     return tagged and name.startswith("sdists-v") and name[len("sdists-v") :].isdigit()
 
 
+def in_uvs_cache(path: str) -> bool:
+    """Tell whether *path* (resolved) is a file of a wheel in uv's cache (its bucket ``archive-v0``).
+
+    uv 0.13 makes environments of links to these, if ``UV_LINK_MODE`` is ``symlink``.
+    """
+    cache, bucket, _ = path.partition(os.path.join(os.sep, "archive-v0", ""))
+    tag = os.path.join(cache, "CACHEDIR.TAG")
+    return bool(bucket) and os.path.isfile(path) and os.path.isfile(tag)
+
+
+def temporary_folder(environ: Mapping[str, str]) -> str:
+    """Return the first of `temporary_folders` that is there."""
+    return next(filter(os.path.isdir, temporary_folders(environ)), os.sep)
+
+
 def temporary_folders(environ: Mapping[str, str]) -> list[str]:
     """Return the folders, resolved, in which ``tempfile`` puts what it makes.
 

@@ -39,8 +39,21 @@ def interpreter(root: str, windows: bool = WINDOWS) -> str:
 
 
 def is_interpreter(name: str) -> bool:
-    """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…"""
-    return name.rstrip("0123456789.t") in ("python", "pypy")
+    """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…
+
+    A version may end in ABI flags (``t`` free-threaded, ``d`` debug), and each name in what Debian
+    calls its debug builds (``-dbg``) and CPython the Intel half of a universal one (``-intel64``).
+    """
+    stem = "pypy" if name.startswith("pypy") else "python"
+    version = name[len(stem) :] if name.startswith(stem) else "-"
+    for ending in ("-dbg", "-intel64"):
+        if version.endswith(ending):
+            version = version[: -len(ending)]
+            break
+    if version[:1].isdigit():
+        version = version.removesuffix("d").removesuffix("t")
+    numbers = version.split(".")
+    return not version or (len(numbers) <= 3 and all(it.isascii() and it.isdigit() for it in numbers))
 
 
 def site_packages(library: str, windows: bool = WINDOWS) -> str:

@@ -1,9 +1,9 @@
 """One entry of the store: writes it, and finds what has changed in it since.
 
 Two files in an entry are not part of the environment. The manifest has the state (from lstat,
-to see quickly that a file is unchanged) and the hash of each file and link; the other file has
-a byte for each use. The hash is that of what was written here, so that an entry can be verified
-without the environment that it was made from.
+to see quickly that a file is unchanged) and the hash of each file and link. The hash is that of
+what was written here, so that an entry can be verified without the environment that it was made
+from. The other file has a byte for each use, and each cargo that uses the entry locks it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import stat
 from pyo3_envshim import files
 from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.item import PLACEHOLDER
+from pyo3_envshim.store import lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ def note_use(path: str) -> None:
             os.close(uses)
     except OSError:
         pass
+
+
+def hold(path: str) -> int | None:
+    """Hold the entry at *path* for this process and what replaces it (`lock.hold`).
+
+    Only with a shared flock on the folder, and after `note_use`, which closes the same file.
+    """
+    return lock.hold(os.path.join(path, USES))
+
+
+def is_held(path: str) -> bool | None:
+    """Tell whether another process may hold the entry at *path* (`lock.is_held`). Raises OSError.
+
+    Only with an exclusive flock on the folder: then this process does not hold it, and no other begins to.
+    """
+    return lock.is_held(os.path.join(path, USES))
 
 
 def write(environment: Environment, new: str, path: str) -> None:

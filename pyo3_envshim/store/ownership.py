@@ -4,6 +4,14 @@ Anyone who can write to a folder above the store, or owns a link on the way to i
 another store in its place. For root, and so under sudo, a folder of the caller's is another
 user's. Access control lists are not looked at beyond what the mode shows of them. Nothing
 is checked on Windows, where the user's folders are private by default.
+
+In a user namespace (bubblewrap, ``unshare -Ur``), users that are not mapped, root mostly among
+them, all seem to be one, nobody (the overflow uid, user_namespaces(7)). A folder of nobody's may be
+root's or anyone's. It is trusted where its owner could run code in this very build without us, so
+that nothing is gained by distrust: the root folder, with every program in it; HOME and what is on
+the way to it, as cargo, front ends and shells read there which programs to run; the temporary
+folder and what is on the way, as front ends make the environment there that is stored, and
+compilers write there. What is in the temporary folder is not: anyone may have put it there.
 """
 
 from __future__ import annotations
@@ -11,9 +19,15 @@ from __future__ import annotations
 import os
 import stat
 
+from pyo3_envshim.environment import frontends
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+HINT = "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own, below folders of yours or root's"
+_NOBODY = 65534  # the overflow uid, if nobody has changed it
 
 
 class Flaw:
@@ -37,9 +51,14 @@ def flaw_on_the_way(path: str) -> Flaw | None:
         os.makedirs(path, exist_ok=True)
         return None
     user = os.geteuid()
+    if user >= _NOBODY and user == _nobody():
+        return Flaw(f"uid {user} is not mapped in this user namespace, and may be anyone", HINT)
     for at, found in _steps(path):
+        owners: tuple[int, ...] = (0, user)
+        if found.st_uid not in owners and _is_relied_on(at) and found.st_uid == _nobody():
+            owners += (found.st_uid,)
         # The sticky bit, as on /tmp: others may write, but not remove what is not theirs.
-        flaw = _flaw(at, found, (0, user), allowed=stat.S_ISVTX)
+        flaw = _flaw(at, found, owners, allowed=stat.S_ISVTX)
         if flaw:
             return flaw
     return flaw_of(at)
@@ -97,8 +116,30 @@ def _created(path: str) -> os.stat_result:
 
 def _flaw(path: str, found: os.stat_result, owners: tuple[int, ...], allowed: int = 0) -> Flaw | None:
     if found.st_uid not in owners:
-        text = f"{path} belongs to another user (uid {found.st_uid})"
-        return Flaw(text, "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own")
+        return Flaw(f"{path} belongs to another user (uid {found.st_uid})", HINT)
     if stat.S_ISLNK(found.st_mode) or not found.st_mode & 0o022 or found.st_mode & allowed:
         return None
-    return Flaw(f"{path} can be written by others", f"chmod go-w {path}", run=True)
+    text = f"{path} can be written by others"
+    is_own = found.st_uid == os.geteuid()
+    return Flaw(text, f"chmod go-w {path}", run=True) if is_own else Flaw(text, HINT)
+
+
+def _is_relied_on(path: str) -> bool:
+    """Tell whether who owns what is at *path* could run code in this build without us (see above)."""
+    home = os.environ.get("HOME", "")
+    home = home if os.path.isabs(home) else os.sep
+    relied_on = (home, os.path.realpath(home), frontends.temporary_folder(os.environ))
+    return any(f"{it}/".startswith(os.path.join(path, "")) for it in relied_on)
+
+
+def _nobody() -> int | None:
+    """Return the uid that stands for users who are not mapped; None if it may be a user's own."""
+    try:
+        with open("/proc/sys/kernel/overflowuid", "rb") as file:
+            overflow = int(file.read())
+        with open("/proc/self/uid_map", "rb") as file:
+            ranges = [list(map(int, line.split())) for line in file]
+    except (OSError, ValueError):
+        return None
+    mapped = any(first <= overflow < first + count for first, _, count in ranges)
+    return None if mapped else overflow

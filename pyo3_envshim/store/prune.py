@@ -11,7 +11,16 @@ import os
 import stat
 
 from pyo3_envshim import _startup, files
-from pyo3_envshim.store.entry import MANIFEST, USES, Damage, content_of, printable, read_manifest, surface
+from pyo3_envshim.store.entry import (
+    MANIFEST,
+    USES,
+    Damage,
+    content_of,
+    is_held,
+    printable,
+    read_manifest,
+    surface,
+)
 from pyo3_envshim.store.lock import Lock
 
 TYPE_CHECKING = False
@@ -196,7 +205,7 @@ def _remove_entry(store: Store, digest: str) -> bool:
     path = store.path(digest)
     try:
         with Lock(path, exclusive=True, without=False) as free:
-            if not free:
+            if not free or is_held(path) is not False:
                 return False
             # Remove aliases first: another process may recreate the entry under them.
             for name in os.listdir(store.environments):

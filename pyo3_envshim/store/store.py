@@ -4,7 +4,7 @@ Layout, below the cache folder (mode 0700, owned by the user):
 
     environments/<digest>/                an entry: an environment in normal form
     environments/<digest>/.manifest       what was written, to find what has changed since
-    environments/<digest>/.manifest-uses  a byte for each use; its mtime is the last use
+    environments/<digest>/.manifest-uses  a byte for each use; its mtime is the last use; cargo's lock
     environments/<digest>-<nonce>         an alias of the entry: a path that cargo has not seen
     environments/.new-…, .old-…           an entry being written, one being removed
     interpreters/<hash of path>           the remembered SHA-256 of a file of an interpreter
@@ -12,11 +12,12 @@ Layout, below the cache folder (mode 0700, owned by the user):
 A reader never sees half an entry: it is written in a folder beside its place, then renamed.
 No file outside the store is ever written to: whatever has to differ is a copy.
 
-Every process that reads or writes an entry holds a shared flock on its folder; the kernel
-releases it when the last process that inherited it exits. Pruning (`prune`) needs the
-exclusive lock, so entries in use stay. Without locks (some file systems, and Windows),
-nothing is pruned. Locks are local to a machine: on a store shared over NFS, pruning does not
-see the builds of other machines.
+Every process that reads or writes an entry holds a shared flock on its folder. cargo holds a
+shared record lock on ``.manifest-uses`` instead, which we take before it replaces us: unlike a
+flock, it is not inherited by what cargo starts, of which a daemon may live on (sccache's server,
+before 0.19). Pruning (`prune`) and replacing need both locks for themselves, so entries in use
+stay. Without locks (some file systems, and Windows), nothing is pruned. Locks are local to a
+machine: on a store shared over NFS, pruning does not see the builds of other machines.
 
 Changes to an entry are noticed before each use, except byte code added to a ``__pycache__``,
 added empty folders, changes while cargo runs, and those by the user's own processes that
@@ -30,7 +31,7 @@ import os
 import sys
 
 from pyo3_envshim import files
-from pyo3_envshim.environment import layout
+from pyo3_envshim.environment import frontends, layout
 from pyo3_envshim.store import entry, lock, ownership
 
 TYPE_CHECKING = False
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.environment.digest import Environment
 
-# Shell scripts use small descriptors (dash and bash up to 63) for files of their own.
-_INHERITED = 100
 _TRIES = 8  # how often we retry after other processes interfered
 
 
@@ -51,6 +50,16 @@ class StoreError(Exception):
         super().__init__(message or text)
         self.text = text
         self.hint = hint
+
+
+def folder_in_use(environ: Mapping[str, str]) -> str:
+    """Return the path of the cache folder that a build would use, or else of the one that it cannot use."""
+    if environ.get("PYO3_ENVSHIM_CACHE_DIR"):
+        return folder(environ)
+    try:
+        return Store.open(environ).root
+    except (OSError, StoreError):
+        return folder(environ)
 
 
 def folder(environ: Mapping[str, str]) -> str:
@@ -79,6 +88,7 @@ class Store:
         Raises `StoreError` if it is not safe to use, OSError if it cannot be created.
         """
         self.root = root
+        self.instead_of: StoreError | None = None  # why the user's own cache folder is not used
         self.environments = os.path.join(root, "environments")
         self.interpreters = os.path.join(root, "interpreters")
         flaw = ownership.flaw_on_the_way(root)
@@ -86,6 +96,27 @@ class Store:
             flaw = flaw or ownership.flaw_of(path)
         if flaw:
             raise StoreError(flaw.text, flaw.hint, str(flaw))
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str]) -> Store:
+        """Open the store in the folder that the user has chosen, or in their cache folder (`folder`).
+
+        Where nothing was chosen and that cannot be used, it is a private folder below the temporary
+        one, for as long as it is there: in containers and sandboxes, HOME may be another user's, or
+        read-only. Raises StoreError or OSError: what is wrong with the first.
+        """
+        try:
+            return cls(folder(environ))
+        except (OSError, StoreError) as error:
+            if environ.get("PYO3_ENVSHIM_CACHE_DIR") or layout.WINDOWS:
+                raise
+            temporary = frontends.temporary_folder(environ)
+            try:
+                spare = cls(os.path.join(temporary, f"pyo3-envshim-{os.geteuid()}"))
+            except (OSError, StoreError):
+                raise error from None
+            spare.instead_of = _as_store_error(error)
+            return spare
 
     def path(self, digest: str, nonce: str = "") -> str:
         """Return the path of an entry, or of its alias with *nonce*."""
@@ -192,7 +223,7 @@ class Store:
                     if damage is None or damage is entry.ABSENT:
                         return damage is None
                     locked = held is None or lock.try_lock(held, exclusive=True) is not False
-                    if locked and (held is None or lock.stands(held, path)):
+                    if locked and (held is None or (lock.stands(held, path) and not entry.is_held(path))):
                         self.discard(path)
                         return False
                 finally:
@@ -231,6 +262,12 @@ class Store:
             lock.close(held)  # the folder was swept before we locked it
 
 
+def _as_store_error(error: OSError | StoreError) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"{error.filename}: {error.strerror}", ownership.HINT)
+
+
 def _renamed(new: str, path: str) -> bool:
     """Rename the folder *new* to *path*; return False if something is there. Raises OSError."""
     try:
@@ -245,13 +282,14 @@ def _renamed(new: str, path: str) -> bool:
 class Acquired:
     """An entry that this process has locked: it stays until `release`, or until the process exits."""
 
-    __slots__ = ("_held", "_store", "damage", "digest", "is_new")
+    __slots__ = ("_held", "_record", "_store", "damage", "digest", "is_new")
 
     def __init__(
         self, store: Store, digest: str, held: int | None, is_new: bool = False, damage: str | None = None
     ) -> None:
         self._store = store
         self._held = held
+        self._record: int | None = None
         self.digest = digest
         self.is_new = is_new  # stored just now: it was missing, or had the *damage*
         self.damage = damage
@@ -275,13 +313,22 @@ class Acquired:
                     raise
 
     def inherit_lock(self) -> None:
-        """Let the program that replaces this process, and its children, keep the lock."""
-        if self._held is not None:
-            import fcntl
+        """Let the program that replaces this process hold the entry; where needed, what it starts too.
 
-            fcntl.fcntl(self._held, fcntl.F_DUPFD, _INHERITED)  # unlike the original, inheritable
+        Raises OSError.
+        """
+        if self._held is not None:
+            self._record = entry.hold(self.path())
+            if self._record is None:
+                lock.inherit(self._held)
+
+    def hold_in_child(self) -> None:
+        """Hold the entry for a child of this process as well: to be called in it, before it is cargo."""
+        if self._record is not None:
+            lock.hold_again(self._record)
 
     def release(self) -> None:
         """Unlock the entry."""
-        lock.close(self._held)
-        self._held = None
+        for descriptor in (self._held, self._record):
+            lock.close(descriptor)
+        self._held = self._record = None

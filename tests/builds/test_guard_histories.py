@@ -17,9 +17,10 @@ from random import Random
 
 import pytest
 
-from unit.cargo_model import FILES, SECOND, File, History, Model, steps
+from pyo3_envshim.freshness import STAMP
+from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, steps
 
-from .tiny_cargo import LIBRARY, TinyCargo, write
+from .tiny_cargo import LIBRARY, TinyCargo, clean_as_rust_cache, remove, write
 
 _DAY = 24 * 3600 * SECOND
 _WHERE = {"lib": "src/lib.rs", "x": "src/x", "y": "src/y", "data": "src/data", "parts": "parts"}
@@ -41,8 +42,9 @@ class OnDisk(Model):
 
     def __init__(self, folder: Path, target: Path | None = None) -> None:
         self.cargo_there = TinyCargo(folder, target)
-        self.begin = (folder.stat().st_mtime_ns // SECOND) * SECOND + _DAY
+        self.start = (folder.stat().st_mtime_ns // SECOND) * SECOND + _DAY
         self.shown: dict[str, dict[str, tuple[int, object]]] = {"a": {}, "b": {}}
+        self.locks: dict[str, tuple[int, str, str]] = {}
         super().__init__()
         for tree in "ab":
             self.cargo_there.tree(tree, '""', _USES_STANDIN, {"build.rs": _LISTING})
@@ -65,7 +67,7 @@ class OnDisk(Model):
                     shown[name] = now
             for name in (*FILES, "data", "parts"):  # the folder last: putting files changes its time
                 if name in files:
-                    set_time(self.path(tree, name), self.begin + files[name].mtime)
+                    set_time(self.path(tree, name), self.start + files[name].mtime)
 
     def put(self, path: Path, name: str, file: File, anew: bool) -> None:
         if name == "parts":
@@ -80,8 +82,8 @@ class OnDisk(Model):
     def age_target(self) -> None:
         """Give what cargo or the guard has just written the model's time."""
         for path in self.cargo_there.target.rglob("*"):
-            if path.is_file() and path.stat().st_mtime_ns < self.begin:
-                set_time(path, self.begin + self.now)
+            if path.is_file() and path.stat().st_mtime_ns < self.start:
+                set_time(path, self.start + self.now)
 
     def swap(self, one: str, other: str) -> None:
         super().swap(one, other)
@@ -90,18 +92,20 @@ class OnDisk(Model):
         for old, new in ((one, "away"), (other, one), ("away", other)):
             (folder / old).rename(folder / new)
 
-    def clean(self, stamp: bool) -> None:
-        super().clean(stamp)
-        for path in self.cargo_there.target.glob("*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if stamp:
-            shutil.rmtree(self.cargo_there.target, ignore_errors=True)
+    def clean(self, names: str, stamps: bool) -> None:
+        super().clean(names, stamps)
+        target = self.cargo_there.target
+        if "standin" in names:
+            remove(path for path in target.glob("*/*") if path.name != STAMP)
+        elif names:
+            clean_as_rust_cache(target, ["standin"])
+        if stamps:
+            remove(target.glob(f"*/{STAMP}"))
 
     def stamp_at(self, seconds: int) -> None:
         super().stamp_at(seconds)
-        stamp = self.cargo_there.target / ".pyo3-envshim"
-        if stamp.exists():
-            set_time(stamp, self.begin + seconds * SECOND)
+        for stamp in self.cargo_there.target.glob(f"*/{STAMP}"):
+            set_time(stamp, self.start + seconds * SECOND)
 
     def saved(self) -> object:
         place = self.cargo_there.folder / "saved"
@@ -117,14 +121,33 @@ class OnDisk(Model):
             shutil.copytree(place, target)
         if new_times:
             for path in target.rglob("*"):
-                set_time(path, self.begin + self.now)
+                set_time(path, self.start + self.now)
         super().restore(saved, new_times)
 
-    def guard(self, tree: str, *_: object) -> str:
+    def guard(self, tree: str, profile: str = "debug", locked: bool = False) -> str:
         self.show()
-        python = self.cargo_there.guard(self.cargo_there.folder / tree)
+        arguments = ["--release"] if profile == "release" else []
+        python = self.cargo_there.guard(self.cargo_there.folder / tree, *arguments)
         self.age_target()
+        if not any(self.cargo_there.target.glob(f"{profile}/.fingerprint/tiny-*/lib-tiny")):
+            self.invalidate([key for key in self.units if key[0] == profile and key[1] in LOCAL])
         return python
+
+    def begin(self, tree: str, python: str, profile: str) -> set[str]:
+        """Hold the lock that a cargo would hold until `finish`, when a real one does all of its work."""
+        (self.cargo_there.target / profile).mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.cargo_there.target / profile / ".cargo-lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.locks[profile] = lock, tree, python
+        return set()
+
+    def finish(self, profile: str) -> None:
+        lock, tree, python = self.locks.pop(profile)
+        os.close(lock)
+        self.cargo(tree, python, profile)
+
+    def kill(self, profile: str) -> None:
+        os.close(self.locks.pop(profile)[0])
 
     def cargo(self, tree: str, python: str, profile: str = "debug") -> set[str]:
         """Build for real, and tell whether the model of cargo would have built the same."""
@@ -132,8 +155,9 @@ class OnDisk(Model):
         arguments = ["--release"] if profile == "release" else []
         packages = self.cargo_there.build(self.cargo_there.folder / tree, *arguments, python=python)
         self.age_target()
-        expected = super().cargo(tree, python, profile)
-        assert packages - {"build-script-build"} == expected - {"script"}
+        expected = super().begin(tree, python, profile)
+        super().finish(profile)
+        assert packages - {"build-script-build"} == expected - {"asking", "script"}
         lib, data, parts = super().built(profile)
         names = "+".join(part[-1] for part in parts) if isinstance(parts, tuple) else ""
         assert self.cargo_there.mark(profile) == f"{lib}|{data}|{names}"

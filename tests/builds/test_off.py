@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
+from support.front_ends import BUILD, PIP, PIP_VENV, TOX, UV_BUILD, FrontEnd, Host
 from support.interpreters import base_interpreter
 from support.sample_crates import MATURIN, Project
 
@@ -61,7 +62,9 @@ def test_off_leaves_every_variable_as_it_was(bench: Bench, front_end: FrontEnd, 
     plain_hook, plain_cargo = _seen(bench, front_end, without, bench.plain, mode)
     hook, cargo = _seen(bench, front_end, with_it, bench.shimmed, mode)
     if front_end is UV_BUILD:
-        assert hook.pop("CARGO") == "<host>/bin/pyo3-envshim-cargo"
+        wrapper = hook.pop("CARGO")
+        assert wrapper.startswith("<host>/")
+        assert wrapper.endswith("/pyo3-envshim-cargo")
     assert hook == plain_hook
     assert cargo == plain_cargo
 
@@ -108,3 +111,32 @@ def test_a_base_interpreter_set_by_the_user_is_never_changed(bench: Bench) -> No
 def _assert_is_base(python: str, environment: dict[str, str]) -> None:
     assert os.path.realpath(python) == base_interpreter()
     assert not python.startswith(environment.get("VIRTUAL_ENV", "\0"))
+
+
+@pytest.mark.parametrize("passed_on", [False, True], ids=["nothing passed on", "as in the recipe"])
+def test_the_users_switch_is_off_where_tox_drops_the_variable(bench: Bench, passed_on: bool) -> None:
+    """tox passes on none of our variables unless it is told to; HOME it does."""
+    project = _project_that_spies(bench, "project", with_shim=True)
+    left = project.folder / "hook.json"
+    project.write("spy.py", _SPY.replace('"hook.json"', repr(str(left))))
+    included = '\n[tool.maturin]\ninclude = [{ path = "spy.py", format = "sdist" }]\n'
+    project.write("pyproject.toml", (project.folder / "pyproject.toml").read_text() + included)
+    ((path, text),) = TOX.files  # pip, in the environment of the tests, is to build from an sdist
+    text = text.replace("package = wheel", "package = sdist")
+    tox = replace(TOX, files=((path, text.replace("pass_env = *", "pass_env = PYO3_ENVSHIM*" * passed_on)),))
+    bench.variables["PIP_USE_FEATURE"] = "venv-isolation"
+    home = bench.folder / "home"
+    switch = home / ".cache" / "pyo3-envshim" / "switched-off"
+    switch.parent.mkdir(parents=True)
+    seen = []
+    for _ in range(2):
+        left.unlink(missing_ok=True)
+        try:
+            bench.build(tox, project, bench.host(tox, shimmed=False), HOME=str(home), PYO3_ENVSHIM="off")
+        except AssertionError:  # cargo misses what else tox does not pass on; the back end has run
+            pass
+        hook = json.loads(left.read_text())
+        assert ("PYO3_ENVSHIM" in hook) == passed_on
+        seen.append("CARGO" in hook)
+        switch.touch()
+    assert seen == [not passed_on, False]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from support import CHECKOUT
@@ -22,8 +24,8 @@ if str(CHECKOUT) not in sys.path:  # the package of this checkout, installed or 
     sys.path.insert(0, str(CHECKOUT))
 
 from pyo3_envshim import freshness
-from pyo3_envshim.cargo.command_line import metadata_arguments
-from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.call import CargoCall
+from pyo3_envshim.cargo.metadata import Query
 
 MANIFEST = """\
 [package]
@@ -83,8 +85,14 @@ class TinyCargo:
 
     def guard(self, tree: Path, *arguments: str) -> str:
         """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
-        answer = json.loads(self.run(metadata_arguments(["build", *arguments]), tree))
-        workspace = Workspace(answer, answer["packages"])
+        call = CargoCall(real_cargo(), ["build", *arguments], self._at(tree))
+        before = os.getcwd()
+        os.chdir(tree)
+        try:
+            with Query(call) as query:
+                workspace = query.workspace()
+        finally:
+            os.chdir(before)
         return f"/store/environment-{freshness.nonce_for(workspace)}"
 
     def unguarded(self) -> str:
@@ -150,3 +158,28 @@ def set_back(path: Path, seconds: float) -> None:
         if not each.is_symlink() or each.exists():
             moment = each.stat().st_mtime - seconds
             os.utime(each, (moment, moment))
+
+
+def clean_as_rust_cache(target: Path, packages: Collection[str]) -> None:
+    """Do what Swatinem/rust-cache (2.9, ``cleanup.ts``) does to a target folder before it saves that.
+
+    *packages* are those that do not lie in the workspace, each with a crate of its name. It takes what
+    follows the last hyphen of a name for a hash.
+    """
+    remove(path for path in target.glob("*") if path.is_file() and path.name != "CACHEDIR.TAG")
+    crates = [name.replace("-", "_") for name in packages]
+    keep = {
+        "*/*": ["build", ".fingerprint", "deps"],
+        "*/build/*": packages,
+        "*/.fingerprint/*": packages,
+        "*/deps/*": [*crates, *(f"lib{name}" for name in crates)],
+    }
+    for pattern, names in keep.items():
+        found = list(target.glob(pattern))
+        remove(path for path in found if re.sub("-[^-]*$", "", path.name) not in names)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders."""
+    for path in list(paths):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -30,7 +30,8 @@ class Host:
     @property
     def wrapper(self) -> Path:
         """The shim's cargo."""
-        return self.script("pyo3-envshim-cargo")
+        (found,) = self.folder.glob("lib/*/site-packages/pyo3_envshim/pyo3-envshim-cargo")
+        return found
 
 
 @dataclass(frozen=True)

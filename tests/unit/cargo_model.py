@@ -7,26 +7,35 @@ newer output, or if one of the inputs it noted is gone or has an mtime later tha
 
 A worktree is a package of three inputs: ``lib``; what the link ``data`` leads to (``x`` or ``y``);
 and the names in the folder ``parts``, which the build script watches. The units are ``standin``
-(PyO3: registers PYO3_PYTHON), ``script`` and ``tiny``, which depend on it.
+(PyO3: its build script, ``asking``, registers PYO3_PYTHON), ``script`` and ``tiny``, which depend on it.
+cargo holds a lock on a profile while it compiles, and does not believe what it left of a unit when it
+was killed.
 `tests/builds/test_guard_histories.py` holds the model against the real cargo.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
-from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
+from pyo3_envshim.freshness import LINK, Source, Stamp, doubtful
 
 TICK = 4_000_000  # ns: what the kernel's file times count
 SECOND = 1_000_000_000
 PARTS = ("parts/p", "parts/q")
 FILES = ("lib", "x", "y", *PARTS)
 ALL = (*FILES, "data", "parts")
+LOCAL = ("script", "tiny")
+PROFILES = ("debug", "release")
 Content = tuple[object, ...]
 Step = tuple[Any, ...]
+
+# What is removed of a target folder: which units, and whether the stamps. All by hand or by ``cargo clean``;
+# the local ones by Swatinem/rust-cache; none but the stamps by whatever takes them for litter.
+CLEANED = [("asking standin script tiny", False), ("asking standin script tiny", True)]
+CLEANED += [("script tiny", False), ("script tiny", True), ("", True)]
 
 AGES = [0, 0, TICK, SECOND, 100 * SECOND, 100 * SECOND, -100 * SECOND]  # the last: in the future
 PASSES = [0, TICK, SECOND // 10, 3 * SECOND, 3 * SECOND, 1000 * SECOND, -50 * SECOND]
@@ -34,8 +43,9 @@ PASSES = [0, TICK, SECOND // 10, 3 * SECOND, 3 * SECOND, 1000 * SECOND, -50 * SE
 
 def steps(random: Random, count: int) -> Iterator[Step]:
     """Make up a history: names of what happens, with arguments."""
-    names = "build guard cargo random stable write replace touch remove link check_out swap pass_time target"
-    weights = [6, 2, 3, 1, 1, 3, 2, 1, 2, 3, 3, 1, 4, 1]
+    names = "build guard cargo begin finish random stable "
+    names += "write replace touch remove link check_out swap pass_time target"
+    weights = [6, 2, 3, 2, 2, 1, 1, 3, 2, 1, 2, 3, 3, 1, 4, 2]
     for name in random.choices(names.split(), weights, k=random.randint(1, count)):
         tree = random.choice("aab")
         if name in ("build", "guard", "random", "stable"):
@@ -54,11 +64,13 @@ def steps(random: Random, count: int) -> Iterator[Step]:
             yield name, "a", "b"
         elif name == "pass_time":
             yield name, random.choice(PASSES)
-        elif name == "cargo":
+        elif name in ("cargo", "begin"):
             yield name, random.randrange(3)
+        elif name == "finish":
+            yield name, random.choice(PROFILES), random.random() < 0.3
         else:
             more: list[Step] = [
-                ("clean", random.random() < 0.5),
+                ("clean", *random.choice(CLEANED)),
                 ("stamp_at", random.choice([1, 990])),
                 ("save",),
                 ("restore", random.random() < 0.5),
@@ -83,19 +95,23 @@ class Unit:
         self.time = time
         self.inputs = inputs
         self.content = content
+        self.is_complete = False
 
 
 class Model:
     """Worktrees that share one target folder."""
 
     linked = True  # False: nobody looks at the link, which no two worktrees have in common
+    without = ""  # the part of the guard's rule that is left out, to see that it is needed
 
     def __init__(self, grain: int = TICK, target_grain: int = TICK) -> None:
         self.now = 1000 * SECOND
         self.grain = grain
         self.target_grain = target_grain
         self.units: dict[tuple[str, str], Unit] = {}
-        self.stamp: Stamp | None = None
+        self.stamps: dict[str, Stamp] = {}
+        self.running: dict[str, dict[str, Unit]] = {}  # those of the cargo that has a profile's lock
+        self.artefacts: dict[str, Content] = {}
         self.inodes = self.nonces = 0
         self.trees: dict[str, dict[str, File]] = {}
         for tree in "ab":
@@ -162,24 +178,24 @@ class Model:
 
     # What happens to the target folder
 
-    def clean(self, stamp: bool) -> None:
-        """Remove cargo's part of the target folder, or all of it."""
-        self.units = {}
-        if stamp:
-            self.stamp = None
+    def clean(self, names: str, stamps: bool) -> None:
+        """Remove some units, and the stamps."""
+        self.units = {key: unit for key, unit in self.units.items() if key[1] not in names.split()}
+        if stamps:
+            self.stamps = {}
 
     def stamp_at(self, seconds: int) -> None:
-        """Set the stamp's time."""
-        if self.stamp:
-            self.stamp.start = seconds * SECOND
+        """Set the stamps' time."""
+        for stamp in self.stamps.values():
+            stamp.start = seconds * SECOND
 
     def saved(self) -> object:
-        return copy.deepcopy((self.units, self.stamp))
+        return copy.deepcopy((self.units, self.stamps))
 
     def restore(self, saved: object, new_times: bool) -> None:
         """Put a saved target folder in place of what is there, with its times or with new ones."""
         assert isinstance(saved, tuple)
-        self.units, self.stamp = copy.deepcopy(saved)
+        self.units, self.stamps = copy.deepcopy(saved)
         if new_times:
             for unit in self.units.values():
                 unit.time = self.time(self.target_grain)
@@ -207,27 +223,38 @@ class Model:
                 found[f"{tree}/{name}"] = Source(state, file.mtime, file.ctime)
         return found
 
-    def gone(self, tree: str, sources: dict[str, Source]) -> dict[str, Source]:
+    def gone(self, tree: str, stamp: Stamp | None, sources: dict[str, Source]) -> dict[str, Source]:
         """Do what `freshness.gone_sources` does."""
         return {
             path: Source("gone", 0 if state == LINK else self.trees[tree]["parts"].mtime, 0)
-            for path, state in (self.stamp.files if self.stamp else {}).items()
+            for path, state in (stamp.files if stamp else {}).items()
             if path.startswith(f"{tree}/") and path not in sources
         }
 
-    def guard(self, tree: str, trusts: Callable[..., bool] = trustworthy) -> str:
-        """Do what `freshness.nonce_for` does; return PYO3_PYTHON."""
+    def guard(self, tree: str, profile: str = "debug", locked: bool = False) -> str:
+        """Do what `freshness.nonce_for` does, while a cargo has *locked* the profile; return PYO3_PYTHON."""
         sources = self.sources(tree)
-        end = max((unit.time for unit in self.units.values()), default=None)
-        judged = {**self.gone(tree, sources), **sources}
-        if trusts(judged, tree, self.stamp, end):
-            nonce = self.stamp.nonce if self.stamp else ""
-        else:
+        local = [(profile, name) for name in LOCAL if (profile, name) in self.units]
+        end = max((self.units[key].time for key in local), default=None)
+        stamp = self.stamps.get(profile)
+        doubted = doubtful({**self.gone(tree, stamp, sources), **sources}, stamp, end)
+        if self.without == "doubt" or (self.without == "no stamp" and stamp is None):
+            doubted = []
+        is_other = stamp is not None and stamp.root != tree and self.without != "root"
+        nonce = stamp.nonce if stamp else ""
+        if is_other or (doubted != [] and locked and self.without != "lock"):
             self.nonces += 1
             nonce = f"{self.nonces:x}"
+        elif doubted != []:
+            self.invalidate([key for key in local if key[1] != self.without])
         files = {path: source.state for path, source in sources.items()}
-        self.stamp = Stamp(tree, nonce, self.time(self.target_grain), files)
+        self.stamps[profile] = Stamp(tree, nonce, self.time(self.target_grain), files)
         return f"/entry-{nonce}"
+
+    def invalidate(self, units: Iterable[tuple[str, str]]) -> None:
+        """Do what `target_dir.invalidate` does."""
+        for key in units:
+            del self.units[key]
 
     def random(self) -> str:
         """Return the PYO3_PYTHON of an isolated build without the shim."""
@@ -236,35 +263,66 @@ class Model:
 
     def cargo(self, tree: str, python: str, profile: str = "debug") -> set[str]:
         """Build; return the units that were compiled or run."""
+        dirty = self.begin(tree, python, profile)
+        self.finish(profile)
+        return dirty
+
+    def begin(self, tree: str, python: str, profile: str) -> set[str]:
+        """Lock the profile, look at the sources, read those that are to be compiled; return the units."""
         files = self.trees[tree]
         plan = {
+            "asking": [],
             "standin": [],
             "script": ["parts", *(name for name in PARTS if name in files)],
             "tiny": ["lib", str(files["data"].content)],
         }
         dirty: set[str] = set()
+        self.running[profile] = {}
         for name, inputs in plan.items():
             unit = self.units.get((profile, name))
-            if dirty or unit is None or unit.python != python or self.is_dirty(unit, files):
+            needs = self.running[profile].values()  # each depends on all before it
+            value = "" if name == "asking" else python
+            if dirty or unit is None or unit.python != value or self.is_dirty(unit, files, needs):
                 dirty.add(name)
-                time = self.time(self.target_grain)
-                self.units[profile, name] = Unit(python, time, inputs, self.truth(tree))
+                unit = Unit(value, self.time(self.target_grain), inputs, self.truth(tree))
+                self.units[profile, name] = unit
+            self.running[profile][name] = unit
         return dirty
 
-    def is_dirty(self, unit: Unit, files: dict[str, File]) -> bool:
+    def finish(self, profile: str) -> None:
+        """Write down what was compiled."""
+        units = self.running.pop(profile)
+        for name, unit in units.items():
+            if not unit.is_complete:
+                self.units[profile, name] = unit
+                unit.is_complete = True
+        lib, data, _ = units["tiny"].content
+        self.artefacts[profile] = lib, data, units["script"].content[2]
+
+    def kill(self, profile: str) -> None:
+        """Let the cargo that has the lock end as it is."""
+        self.running.pop(profile)
+
+    def is_dirty(self, unit: Unit, files: dict[str, File], needs: Iterable[Unit]) -> bool:
+        if not unit.is_complete or any(need.time > unit.time for need in needs):
+            return True
         if "parts" in unit.inputs:  # a folder is as new as the newest in it
             return any(file.mtime > unit.time for name, file in files.items() if name.startswith("parts"))
         return any(name not in files or files[name].mtime > unit.time for name in unit.inputs)
 
     def built(self, profile: str = "debug") -> Content:
         """Return what is in the artefact."""
-        lib, data, _ = self.units[profile, "tiny"].content
-        return lib, data, self.units[profile, "script"].content[2]
+        return self.artefacts[profile]
 
 
-def sets_back(name: str, arguments: list[object]) -> bool:
-    """Tell whether a step may leave older times, or a link, where cargo is about to look."""
-    return name in ("swap", "link") or (arguments[-1] not in (0, False) and name != "touch")
+class Build:
+    """A build through the guard, and what its sources said since the guard looked."""
+
+    def __init__(self, tree: str, profile: str, python: str, said: Content) -> None:
+        self.tree = tree
+        self.profile = profile
+        self.python = python
+        self.said = [said]
 
 
 class History:
@@ -273,25 +331,34 @@ class History:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.saved = self.model.saved()
-        self.waiting: list[tuple[str, str, str, list[Content]]] = []
+        self.waiting: list[Build] = []
+        self.running: dict[str, Build] = {}
 
     def play(self, steps: Iterable[Step]) -> None:
         for name, *arguments in steps:
             if name in ("clean", "save", "restore"):
-                if not self.waiting:  # removing the folder of a running build is not ours to answer for
+                # Removing the folder of a running build is not ours to answer for.
+                if not self.waiting and not self.running:
                     getattr(self, name)(*arguments)
-            elif name in ("build", "guard", "cargo", "random", "stable"):
+            elif name in ("build", "guard", "cargo", "begin", "finish", "random", "stable"):
                 getattr(self, name)(*arguments)
-            elif not (sets_back(name, arguments) and self.waits_for(arguments)):
+            elif not (self.waits_for(arguments) and self.sets_back(name, arguments)):
                 getattr(self.model, name)(*arguments)
-            for tree, _, _, said in self.waiting:
-                said.append(self.model.truth(tree))
+            for build in (*self.waiting, *self.running.values()):
+                build.said.append(self.model.truth(build.tree))
 
     def waits_for(self, arguments: list[object]) -> bool:
-        return any(tree in arguments for tree, *_ in self.waiting)
+        return any(build.tree in arguments for build in self.waiting)
 
-    def clean(self, stamp: bool) -> None:
-        self.model.clean(stamp)
+    def sets_back(self, name: str, arguments: list[object]) -> bool:
+        """Tell whether a step may leave older times, or a link, where cargo is about to look."""
+        trees = [files for tree, files in self.model.trees.items() if tree in arguments]
+        if any(file.mtime > self.model.now for files in trees for file in files.values()):
+            return True
+        return name in ("swap", "link") or (arguments[-1] not in (0, False) and name != "touch")
+
+    def clean(self, names: str, stamps: bool) -> None:
+        self.model.clean(names, stamps)
 
     def save(self) -> None:
         self.saved = self.model.saved()
@@ -302,26 +369,48 @@ class History:
     def guard(self, tree: str, profile: str) -> None:
         """Start a build that waits for cargo's lock."""
         said = self.model.truth(tree)
-        self.waiting.append((tree, profile, self.model.guard(tree), [said]))
+        python = self.model.guard(tree, profile, profile in self.running)
+        self.waiting.append(Build(tree, profile, python, said))
         self.model.pass_time(10 * TICK)  # starting cargo takes more
 
-    def cargo(self, which: int = 0) -> None:
-        """Let one that waits have the lock."""
-        if self.waiting:
-            tree, profile, python, said = self.waiting.pop(which % len(self.waiting))
-            self.model.cargo(tree, python, profile)
+    def begin(self, which: int) -> None:
+        """Let one that waits have the lock, if that is free."""
+        free = [build for build in self.waiting if build.profile not in self.running]
+        if free:
+            build = free[which % len(free)]
+            self.waiting.remove(build)
+            self.running[build.profile] = build
+            self.model.begin(build.tree, build.python, build.profile)
+
+    def finish(self, profile: str, killed: bool = False) -> None:
+        """Let the cargo that has the lock end."""
+        build = self.running.pop(profile, None)
+        if build and killed:
+            self.model.kill(profile)
+        elif build:
+            self.model.finish(profile)
             self.model.pass_time(10 * TICK)
-            assert self.model.built(profile) in [*said, self.model.truth(tree)]
+            assert self.model.built(profile) in [*build.said, self.model.truth(build.tree)]
+
+    def cargo(self, which: int = 0) -> None:
+        """Let one that waits have the lock, and end."""
+        before = dict(self.running)
+        self.begin(which)
+        for profile in self.running.keys() - before.keys():
+            self.finish(profile)
 
     def build(self, tree: str, profile: str) -> None:
+        self.finish(profile)
         self.guard(tree, profile)
-        self.cargo(-1)
+        self.cargo([build.profile not in self.running for build in self.waiting].count(True) - 1)
 
     def random(self, tree: str, profile: str) -> None:
         """Build without the shim: never stale."""
+        self.finish(profile)
         self.model.cargo(tree, self.model.random(), profile)
         assert self.model.built(profile) == self.model.truth(tree)
 
     def stable(self, tree: str, profile: str) -> None:
         """Build outside of isolation: stale if cargo is misled, in both worlds."""
+        self.finish(profile)
         self.model.cargo(tree, "/home/me/.venv/bin/python", profile)

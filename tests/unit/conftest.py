@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from support.interpreters import interpreter
+
 from . import environments
 
 # Every run tries the same examples, or, with HYPOTHESIS_PROFILE=thorough, many new ones. There is
@@ -39,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> environm
 @pytest.fixture(params=environments.VERSIONS)
 def python(request: pytest.FixtureRequest) -> str:
     """Return the path of each supported CPython."""
-    found = environments.interpreter(request.param)
+    found = interpreter(request.param)
     if found is None:
         pytest.skip(f"there is no CPython {request.param} in PYENV_ROOT or on PATH")
     return found

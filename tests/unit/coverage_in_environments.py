@@ -1,4 +1,4 @@
-"""Runs at the start of each Python in the tests' environments, while `scripts/coverage` measures.
+"""Runs at the start of each Python in the tests' environments, while `scripts/maintain/coverage` measures.
 
 coverage's own variables and patches do not serve: the tests would see them in what they start.
 """

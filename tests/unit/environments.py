@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -33,14 +32,6 @@ FRONT_END_MODULES = ("pip", "build", "uv", "pdm", "poetry", "hatch", "tox", "nox
 DUMP = "import json, os, sys; json.dump(dict(os.environ), sys.stdout)\n"
 
 Changes = dict[str, Optional[str]]
-
-
-def interpreter(version: str) -> str | None:
-    """Return the path of a CPython of this version, from pyenv or else PATH; None if there is none."""
-    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    installed = sorted(Path(root, "versions").glob(f"{version}.*/bin/python{version}"))
-    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
-    return os.path.realpath(found) if found else None
 
 
 def variables(home: Path, **more: str) -> dict[str, str]:
@@ -196,9 +187,11 @@ def measure(root: Path, data: str) -> None:
         text = f"{COVERAGE.read_text()}\nmeasure{given}\n"
         line = f"import os; exec({text!r}, {{}})\n"
         (site_packages(root) / "a_measured.pth").write_text(line)
-        recorder = site_packages(root) / "pyo3_envshim" / "cli" / "explain" / "recorder.py"
-        if recorder.exists():  # it runs in an interpreter that reads no .pth files
-            recorder.write_text(f"{recorder.read_text()}\n{line}")
+        package = site_packages(root) / "pyo3_envshim"
+        # Both run in an interpreter that reads no .pth files.
+        for path in (package / "cli" / "explain" / "recorder.py", package / "wrapper.py"):
+            if path.exists():
+                path.write_text(f"{path.read_text()}\n{line}")
 
 
 def make_wheel(
@@ -243,6 +236,11 @@ def site_packages(root: Path) -> Path:
     """Return the site-packages of the environment at *root*."""
     (found,) = (root / "lib").glob("python3.*/site-packages")
     return found
+
+
+def wrapper(root: Path) -> Path:
+    """Return the launcher of the wrapper in the environment at *root*."""
+    return site_packages(root) / "pyo3_envshim" / "pyo3-envshim-cargo"
 
 
 def script(path: Path, text: str) -> Path:

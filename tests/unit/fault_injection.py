@@ -46,7 +46,8 @@ KINDS: tuple[str, ...] = (
     "os.chmod",
     "os.truncate",
 )
-KINDS += ("os.scandir", "os.listdir", "shutil.rmtree", "fcntl.flock", "fcntl.fcntl", "open")
+KINDS += ("os.scandir", "os.listdir", "shutil.rmtree", "fcntl.flock", "fcntl.lockf")
+KINDS += ("fcntl.fcntl", "open")
 NONCE = "0a1b2c3d"
 
 

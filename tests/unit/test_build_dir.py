@@ -624,7 +624,7 @@ class TestACallInAnUnpackedSdist:
         done = bench.run("build", PYO3_ENVSHIM_VERBOSE=verbose)
         assert bench.cargo.call.arguments == ["build"]
         assert bench.changes(PYO3_ENVSHIM_VERBOSE=verbose)["PYO3_PYTHON"]
-        assert (bench.project / "target" / freshness.STAMP).exists()
+        assert (bench.project / "target" / "debug" / freshness.STAMP).exists()
         assert not (bench.store / "builds").exists()
         reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
         assert done.stderr.startswith(reason) == bool(verbose)

@@ -76,6 +76,17 @@ class TestTheRecorderIsPut:
         assert during["PYO3_ENVSHIM_CARGO"] == str(tmp_path / "bin" / "cargo")
         assert json.loads((tmp_path / "settings.json").read_text()) == {"CARGO": "/own/cargo"}
 
+    @pytest.mark.parametrize(
+        ("cargo", "during"), [("cross", "cross"), ("/x/cross", "{}/cross"), ("/x/cargo", "{}/cargo")]
+    )
+    def test_is_called_as_the_users_own_is(self, cargo: str, during: str, tmp_path: Path) -> None:
+        """Back ends ask whether it is cross."""
+        found = command.with_recorder({"PATH": "/a", "CARGO": cargo}, str(tmp_path))
+        scripts = tmp_path / "bin"
+        assert found["CARGO"] == during.format(scripts)
+        assert found["PATH"] == f"{scripts}:/a"
+        assert [path.name for path in scripts.iterdir()] == [Path(cargo).name]
+
     def test_starts_from_an_interpreter_with_a_space_in_its_path(self, tmp_path: Path, a_python: str) -> None:
         python = tmp_path / "with a space" / "python"
         python.parent.mkdir()

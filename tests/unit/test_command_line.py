@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyo3_envshim import _startup
 from pyo3_envshim.call import user_environ
 from pyo3_envshim.cargo import command_line
 
@@ -194,6 +196,19 @@ class TestTheRealCargo:
         script(tmp_path / "two" / "cargo", "").chmod(0o644)
         script(tmp_path / "three" / "cargo", "")
         assert self.find(PATH=f"{tmp_path}/one:{tmp_path}/two:{tmp_path}/three") == f"{tmp_path}/three/cargo"
+
+    def test_is_the_one_that_the_wrappers_path_names(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A back end may start the wrapper without any variable: setuptools-rust's RustExtension(env=…)."""
+        wrapper = script(tmp_path / "env" / "pyo3-envshim-cargo", "")
+        for folder in ("own", "other"):
+            script(tmp_path / folder / "cargo", "")
+        path = _startup.by_way_of(f"{tmp_path}/own/cargo", str(wrapper))
+        assert os.path.samefile(path, wrapper)
+        monkeypatch.setattr(sys, "argv", [path])
+        assert self.find(PATH=f"{tmp_path}/other") == f"{tmp_path}/own/cargo"
+        assert self.find(PYO3_ENVSHIM_CARGO="/named/cargo") == "/named/cargo"
 
     @pytest.mark.parametrize("variable", ["CARGO", "PYO3_ENVSHIM_CARGO"])
     def test_is_the_users_own(self, variable: str, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from pyo3_envshim.environment import hashing, interpreter
 from pyo3_envshim.environment.item import NotStorable
+from pyo3_envshim.store.store import Store
 
+from .entries import stored
 from .environments import Shared, install, make_environment, make_wheel, run, script, site_packages
 from .sample_wheels import SampleWheels, digest, read, sha256_of
 
@@ -304,6 +306,54 @@ class TestEqualEnvironments:
         assert digest(Path(found[0] or "")) == digest(Path(found[1] or ""))
 
 
+class TestAnEnvironmentOfLinks:
+    """With ``UV_LINK_MODE=symlink`` it consists of links into uv's cache."""
+
+    @pytest.fixture
+    def linked(self, sample: SampleWheels) -> Path:
+        sample.environ = {**sample.environ, "UV_LINK_MODE": "symlink"}
+        root = sample.environment("linked")
+        assert (site_packages(root) / "tiny" / "__init__.py").is_symlink()
+        return root
+
+    @pytest.mark.parametrize("link_mode", ["copy", "hardlink"])
+    def test_has_the_digest_of_one_of_files(self, link_mode: str, linked: Path, sample: SampleWheels) -> None:
+        sample.environ = {**sample.environ, "UV_LINK_MODE": link_mode}
+        assert digest(linked) == digest(sample.environment("files"))
+
+    def test_is_stored_as_files_that_outlive_uvs_cache(self, linked: Path, store: Store) -> None:
+        environment, entry = stored(store, linked)
+        links = {path.relative_to(entry).parts[0] for path in entry.rglob("*") if path.is_symlink()}
+        assert links <= {"bin", "lib64"}
+        assert run([entry / "bin" / "python", "-c", "import tiny; print(tiny.NAME)"], {}) == "tiny\n"
+        (site_packages(linked) / "tiny" / "__init__.py").unlink()
+        (site_packages(linked) / "tiny" / "__init__.py").write_text("NAME = 'changed'\n")
+        assert digest(linked) != environment.digest
+
+    @pytest.mark.parametrize("untagged", [False, True])
+    def test_is_not_stored_where_a_link_leads_elsewhere(
+        self, untagged: bool, linked: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "cache" / ("archive-v0" if untagged else "other") / "id" / "module.py"
+        other.parent.mkdir(parents=True)
+        other.touch()
+        if not untagged:
+            (tmp_path / "cache" / "CACHEDIR.TAG").touch()
+        (site_packages(linked) / "module.py").symlink_to(other)
+        with pytest.raises(NotStorable, match=r"module\.py is a link to"):
+            read(linked)
+
+    def test_is_not_stored_where_a_link_leads_to_no_file(self, linked: Path) -> None:
+        real = (site_packages(linked) / "tiny" / "data.txt").resolve()
+        (site_packages(linked) / "folder").symlink_to(real.parent)
+        with pytest.raises(NotStorable, match="folder is a link to"):
+            read(linked)
+        (site_packages(linked) / "folder").unlink()
+        (site_packages(linked) / "gone").symlink_to(real.parent / "gone")
+        with pytest.raises(NotStorable, match="gone is a link to"):
+            read(linked)
+
+
 class TestDifferentEnvironments:
     def test_have_different_interpreters(self, shared: Shared, sample: SampleWheels, python: str) -> None:
         if python == sample.python:
@@ -480,6 +530,32 @@ def snapshot(root: Path) -> dict[str, tuple[int, ...]]:
                 at.st_ctime_ns,
             )
     return found
+
+
+class TestAnInterpreterOfAnotherName:
+    """Debian's debug builds: python3.11d is the program, python3.11-dbg a link to it."""
+
+    @pytest.mark.parametrize("maker", ["venv", "virtualenv", "uv"])
+    @pytest.mark.parametrize("name", ["python3.11d", "python3.11-dbg", "python3.13td", "python3-intel64"])
+    def test_is_the_base_of_an_environment(
+        self, name: str, maker: str, a_python: str, environ: dict[str, str], tmp_path: Path
+    ) -> None:
+        prefix = Path(a_python).parents[1]
+        (tmp_path / "prefix" / "bin").mkdir(parents=True)
+        for folder in ("lib", "include"):
+            (tmp_path / "prefix" / folder).symlink_to(prefix / folder)
+        real = tmp_path / "prefix" / "bin" / name.replace("-dbg", "d")
+        shutil.copy(a_python, real)
+        python = tmp_path / "prefix" / "bin" / name
+        if python != real:
+            python.symlink_to(real.name)
+        root = make_environment(maker, str(python), tmp_path / "environment", environ)
+        environment = read(root)
+        assert environment.base == str(real)
+        links = {item.path: item.target for item in environment.items if item.path.startswith("bin/")}
+        assert links["bin/python"] == str(real)
+        assert links[f"bin/{real.name}"] == "python"
+        assert digest(root) != digest(make_environment(maker, a_python, tmp_path / "other", environ))
 
 
 class TestADistribution:

@@ -14,6 +14,7 @@ import pytest
 
 from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store.store import Store
 
 from .environments import Shared, script
 from .test_main import Cli
@@ -137,7 +138,11 @@ class TestAJobOfGitHubActions:
         environ = {name: str(tmp_path / name.lower()) for name in ("GITHUB_ENV", "GITHUB_PATH")}
         for path in environ.values():
             Path(path).write_text("before\n")
-        return environ
+        (tmp_path / "home").mkdir()
+        return {**environ, "HOME": str(tmp_path / "home")}
+
+    def files(self, job: dict[str, str]) -> set[str]:
+        return {Path(job[name]).read_text() for name in ("GITHUB_ENV", "GITHUB_PATH")}
 
     def test_gets_the_variables_appended(self, job: dict[str, str]) -> None:
         found = {"CARGO": "/w/pyo3-envshim-cargo", "PYO3_ENVSHIM_CARGO": "/own cargo"}
@@ -166,7 +171,27 @@ class TestAJobOfGitHubActions:
         with pytest.raises(CommandError, match=f"{missing} is not set") as error:
             env.append_for_github({"CARGO": "/w"}, environ)
         assert "GitHub Actions" in error.value.hint
-        assert {Path(path).read_text() for path in job.values()} == {"before\n"}
+        assert self.files(job) == {"before\n"}
+
+    def test_gets_a_cache_folder_that_works_where_home_is_the_runners(
+        self, job: dict[str, str], tmp_path: Path
+    ) -> None:
+        """In a container, HOME and RUNNER_TEMP belong to the runner's user, who is not root."""
+        (tmp_path / "home").chmod(0o777)
+        (tmp_path / "tmp").mkdir()
+        said = env.append_for_github({"CARGO": "/w"}, {**job, "TMPDIR": str(tmp_path / "tmp")})
+        spare = f"{tmp_path}/tmp/pyo3-envshim-{os.geteuid()}"
+        assert Path(job["GITHUB_ENV"]).read_text() == f"before\nCARGO=/w\nPYO3_ENVSHIM_CACHE_DIR={spare}\n"
+        assert said == "switched on for the following steps: CARGO PYO3_ENVSHIM_CACHE_DIR"
+        assert Store.open({**job, "PYO3_ENVSHIM_CACHE_DIR": spare}).root == spare
+
+    def test_gets_none_where_none_works_or_one_was_chosen(self, job: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "home").chmod(0o777)
+        (tmp_path / "tmp").mkdir()
+        (tmp_path / "tmp").chmod(0o777)
+        job["TMPDIR"] = str(tmp_path / "tmp")
+        for more in ({}, {"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "home")}):
+            assert "CACHE_DIR" not in env.append_for_github({"CARGO": "/w"}, {**job, **more})
 
     def test_whose_file_cannot_be_written_is_told(self, job: dict[str, str], tmp_path: Path) -> None:
         job["GITHUB_ENV"] = str(tmp_path)
@@ -236,6 +261,11 @@ class TestEnv:
         assert len(said.splitlines()) == 1
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
         assert Path(files["GITHUB_PATH"]).read_text() == f"{cli.root / 'bin'}\n"
+
+    def test_leaves_a_cargo_that_has_another_name(self, cli: Cli) -> None:
+        done = cli.run("env", CARGO="cross")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "CARGO=cross is not called cargo" in done.stderr
 
     def test_for_github_refuses_outside_of_a_job(self, cli: Cli) -> None:
         error, hint = cli.refused("env", "--github")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyo3_envshim import freshness
+from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
-from pyo3_envshim.freshness import LINK, Source, Stamp, trustworthy
+from pyo3_envshim.environment import layout
+from pyo3_envshim.freshness import LINK, Source, Stamp, doubtful
 
-from .environments import ROOT, run
+from .environments import ROOT, run, tree
 from .test_target_dir import dep_info
 
 SECOND = 1_000_000_000
@@ -33,7 +36,7 @@ def stamp(root: str = "/work", start: int = START, files: tuple[str, ...] = (FIL
 
 
 def trusted(source: Source | None, of: Stamp | None, end: int | None) -> bool:
-    return trustworthy({FILE: source} if source else {}, "/work", of, end)
+    return doubtful({FILE: source} if source else {}, of, end) == []
 
 
 class TestTimeStampsAreTrusted:
@@ -52,8 +55,8 @@ class TestTimeStampsAreTrusted:
     def test_where_a_file_was_removed(self) -> None:
         assert trusted(None, stamp(), END)
 
-    def test_where_nothing_was_built_since_the_stamp(self) -> None:
-        assert trusted(Source("same", BEFORE, BEFORE), stamp(), None)
+    def test_where_nothing_local_is_left_of_the_last_build(self) -> None:
+        assert trusted(Source("other", BEFORE, BEFORE), stamp(), None)
 
 
 class TestTimeStampsAreDoubted:
@@ -65,9 +68,6 @@ class TestTimeStampsAreDoubted:
 
     def test_for_another_file_in_its_place_after_the_clock_stepped_back(self) -> None:
         assert not trusted(Source("other", BEFORE, BEFORE), stamp(), END)
-
-    def test_for_the_same_file_in_another_workspace(self) -> None:
-        assert not trusted(Source("same", BEFORE, BEFORE), stamp("/elsewhere"), END)
 
     def test_for_a_file_that_changed_while_cargo_was_building(self) -> None:
         """Written after the stamp, before the end: cargo may have read the old one or the new one."""
@@ -86,21 +86,14 @@ class TestTimeStampsAreDoubted:
         assert not trusted(Source("any", BEFORE, BEFORE), None, END)
         assert not trusted(Source("any", AFTER, AFTER), None, END)
 
-    def test_for_a_newer_file_in_another_workspace(self) -> None:
-        """What another root compiles after this look at the folder would be newer still."""
-        assert not trusted(Source("other", AFTER, AFTER), stamp("/elsewhere"), END)
-
     def test_for_a_newer_link_that_leads_elsewhere(self) -> None:
         assert not trusted(Source(LINK, AFTER, AFTER), stamp(), END)
-
-    def test_where_it_is_not_known_when_the_last_build_ended(self) -> None:
-        assert not trusted(Source("other", AFTER, AFTER), stamp(), None)
 
     def test_for_one_file_among_many(self) -> None:
         good = {f"/work/{n}.rs": Source("same", BEFORE, BEFORE) for n in range(5)}
         known = stamp(files=(*good, FILE))
-        assert trustworthy(good, "/work", known, END)
-        assert not trustworthy({**good, FILE: Source("other", BEFORE, BEFORE)}, "/work", known, END)
+        assert doubtful(good, known, END) == []
+        assert doubtful({**good, FILE: Source("other", BEFORE, BEFORE)}, known, END) == [FILE]
 
     def test_for_a_file_of_a_coarse_file_system_that_may_have_changed_after_the_start(self) -> None:
         """A time without a fraction may be one of FAT's, which count two seconds."""
@@ -117,19 +110,26 @@ SOURCES = st.builds(Source, STATES, TIMES, TIMES)
 @given(
     st.dictionaries(st.sampled_from("abc"), SOURCES),
     st.dictionaries(st.sampled_from("abc"), STATES),
-    st.sampled_from(["/work", "/elsewhere"]),
     TIMES,
     st.one_of(st.none(), TIMES),
 )
 def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
-    sources: dict[str, Source], files: dict[str, str], root: str, start: int, end: int | None
+    sources: dict[str, Source], files: dict[str, str], start: int, end: int | None
 ) -> None:
     """The sentence that the module's docstring puts first, in other words."""
-    seen = [end is not None and source.mtime > end for source in sources.values()]
-    kept = [files.get(path) == source.state and source.ctime < start for path, source in sources.items()]
-    expected = root == "/work" and all(a or b for a, b in zip(seen, kept))
-    assert trustworthy(sources, "/work", Stamp(root, "", start, files), end) == expected
-    assert trustworthy(sources, "/work", None, end) == (end is None)
+    doubted = []
+    for path, source in sources.items():
+        seen = end is not None and source.mtime > end
+        if not (seen or (files.get(path) == source.state and source.ctime < start)):
+            doubted.append(path)
+    assert doubtful(sources, Stamp("/work", "", start, files), end) == ([] if end is None else doubted)
+    assert doubtful(sources, None, end) == ([] if end is None else None)
+
+
+TRUSTED, COMPILED, NEW_PATH = "nothing is compiled", "the crate is compiled", "PyO3 is compiled"
+
+
+UNIT, TIME = "tiny-0123456789abcdef", "invoked.timestamp"
 
 
 class Workshop:
@@ -139,6 +139,8 @@ class Workshop:
         self.root = folder / "work"
         self.build = self.root / "target"
         self.packages = [self.root]
+        self.last = ""
+        self.noted = dep_info("src/lib.rs")
         self.write("src/lib.rs", "fn one() {}")
         self.write("Cargo.toml", "[package]")
 
@@ -154,29 +156,40 @@ class Workshop:
 
     def built(self, ends_at: int | None = None, profile: str = "debug") -> None:
         """Leave what cargo leaves; it ends long after everything that is there."""
-        unit = self.build / profile / ".fingerprint" / "tiny-0123456789abcdef"
+        unit = self.build / profile / ".fingerprint" / UNIT
         unit.mkdir(parents=True, exist_ok=True)
-        (unit / "invoked.timestamp").write_text("This file has an mtime of when this was started.")
+        (unit / TIME).write_text("This file has an mtime of when this was started.")
         end = ends_at or 4_000_000_000
-        os.utime(unit / "invoked.timestamp", (end, end))
+        os.utime(unit / TIME, (end, end))
+        (unit / "dep-lib-tiny").write_bytes(self.noted)
 
     def nonce(self) -> str:
         where = {"workspace_root": str(self.root), "target_directory": str(self.build), "packages": []}
         workspace = Workspace(where, [])
-        workspace.folders = [str(package) for package in self.packages]
-        return freshness.nonce_for(workspace)
+        workspace.folders = {str(package): {"tiny"} for package in self.packages}
+        self.last = freshness.nonce_for(workspace)
+        return self.last
 
-    def settled(self) -> str:
-        """Return the nonce of a build after one build through us, when nothing is in doubt.
+    @property
+    def stamp(self) -> Path:
+        return self.build / "debug" / freshness.STAMP
+
+    def verdict(self) -> str:
+        """Let a build start; return what cargo will do."""
+        if self.last != self.nonce():
+            return NEW_PATH
+        return TRUSTED if (self.build / "debug" / ".fingerprint" / UNIT / TIME).exists() else COMPILED
+
+    def settled(self) -> None:
+        """Build through us until nothing is in doubt.
 
         The stamp is dated forward, as if time had passed since the sources were written.
         """
-        nonce = self.nonce()
-        os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
+        self.nonce()
+        self.back_date(self.stamp, 3_000_000_000)
         self.built()
-        assert self.nonce() == nonce
-        os.utime(self.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
-        return nonce
+        assert self.verdict() == TRUSTED
+        self.back_date(self.stamp, 3_000_000_000)
 
 
 @pytest.fixture
@@ -228,12 +241,12 @@ CHANGES: dict[str, Callable[[Workshop], object]] = {
 }
 
 
-class TestANonceChanges:
+class TestTheCrateIsCompiled:
     @pytest.mark.parametrize("what", CHANGES)
     def test_when_cargo_would_not_notice(self, what: str, workshop: Workshop) -> None:
-        nonce = workshop.settled()
+        workshop.settled()
         CHANGES[what](workshop)
-        assert workshop.nonce() not in (nonce, "")
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_folder_of_equal_times_takes_the_place_of_another(self, workshop: Workshop) -> None:
         """Copied with their times in one tick of the clock: only the files' numbers differ."""
@@ -246,39 +259,30 @@ class TestANonceChanges:
                 break
         else:
             pytest.skip("this file system has no two equal times")
-        nonce = workshop.settled()
+        workshop.settled()
         one.parent.rename(workshop.root.parent / "away")
         two.parent.rename(one.parent)
-        assert workshop.nonce() != nonce
-
-    def test_when_another_workspace_uses_the_build_folder(self, workshop: Workshop, tmp_path: Path) -> None:
-        nonce = workshop.settled()
-        other = Workshop(tmp_path / "second")
-        other.build = workshop.build
-        found = {nonce, other.nonce()}
-        assert len(found) == 2
-        found.add(workshop.nonce())
-        assert len(found) == 3
+        assert workshop.verdict() == COMPILED
 
     def test_when_the_folder_was_first_filled_without_us(self, workshop: Workshop) -> None:
         workshop.built()
-        assert workshop.nonce() != ""
+        assert workshop.verdict() == COMPILED
 
-    def test_when_the_folder_was_filled_by_another_build_since(self, workshop: Workshop) -> None:
+    def test_not_when_the_folder_was_filled_by_another_build_since(self, workshop: Workshop) -> None:
         """Sources as they were, so only what changed after our stamp is in doubt."""
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.built()
-        assert workshop.nonce() == nonce
+        assert workshop.verdict() == TRUSTED
 
     def test_when_a_link_leads_elsewhere(self, workshop: Workshop) -> None:
         for name in ("one.rs", "two.rs"):
             workshop.write(f"../shared/{name}", name)
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("../../shared/one.rs")
-        nonce = workshop.settled()
+        workshop.settled()
         link.unlink()
         link.symlink_to("../../shared/two.rs")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_link_leads_to_a_newer_file(self, workshop: Workshop) -> None:
         """cargo notes where a link within the package led, and would look there."""
@@ -286,45 +290,45 @@ class TestANonceChanges:
             workshop.write(f"src/{name}", name)
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("one.rs")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.back_date(workshop.root / "src" / "two.rs", 4_000_000_001)
         link.unlink()
         link.symlink_to("two.rs")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_newer_file_takes_the_place_of_a_link(self, workshop: Workshop) -> None:
         workshop.write("src/one.rs", "one")
         link = workshop.root / "src" / "linked.rs"
         link.symlink_to("one.rs")
-        nonce = workshop.settled()
+        workshop.settled()
         link.unlink()
         workshop.back_date(workshop.write("src/linked.rs", "two"), 4_000_000_001)
         workshop.back_date(workshop.root / "src", 4_000_000_001)
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_link_to_a_folder_leads_to_another_known_one(self, workshop: Workshop) -> None:
         for name in ("one", "two"):
             workshop.write(f"{name}/x.rs", name)
         link = workshop.root / "linked"
         link.symlink_to("one")
-        nonce = workshop.settled()
+        workshop.settled()
         link.unlink()
         link.symlink_to("two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_what_a_link_leads_to_changes(self, workshop: Workshop) -> None:
         workshop.write("../shared/one.rs", "one")
         (workshop.root / "src" / "linked.rs").symlink_to("../../shared/one.rs")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("../shared/one.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_folder_behind_a_link_changes(self, workshop: Workshop) -> None:
         workshop.write("../shared/one.rs", "one")
         (workshop.root / "src" / "linked").symlink_to("../../shared")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("../shared/one.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
     def test_when_a_package_changes_though_its_folder_is_an_environment(
@@ -334,110 +338,67 @@ class TestANonceChanges:
         workshop.write(f"member/{mark}")
         workshop.write("member/src/lib.rs", "one")
         workshop.packages.append(workshop.root / "member")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("member/src/lib.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     @pytest.mark.parametrize("mark", ["pyvenv.cfg", "CACHEDIR.TAG"])
     def test_when_the_workspace_changes_though_its_folder_is_an_environment(
         self, mark: str, workshop: Workshop
     ) -> None:
         workshop.write(mark)
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("src/lib.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_package_changes_in_a_hidden_folder(self, workshop: Workshop) -> None:
         workshop.write(".hidden/src/lib.rs", "one")
         workshop.packages.append(workshop.root / ".hidden")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write(".hidden/src/lib.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_package_changes_in_the_target_folder(self, workshop: Workshop) -> None:
         """Generated there, say."""
         workshop.write("target/generated/src/lib.rs", "one")
         workshop.packages.append(workshop.build / "generated")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("target/generated/src/lib.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_package_outside_of_the_workspace_changes(self, workshop: Workshop) -> None:
         workshop.write("../path-dependency/src/lib.rs", "one")
         workshop.packages.append(workshop.root.parent / "path-dependency")
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("../path-dependency/src/lib.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_the_stamp_is_gone(self, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        (workshop.build / freshness.STAMP).unlink()
-        assert workshop.nonce() not in (nonce, "")
-
-    @pytest.mark.parametrize("size", [0, 1, 10, -1, -4])
-    def test_when_the_stamp_is_cut_short(self, size: int, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        path = workshop.build / freshness.STAMP
-        path.write_bytes(path.read_bytes()[:size])
-        os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.nonce() not in (nonce, "")
-
-    @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[package]", b"pyo3-envshim stamp 2\0/work\0\0end"])
-    def test_when_the_stamp_is_foreign(self, text: bytes, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        path = workshop.build / freshness.STAMP
-        path.write_bytes(text)
-        os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.nonce() not in (nonce, "")
-
-    def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        path = workshop.build / freshness.STAMP
-        path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
-        os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.nonce() != nonce
+        workshop.settled()
+        (workshop.stamp).unlink()
+        assert workshop.verdict() == COMPILED
 
     @pytest.mark.parametrize("line", ["", "junk", "1-2 ", "1-2 relative", "link ", "1-2 //gone/x"])
     def test_when_the_stamp_holds_what_was_never_there(self, line: str, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        path = workshop.build / freshness.STAMP
+        workshop.settled()
+        path = workshop.stamp
         path.write_text(path.read_text().replace("\0end", f"\0{line}\0end"))
         os.utime(path, (3_000_000_000, 3_000_000_000))
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_when_a_stamp_from_the_future_hides_nothing(self, workshop: Workshop) -> None:
-        nonce = workshop.settled()
-        os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
-        assert workshop.nonce() == nonce
-        os.utime(workshop.build / freshness.STAMP, (4_100_000_000, 4_100_000_000))
+        workshop.settled()
+        os.utime(workshop.stamp, (4_100_000_000, 4_100_000_000))
+        assert workshop.verdict() == TRUSTED
+        os.utime(workshop.stamp, (4_100_000_000, 4_100_000_000))
         workshop.write("src/lib.rs", "two")
-        assert workshop.nonce() != nonce
-
-    def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
-        """Both looked before either left its stamp: only one may get the empty nonce."""
-        freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
-        written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
-        assert not written
-        found = freshness.read_stamp(str(workshop.build / freshness.STAMP))
-        assert found is not None
-        assert found.root == "/elsewhere"
-        assert len(os.listdir(workshop.build)) == 2
-
-    def test_for_the_slower_of_two_first_builds(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def meanwhile(*_: object) -> bool:
-            freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
-            return True
-
-        monkeypatch.setattr(freshness, "trustworthy", meanwhile)
-        assert workshop.nonce() != ""
+        assert workshop.verdict() == COMPILED
 
     def test_when_cargo_compiles_while_the_sources_are_listed(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The end is read last: what was newer a moment ago may not be now."""
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
         listed = freshness.local_sources
 
@@ -447,16 +408,91 @@ class TestANonceChanges:
             return found
 
         monkeypatch.setattr(freshness, "local_sources", meanwhile)
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
-    def test_to_one_that_was_never_used(self, workshop: Workshop) -> None:
-        workshop.built()
-        found: set[str] = set()
-        for _ in range(5):
-            if found:
-                workshop.back_date(workshop.build / freshness.STAMP, 1)
-            found.add(workshop.nonce())
-        assert len(found) == 5
+
+class TestThePathIsNew:
+    """All that depends on PyO3 is compiled, as without us."""
+
+    def test_when_another_workspace_uses_the_build_folder(self, workshop: Workshop, tmp_path: Path) -> None:
+        workshop.settled()
+        other = Workshop(tmp_path / "second")
+        other.build = workshop.build
+        found = {workshop.last, other.nonce()}
+        assert len(found) == 2
+        found.add(workshop.nonce())
+        assert len(found) == 3
+
+    @pytest.mark.parametrize("size", [0, 1, 10, -1, -4])
+    def test_when_the_stamp_is_cut_short(self, size: int, workshop: Workshop) -> None:
+        workshop.settled()
+        path = workshop.stamp
+        path.write_bytes(path.read_bytes()[:size])
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.verdict() == NEW_PATH
+
+    @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[package]", b"pyo3-envshim stamp 2\0/work\0\0end"])
+    def test_when_the_stamp_is_foreign(self, text: bytes, workshop: Workshop) -> None:
+        workshop.settled()
+        path = workshop.stamp
+        path.write_bytes(text)
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.verdict() == NEW_PATH
+
+    def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
+        workshop.settled()
+        path = workshop.stamp
+        path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
+        os.utime(path, (3_000_000_000, 3_000_000_000))
+        assert workshop.verdict() == NEW_PATH
+
+    def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
+        """Both looked before either left its stamp: only one may get the empty nonce."""
+        freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
+        written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
+        assert not written
+        found = freshness.read_stamp(str(workshop.build / freshness.STAMP))
+        assert found is not None
+        assert found.root == "/elsewhere"
+        assert os.listdir(workshop.build) == [freshness.STAMP]
+
+    def test_for_the_slower_of_two_first_builds(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def meanwhile(*_: object) -> list[str]:
+            freshness.write_stamp(str(workshop.stamp.parent), "/elsewhere", "", {})
+            return []
+
+        monkeypatch.setattr(freshness, "doubtful", meanwhile)
+        assert workshop.nonce() != ""
+
+    @pytest.mark.parametrize("name", target_dir.LOCKS)
+    def test_when_a_cargo_works_in_the_folder(self, name: str, workshop: Workshop) -> None:
+        workshop.settled()
+        workshop.write("src/lib.rs", "two")
+        with open(workshop.stamp.parent / name, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            assert workshop.verdict() == NEW_PATH
+        workshop.write("src/lib.rs", "three")
+        assert workshop.verdict() == COMPILED
+
+    def test_when_there_are_no_locks(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        workshop.settled()
+        workshop.write("src/lib.rs", "two")
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        assert workshop.verdict() == NEW_PATH
+
+    def test_when_what_cargo_left_cannot_be_removed(self, workshop: Workshop) -> None:
+        workshop.settled()
+        (workshop.stamp.parent / ".fingerprint" / UNIT / "folder").mkdir()
+        workshop.write("src/lib.rs", "two")
+        assert workshop.verdict() == NEW_PATH
+
+    def test_that_was_never_used(self, workshop: Workshop) -> None:
+        other = Workshop(workshop.root.parent / "second")
+        other.build = workshop.build
+        found = [each.nonce() for each in (workshop, other) * 4]
+        assert len(set(found)) == 8
 
 
 UNSEEN: dict[str, Callable[[Workshop], object]] = {
@@ -489,20 +525,21 @@ class TestANonceStays:
         workshop.write("cache/CACHEDIR.TAG")
         if used:
             workshop.built()
-        nonce = workshop.settled()
-        assert bool(nonce) == used
+        workshop.settled()
         UNSEEN[what](workshop)
-        assert workshop.nonce() == nonce
+        assert workshop.verdict() == TRUSTED
 
     def test_where_the_build_folder_is_outside_of_the_workspace(
         self, workshop: Workshop, tmp_path: Path
     ) -> None:
         workshop.build = tmp_path / "elsewhere" / "build"
-        assert workshop.settled() == ""
+        workshop.settled()
+        assert workshop.last == ""
 
     def test_where_the_workspace_is_reached_through_links_in_a_circle(self, workshop: Workshop) -> None:
         (workshop.root / "src" / "again").symlink_to("..")
-        assert workshop.settled() == ""
+        workshop.settled()
+        assert workshop.last == ""
 
 
 def test_where_sources_cannot_be_listed_the_guard_does_not_guess(workshop: Workshop) -> None:
@@ -519,30 +556,29 @@ def test_where_the_stamp_cannot_be_written_the_guard_does_not_guess(workshop: Wo
 
 class TestWhatCargoNotedAsInputs:
     def noted(self, workshop: Workshop, content: bytes) -> None:
+        workshop.noted = content
         workshop.built()
-        unit = workshop.build / "debug" / ".fingerprint" / "tiny-0123456789abcdef"
-        (unit / "dep-lib-tiny").write_bytes(content)
 
     def test_is_watched_in_a_hidden_folder(self, workshop: Workshop) -> None:
         workshop.write(".hidden/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", ".hidden/x.rs"))
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write(".hidden/x.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_is_watched_in_a_folder_that_was_asked_for(self, workshop: Workshop) -> None:
         workshop.write(".hidden/deep/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", ".hidden"))
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write(".hidden/deep/x.rs", "two")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def noted_after_the_first_build(self, workshop: Workshop, name: str) -> bool:
         """Tell whether what cargo noted only now was known before."""
-        nonce = workshop.nonce()
-        os.utime(workshop.build / freshness.STAMP, (3_000_000_000, 3_000_000_000))
+        workshop.nonce()
+        os.utime(workshop.stamp, (3_000_000_000, 3_000_000_000))
         self.noted(workshop, dep_info("src/lib.rs", name))
-        return workshop.nonce() == nonce
+        return workshop.verdict() == TRUSTED
 
     def test_is_one_file_by_any_name(self, workshop: Workshop) -> None:
         """cryptography's build script asks for ../../cryptography/__about__.py."""
@@ -561,30 +597,30 @@ class TestWhatCargoNotedAsInputs:
         (tmp_path / "real").mkdir()
         (tmp_path / "linked").symlink_to("real")
         workshop.packages.append(tmp_path / "linked")
-        nonce = workshop.settled()
+        workshop.settled()
         (tmp_path / "linked").unlink()
         (tmp_path / "real").rename(tmp_path / "linked")
-        assert workshop.nonce() != nonce
+        assert workshop.verdict() == COMPILED
 
     def test_is_not_watched_in_the_build_folder(self, workshop: Workshop) -> None:
         """What build scripts make there is cargo's to follow."""
         workshop.write("target/debug/build/out/x.rs", "one")
         self.noted(workshop, dep_info("src/lib.rs", "target/debug/build/out/x.rs"))
-        nonce = workshop.settled()
+        workshop.settled()
         workshop.write("target/debug/build/out/x.rs", "two")
-        assert workshop.nonce() == nonce
+        assert workshop.verdict() == TRUSTED
 
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
     workshop.nonce()
-    assert set(os.listdir(workshop.build)) == {freshness.STAMP, "CACHEDIR.TAG"}
+    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}", "CACHEDIR.TAG"}
 
 
 def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
     """Someone made it, and may keep more in it."""
     workshop.build.mkdir()
     workshop.nonce()
-    assert os.listdir(workshop.build) == [freshness.STAMP]
+    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}"}
 
 
 def test_a_build_folder_that_another_makes_just_now_is_used(
@@ -695,8 +731,8 @@ from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
 _, build, root, other = sys.argv
 freshness.write_stamp(other, "/\\u00fc", "", {})
-stamp = freshness.read_stamp(build + "/.pyo3-envshim")
-print(ascii((stamp.files, sorted(target_dir.noted_inputs(build, [root])))))
+stamp = freshness.read_stamp(build + "/" + freshness.STAMP)
+print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], []).inputs["tiny"]))))
 """
 
 
@@ -711,7 +747,7 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     freshness.write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
-    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", f"{workshop.root}/src/lib.rs"])
+    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"])
     assert run(command, environ, ROOT) == f"{expected!a}\n"
     found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
     assert found is not None

@@ -32,6 +32,29 @@ class TestTheNamesInAnEnvironment:
         assert not layout.same_folder("", "", windows)
 
 
+class TestAnInterpretersName:
+    @pytest.mark.parametrize(
+        "name",
+        ["python", "python3", "python3.9", "python3.13", "python3.11d", "python3.13t", "python3.13td"]
+        + ["python3.14.2", "python3-dbg", "python3.11-dbg", "python3.13t-dbg", "python3.13-intel64"]
+        + ["python-dbg", "python3t", "pypy", "pypy3", "pypy3.11"],
+    )
+    def test_is_one_of_those_that_installers_give_it(self, name: str) -> None:
+        assert layout.is_interpreter(name)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "3", "pip3.11", "py", "pythonw", "pythond", "pythont", "python-config", "python3-config"]
+        + ["python3.11-config", "python3.11-dbg-config", "python3.11d-config", "python3.", "python.3"]
+        + ["python3..1", "python3.1.2.3", "python3.11x", "python3.11dt", "python3.7dm", "python3.11-"]
+        + ["python3d.11", "python3.11-dbg-dbg", "python3.11-dbgd", "pythonpython3"]
+        + ["python-argcomplete-check-easy-install-script"]
+        + ["python\u0663", "pypyr", "ipython3"],
+    )
+    def test_is_no_other_programs(self, name: str) -> None:
+        assert not layout.is_interpreter(name)
+
+
 def test_the_flavours_know_their_own_separators() -> None:
     assert layout.paths(True) is ntpath
     assert layout.paths(False) is os.path

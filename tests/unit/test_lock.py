@@ -7,12 +7,16 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pyo3_envshim.store.lock import Lock, is_locked, open_folder, share, stands, try_lock
+from pyo3_envshim.store import lock
+from pyo3_envshim.store.lock import Lock, hold, is_held, is_locked, open_folder, share, stands, try_lock
+from support.daemon import Daemon
+
+from .environments import ROOT
 
 HOLDER = """\
 import fcntl, os, sys
@@ -153,3 +157,103 @@ class TestALockedFile:
         (tmp_path / "file").touch()
         without_locks(monkeypatch, errno.ENOLCK)
         assert is_locked(str(tmp_path / "file"))
+
+
+_BECOMES = """\
+import os, sys, threading
+sys.path.insert(0, sys.argv[1])
+from pyo3_envshim.store.lock import hold
+held = hold(sys.argv[2])
+threading.Thread(target=sys.stdin.readline, daemon=True).start()  # as rustup's proxy has some
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[3], str(held)])
+"""
+_WAITS = "import sys; print('ready', flush=True); sys.stdin.readline()"
+
+
+class TestAHeldFile:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> str:
+        return str(tmp_path / "file")
+
+    def held(self, file: str, code: str) -> subprocess.Popen[str]:
+        """Start a process that holds *file* and becomes another that runs *code*."""
+        command = [sys.executable, "-c", _BECOMES, str(ROOT), file, code]
+        pipe = subprocess.PIPE
+        found = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert found.stdout is not None
+        assert found.stdout.readline() == "ready\n"
+        return found
+
+    def test_is_made_where_it_is_missing_for_the_user_alone(self, file: str) -> None:
+        assert is_held(file) is False
+        held = hold(file)
+        assert held is not None
+        assert held >= 100  # out of the way of a shell's script
+        assert os.get_inheritable(held)
+        assert os.stat(file).st_mode & 0o777 == 0o600
+        os.close(held)
+
+    @pytest.mark.skipif(not lock._outlasts_exec(), reason="this Linux drops it")
+    def test_is_held_by_what_replaces_the_process(self, file: str) -> None:
+        process = self.held(file, _WAITS)
+        assert is_held(file) is True
+        assert is_held(file) is True  # having looked changes nothing
+        also = hold(file)
+        assert also is not None  # it is shared
+        os.close(also)
+        process.communicate("\n")
+        assert is_held(file) is False
+
+    def test_is_not_held_by_what_that_starts(self, file: str, tmp_path: Path) -> None:
+        daemon = Daemon(tmp_path)
+        start = [sys.executable, str(daemon.program), str(daemon.note)]
+        code = f"import subprocess; subprocess.run({start}, close_fds=False, check=True); {_WAITS}"
+        process = self.held(file, code)
+        process.communicate("\n")
+        assert daemon.lives()
+        assert is_held(file) is False
+        daemon.end()
+
+    @pytest.mark.parametrize("code", ["ENOLCK", "ENOTSUP", "EINVAL"])
+    def test_is_neither_held_nor_free_where_there_are_no_such_locks(
+        self, code: str, file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(getattr(errno, code), code)
+
+        Path(file).touch()
+        before = len(os.listdir("/dev/fd"))
+        monkeypatch.setattr(fcntl, "lockf", refuse)
+        assert hold(file) is None
+        assert is_held(file) is None
+        assert len(os.listdir("/dev/fd")) == before
+
+    def test_is_in_use_where_that_is_in_doubt(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        Path(file).touch()
+        monkeypatch.setattr(fcntl, "lockf", refuse)
+        assert is_held(file) is True
+
+    @pytest.mark.parametrize("make", [lambda path: os.symlink("/dev/null", path), os.mkdir])
+    def test_is_neither_a_link_nor_a_folder(self, make: Callable[[str], object], file: str) -> None:
+        make(file)
+        assert hold(file) is None
+        assert is_held(file) is False
+
+    @pytest.mark.parametrize(
+        ("release", "outlasts"),
+        [("5.10.0-28-amd64", False), ("4.4.0", False), ("5.11.0-rc1", True), ("6.1", True), ("odd", False)],
+    )
+    def test_needs_a_linux_that_keeps_it(
+        self, release: str, outlasts: bool, file: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = os.uname_result(("Linux", "", release, "", ""))
+        monkeypatch.setattr(os, "uname", lambda: names)
+        monkeypatch.setattr(sys, "platform", "linux")
+        held = hold(file)
+        assert (held is not None) == outlasts
+        lock.close(held)
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert lock._outlasts_exec()

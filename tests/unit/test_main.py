@@ -13,9 +13,9 @@ import pytest
 
 import pyo3_envshim
 
-from .environments import Shared
+from .environments import Shared, wrapper
 
-COMMANDS = ("env", "run", "explain", "install", "uninstall", "doctor", "cache")
+COMMANDS = ("env", "run", "explain", "off", "on", "install", "uninstall", "doctor", "cache")
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Cli:
     @property
     def wrapper(self) -> str:
         """The cargo that it puts in front."""
-        return str(self.root / "bin" / "pyo3-envshim-cargo")
+        return str(wrapper(self.root))
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run it."""

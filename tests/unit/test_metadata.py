@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pyo3_envshim.call import CargoCall
-from pyo3_envshim.cargo.metadata import MetadataError, Query, Workspace, all_packages, local_names
+from pyo3_envshim.cargo.metadata import MetadataError, Query, Workspace, all_packages, dependents, local_names
 
 from .environments import ROOT, FakeCargo, run, script, write_crate
 
@@ -67,18 +67,60 @@ class TestALockFile:
         assert local <= local_names(str(tmp_path / "Cargo.lock")) <= {*local, "odd"}
 
 
+def test_a_lock_file_tells_what_needs_a_package(tmp_path: Path) -> None:
+    lock = tmp_path / "Cargo.lock"
+    assert dependents(str(lock), {"pyo3"}) is None
+    needs = {
+        "pyo3": ["pyo3-ffi 0.30.1"],
+        "tiny": ["helper", "pyo3"],
+        "helper": [],
+        "pyo3-ffi": [],
+        "macros": [],
+    }
+    text = "version = 4\n"
+    for name, own in needs.items():
+        text += f'[[package]]\nname = "{name}"\nversion = "1"\n'
+        text += "".join(["dependencies = [\n", *(f' "{need}",\n' for need in own), "]\n"]) if own else ""
+    lock.write_text(text + "[metadata]\n")
+    assert dependents(str(lock), {"pyo3-ffi"}) == {"pyo3-ffi", "pyo3", "tiny"}
+    assert dependents(str(lock), {"helper"}) == {"helper", "tiny"}
+    assert dependents(str(lock), set()) == set()
+
+
 class TestAWorkspace:
     @pytest.fixture
     def answer(self, tmp_path: Path) -> dict[str, Any]:
         """One member, with a module elsewhere and two dependencies."""
         package: dict[str, Any] = {"name": "tiny", "source": None, "manifest_path": "/work/tiny/Cargo.toml"}
         package["targets"] = [{"src_path": "/elsewhere/lib.rs"}]
-        package["dependencies"] = [{"path": "/work/helper"}, {"path": None}, {}]
+        package["dependencies"] = [{"name": "helper", "path": "/work/helper"}, {"path": None}, {}]
         return {"workspace_root": str(tmp_path), "target_directory": "/target", "packages": [package]}
 
     def test_knows_where_the_sources_are(self, answer: dict[str, Any], tmp_path: Path) -> None:
         found = Workspace(answer, answer["packages"])
-        assert (found.root, found.folders) == (str(tmp_path), ["/elsewhere", "/work/helper", "/work/tiny"])
+        folders = {"/elsewhere": {"tiny"}, "/work/helper": {"helper"}, "/work/tiny": {"tiny"}}
+        assert (found.root, found.folders) == (str(tmp_path), folders)
+
+    @pytest.mark.parametrize(
+        ("arguments", "profile"),
+        [
+            ("", "debug"),
+            ("build", "debug"),
+            ("+nightly build --release", "release"),
+            ("rustc -r", "release"),
+            ("b -vr", "release"),
+            ("b -qpr -Fr -vj2", "debug"),
+            ("build --profile dev", "debug"),
+            ("test", "debug"),
+            ("check --profile=test", "debug"),
+            ("--color always bench -p build", "release"),
+            ("build -p bench", "debug"),
+            ("rustc --release --profile=dist -- --profile x", "dist"),
+            ("rustc -- -r --release", "debug"),
+        ],
+    )
+    def test_knows_the_profile_of_a_call(self, arguments: str, profile: str, answer: dict[str, Any]) -> None:
+        assert Workspace(answer, [], arguments.split()).profile == profile
 
     def test_knows_the_target_folder_and_from_cargo_1_91_on_the_build_folder(
         self, answer: dict[str, Any]

@@ -20,29 +20,47 @@ from .environments import ROOT
 ME, OTHER = 61001, 61002
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders to other users")
 
-_OPEN = """\
+HINT = "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own, below folders of yours or root's"
+_AS_USER = """\
 import os, sys
 sys.path.insert(0, {root!r})
+from pyo3_envshim.environment import frontends
 from pyo3_envshim.store.store import Store, StoreError
-import fcntl, shutil
-user = int(sys.argv[1])
+import ctypes, fcntl, shutil
+user, mapped, path = int(sys.argv[1]), *sys.argv[2:]
 os.setgroups([])
 os.setgid(user)
 os.setuid(user)
+if mapped != "all":  # a user namespace of its own, in which this user is *mapped*, and nobody else is
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(4, 1, 0, 0, 0) == 0  # PR_SET_DUMPABLE: or /proc/self is root's
+    if libc.unshare(0x10000000):  # CLONE_NEWUSER
+        sys.exit(f"no user namespaces: {{os.strerror(ctypes.get_errno())}}")
+    if mapped:
+        with open("/proc/self/uid_map", "w") as file:
+            file.write(f"{{mapped}} {{user}} 1")
 try:
-    Store(sys.argv[2])
+    print((Store(path) if path else Store.open(os.environ)).root, end="")
 except (OSError, StoreError) as error:
     print(error, end="")
 """
 
 
-def opened(user: int, path: Path) -> str:
-    """Open a store as *user*; return the error's message."""
-    command = [sys.executable, "-c", _OPEN.format(root=str(ROOT)), str(user), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def as_user(user: int, path: Path | str = "", mapped: str = "all", **environ: str) -> str:
+    """Open a store as *user*: the one at *path*, or that for the variables; return its path, or the error."""
+    command = [sys.executable, "-c", _AS_USER.format(root=str(ROOT)), str(user), mapped, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    if "no user namespaces" in done.stderr:
+        pytest.skip(done.stderr)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 0
     return done.stdout
+
+
+def opened(user: int, path: Path) -> str:
+    """Open a store as *user*; return the error's message."""
+    found = as_user(user, path)
+    return "" if found == str(path) else found
 
 
 def folder(path: Path, owner: int, mode: int = 0o755) -> Path:
@@ -77,8 +95,7 @@ class TestWithRealUsers:
 
     def test_a_store_of_another_user_is_refused(self, base: Path) -> None:
         cache = folder(base / "cache", OTHER, 0o755)
-        hint = "set PYO3_ENVSHIM_CACHE_DIR to a folder of your own"
-        assert opened(ME, cache) == f"{cache} belongs to another user (uid {OTHER}); {hint}"
+        assert opened(ME, cache) == f"{cache} belongs to another user (uid {OTHER}); {HINT}"
 
     def test_a_store_of_roots_is_refused(self, base: Path) -> None:
         assert "another user (uid 0)" in opened(ME, folder(base / "cache", 0))
@@ -140,6 +157,139 @@ class TestWithRealUsers:
         store = Store(str(base / "store"))
         folder(Path(store.path("0" * 32)), OTHER, 0o700)
         assert surface(store.path("0" * 32))[0] is NOT_OURS
+
+
+@AS_ROOT
+class TestWhereNoneWasChosen:
+    """HOME is what it is in container jobs and sandboxes; the temporary folder is there."""
+
+    @pytest.fixture
+    def temporary(self, base: Path) -> Path:
+        return folder(base / "tmp", 0, 0o1777)
+
+    @pytest.mark.parametrize(("owner", "mode"), [(OTHER, 0o755), (ME, 0o775), (ME, 0o777), (0, 0o755)])
+    def test_a_home_that_cannot_be_used_gives_way_to_a_private_folder(
+        self, owner: int, mode: int, base: Path, temporary: Path
+    ) -> None:
+        home = folder(base / "home", owner, mode)
+        spare = temporary / f"pyo3-envshim-{ME}"
+        for _ in range(2):
+            assert as_user(ME, HOME=str(home), TMPDIR=str(temporary)) == str(spare)
+        assert (spare.stat().st_uid, spare.stat().st_mode & 0o777) == (ME, 0o700)
+        assert os.listdir(home) == []
+
+    def test_root_in_the_home_of_another_gets_one_too(self, base: Path, temporary: Path) -> None:
+        home = folder(base / "home", ME)
+        assert as_user(0, HOME=str(home), TMPDIR=str(temporary)) == f"{temporary}/pyo3-envshim-0"
+
+    def test_a_home_that_can_be_used_is(self, base: Path, temporary: Path) -> None:
+        home = folder(base / "home", ME)
+        (temporary / f"pyo3-envshim-{ME}").mkdir()
+        assert as_user(ME, HOME=str(home), TMPDIR=str(temporary)) == f"{home}/.cache/pyo3-envshim"
+
+    def test_a_home_that_is_not_there_and_a_temporary_folder_that_is_not_there_are_not_made(
+        self, base: Path, temporary: Path
+    ) -> None:
+        gone = {"HOME": f"{base}/gone", "TMPDIR": f"{base}/gone-too", "TMP": str(temporary)}
+        assert as_user(ME, **gone) == f"{temporary}/pyo3-envshim-{ME}"
+        assert os.listdir(base) == ["tmp"]
+
+    def test_what_was_chosen_is_refused_with_a_hint_that_names_no_folder(
+        self, base: Path, temporary: Path
+    ) -> None:
+        cache = folder(base / "cache", OTHER)
+        chosen = {"PYO3_ENVSHIM_CACHE_DIR": str(cache), "TMPDIR": str(temporary)}
+        assert as_user(ME, **chosen) == f"{cache} belongs to another user (uid {OTHER}); {HINT}"
+        assert os.listdir(temporary) == []
+
+    @pytest.mark.parametrize("squat", ["folder", "link", "open", "file"])
+    def test_a_squatter_gets_nothing_but_that_it_is_off(
+        self, squat: str, base: Path, temporary: Path
+    ) -> None:
+        home = folder(base / "home", OTHER)
+        spare = temporary / f"pyo3-envshim-{ME}"
+        if squat == "folder":
+            folder(spare, OTHER, 0o777)
+        elif squat == "link":
+            link(spare, folder(base / "mine", ME), OTHER)
+        elif squat == "open":
+            folder(spare, ME, 0o777)
+        else:
+            spare.touch()
+        said = as_user(ME, HOME=str(home), TMPDIR=str(temporary))
+        assert said == f"{home} belongs to another user (uid {OTHER}); {HINT}"
+
+    @pytest.mark.parametrize(("owner", "mode"), [(OTHER, 0o1777), (0, 0o777), (OTHER, 0o755)])
+    def test_a_temporary_folder_is_trusted_no_more_than_others(
+        self, owner: int, mode: int, base: Path
+    ) -> None:
+        home, temporary = folder(base / "home", OTHER), folder(base / "tmp", owner, mode)
+        said = as_user(ME, HOME=str(home), TMPDIR=str(temporary))
+        assert said == f"{home} belongs to another user (uid {OTHER}); {HINT}"
+        assert os.listdir(temporary) == []
+
+    def test_chmod_is_named_to_who_may_do_it(self, base: Path, temporary: Path) -> None:
+        mine = folder(base / "mine", ME, 0o777)
+        roots = folder(base / "roots", 0, 0o777)
+        chosen = {"PYO3_ENVSHIM_CACHE_DIR": str(mine)}
+        assert as_user(ME, **chosen) == f"{mine} can be written by others; run: chmod go-w {mine}"
+        chosen = {"PYO3_ENVSHIM_CACHE_DIR": f"{roots}/cache"}
+        assert as_user(ME, **chosen) == f"{roots} can be written by others; {HINT}"
+
+
+@AS_ROOT
+@pytest.mark.parametrize("inside", ["0", str(ME)], ids=["as root", "as oneself"])
+class TestInAUserNamespace:
+    """Where one user is known, and root's folders belong to nobody (bubblewrap, ``unshare -Ur``)."""
+
+    def test_ones_home_is_used_though_nobody_owns_what_is_above(self, inside: str, base: Path) -> None:
+        above = folder(base / "home", 0)
+        home = folder(above / "me", ME)
+        assert as_user(ME, mapped=inside, HOME=str(home)) == f"{home}/.cache/pyo3-envshim"
+
+    def test_ones_home_is_used_behind_a_link_of_nobodys(self, inside: str, base: Path) -> None:
+        """As on Fedora Silverblue: /home is a link to var/home."""
+        (base / "var").mkdir()
+        folder(folder(base / "var" / "home", 0) / "me", ME)
+        home = link(base / "home", "var/home", 0) / "me"
+        assert as_user(ME, mapped=inside, HOME=str(home)) == f"{home}/.cache/pyo3-envshim"
+
+    def test_a_private_folder_is_used_though_nobody_owns_what_is_above(self, inside: str, base: Path) -> None:
+        temporary = folder(base / "tmp", 0, 0o1777)
+        home = folder(base / "home", 0)
+        spare = f"{temporary}/pyo3-envshim-{inside}"
+        assert as_user(ME, mapped=inside, HOME=str(home), TMPDIR=str(temporary)) == spare
+
+    def test_what_may_be_another_users_is_refused(self, inside: str, base: Path) -> None:
+        """Below folders that the build relies on anyway nobody may be root; elsewhere, it may be anyone."""
+        shared = folder(base / "shared", OTHER)
+        cache = folder(shared / "cache", ME)
+        home = folder(base / "home", ME)
+        said = as_user(ME, mapped=inside, HOME=str(home), PYO3_ENVSHIM_CACHE_DIR=str(cache))
+        assert said == f"{shared} belongs to another user (uid 65534); {HINT}"
+
+    def test_a_link_that_may_be_another_users_is_refused(self, inside: str, base: Path) -> None:
+        temporary = folder(base / "tmp", 0, 0o1777)
+        link(temporary / f"pyo3-envshim-{inside}", folder(base / "mine", ME), OTHER)
+        home = folder(base / "home", OTHER)
+        said = as_user(ME, mapped=inside, HOME=str(home), TMPDIR=str(temporary))
+        assert said == f"[Errno 13] Permission denied: '{home}/.cache'"
+        assert os.listdir(base / "mine") == []
+
+    def test_a_folder_that_others_can_write_to_is_refused(self, inside: str, base: Path) -> None:
+        above = folder(base / "home", 0, 0o777)
+        home = folder(above / "me", ME)
+        temporary = folder(base / "tmp", 0, 0o777)
+        said = as_user(ME, mapped=inside, HOME=str(home), TMPDIR=str(temporary))
+        assert said == f"{above} can be written by others; {HINT}"
+
+
+@AS_ROOT
+def test_who_is_nobody_trusts_nothing_in_a_user_namespace(base: Path) -> None:
+    """There, all that belongs to anybody seems to be one's own."""
+    home = folder(base / "home", OTHER)
+    assert "user namespace" in as_user(ME, home / "cache", mapped="")
+    assert as_user(65534, folder(base / "mine", 65534)) == f"{base}/mine"
 
 
 class TestWithModes:

@@ -7,7 +7,9 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +23,7 @@ from pyo3_envshim.store.entry import MANIFEST, USES
 from pyo3_envshim.store.lock import Lock
 from pyo3_envshim.store.prune import DAY, parse_size
 from pyo3_envshim.store.store import Store
+from support.daemon import Daemon
 
 from .entries import add_nonce, use
 from .environments import Shared, script, site_packages
@@ -34,6 +37,33 @@ NOW = float(int(time.time()))
 @pytest.fixture
 def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
     return Bench(shared, a_python, environ, tmp_path)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    found = Daemon(tmp_path)
+    yield found
+    found.end()
+
+
+def calling(bench: Bench, daemon: Daemon, cargo: str = "") -> subprocess.Popen[str]:
+    """Start a call whose cargo starts the daemon and waits for a line; later calls of it do neither.
+
+    *cargo*: the text of a script that starts it, for cargo to be.
+    """
+    inner = (
+        f'#!/bin/sh\ntest "$1" = metadata && exec cat "{bench.cargo.folder}/metadata.json"\n'
+        f'test "$1" = build || exit 0\n"{sys.executable}" "{daemon.program}" "{daemon.note}"\n'
+        "echo started >&2; read line\n"
+    )
+    script(bench.cargo.folder / "inner", inner)
+    script(bench.cargo.path, cargo or inner)
+    pipe = subprocess.PIPE
+    command, environ, cwd = [str(bench.wrapper), "build"], bench.environ, bench.project
+    found = subprocess.Popen(command, env=environ, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert found.stderr is not None
+    assert found.stderr.readline() == "started\n"
+    return found
 
 
 def used(store: Store, environment: Environment, days_ago: float) -> str:
@@ -476,6 +506,37 @@ class TestACall:
         assert prune.clear(store) == [digest]
         assert build.communicate("go on\n")[0] == "tiny\n"
         assert prune.prune(store, 0) == [digest]
+
+    def test_does_not_hold_it_by_a_daemon_that_it_leaves(self, bench: Bench, daemon: Daemon) -> None:
+        build = calling(bench, daemon)
+        store = Store(str(bench.store))
+        (digest,) = bench.entries
+        assert prune.clear(store) == [digest]
+        assert build.communicate("go on\n") == ("", "")
+        assert daemon.lives()
+        assert prune.clear(store) == []
+        assert bench.entries == []
+
+    def test_has_its_entry_replaced_while_a_daemon_lives_but_not_while_cargo_runs(
+        self, bench: Bench, daemon: Daemon
+    ) -> None:
+        build = calling(bench, daemon)
+        (digest,) = bench.entries
+        (bench.store / "environments" / digest / "pyvenv.cfg").unlink()
+        assert "and a running build uses it" in warned(bench.run("rustc"))
+        assert build.communicate("go on\n") == ("", "")
+        assert daemon.lives()
+        line = warned(bench.run("rustc"))
+        assert "had changed and was replaced" in line
+        assert (bench.store / "environments" / digest / "pyvenv.cfg").exists()
+
+    def test_holds_it_by_what_runs_cargo_and_waits(self, bench: Bench, daemon: Daemon) -> None:
+        """A CARGO of the user's own may be a script, and close files that are open."""
+        cargo = f'#!/bin/sh\nexec 3>&- 4>&- 5>&- 9>&-\n/bin/sh {bench.cargo.folder}/inner "$@"\n'
+        build = calling(bench, daemon, cargo)
+        assert prune.clear(Store(str(bench.store))) == bench.entries != []
+        build.communicate("go on\n")
+        assert prune.clear(Store(str(bench.store))) == []
 
     def test_that_is_killed_holds_nothing(self, bench: Bench) -> None:
         bench.cargo.behaves(signal=9)

@@ -12,8 +12,9 @@ import uv
 
 from pyo3_envshim.cli import snapshot
 from pyo3_envshim.cli.snapshot import OFF, OK, UNKNOWN, Project
+from support.interpreters import interpreter
 
-from .environments import FakeCargo, Shared, interpreter, make_environment, site_packages
+from .environments import FakeCargo, Shared, make_environment, site_packages
 from .test_doctor import DIRECT, HOOKED, about, diagnosed, examined, in_a_project, put_build
 from .test_main import Cli
 
@@ -133,8 +134,10 @@ class TestAFrontEndOnPath:
         self, cli: Cli, shared: Shared, a_python: str, home: Path
     ) -> None:
         root = make_environment("venv", a_python, home / "half", shared.environ)
-        for name in ("pyo3_envshim", "pyo3_envshim.pth"):
-            (site_packages(root) / name).symlink_to(site_packages(cli.root) / name)
+        package, pth = (site_packages(cli.root) / name for name in ("pyo3_envshim", "pyo3_envshim.pth"))
+        without = shutil.ignore_patterns("pyo3-envshim-cargo")
+        shutil.copytree(package, site_packages(root) / package.name, ignore=without)
+        shutil.copy(pth, site_packages(root))
         put_build(cli, root)
         build = about(examined(cli, "build"), "build")
         assert build["reason"] == f"the hook in {site_packages(root)} finds no pyo3-envshim-cargo"
@@ -184,6 +187,21 @@ class TestTheSurroundings:
         found = examined(cli, PYO3_ENVSHIM_CACHE_DIR=str(open_to_all))
         assert found["verdict"] == f"would not be served: store: {open_to_all} can be written by others"
         assert found["hint"] == f"chmod go-w {open_to_all}"
+
+    def test_a_store_in_the_temporary_folder_is_told_with_the_reason(self, cli: Cli, home: Path) -> None:
+        put_build(cli, cli.root)
+        cache = home / ".cache"
+        cache.mkdir(exist_ok=True)
+        cache.chmod(0o777)
+        found = examined(cli)
+        assert found["served"]
+        told = about(found, "store")
+        spare = f"{cli.environ['TMPDIR']}/pyo3-envshim-{os.geteuid()}"
+        assert told["reason"].startswith(f"{spare}: 0 entries")
+        why = f"for as long as this machine or container runs: {cache} can be written by others"
+        assert told["reason"].endswith(why)
+        assert told["hint"] == f"chmod go-w {cache}"
+        assert cli.said("cache", "dir") == f"{spare}\n"
 
     def test_an_older_python_says_that_the_project_was_not_read(self, cli: Cli, shared: Shared) -> None:
         oldest = interpreter("3.9")

@@ -19,6 +19,7 @@ import uv
 import hatch_build
 from pyo3_envshim import _startup
 from pyo3_envshim.environment import frontends
+from support.interpreters import interpreter
 
 from .environments import (
     DUMP,
@@ -30,12 +31,12 @@ from .environments import (
     Shared,
     changed,
     install,
-    interpreter,
     make_environment,
     run,
     script,
     site_packages,
     started,
+    wrapper,
 )
 
 HOOK = hatch_build.hooks(str(ROOT))["pyo3_envshim.pth"]
@@ -44,7 +45,7 @@ IDENTITY = "import sys; print(sys.version, sys.base_prefix, sys.base_exec_prefix
 
 
 def wrapper_of(root: Path) -> str:
-    return str(root / "bin" / "pyo3-envshim-cargo")
+    return str(wrapper(root))
 
 
 def assert_is_base_of(root: Path, base: str | None, environ: Mapping[str, str]) -> None:
@@ -158,11 +159,38 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(python)
-        for own in ("/opt/own/cargo", str(script(home / "cargo", ""))):
-            environ = {**environ, **IN_A_BUILD, "CARGO": own}
-            changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
-            assert changes["CARGO"] == wrapper_of(root)
-            assert changes["PYO3_ENVSHIM_CARGO"] == own
+        (home / "link").symlink_to(home)
+        own = str(script(home / "cargo", ""))
+        for cargo in ("/gone/cargo", own, str(home / "link" / "cargo")):
+            environ = {**environ, **IN_A_BUILD, "CARGO": cargo}
+            found = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+            assert os.path.realpath(found["CARGO"] or "") == os.path.realpath(wrapper_of(root))
+            assert found["PYO3_ENVSHIM_CARGO"] == cargo
+            named = _startup.own_cargo(found["CARGO"] or "")
+            assert named == (None if cargo == "/gone/cargo" else cargo)
+
+    @pytest.mark.parametrize("cargo", ["cross", "/opt/bin/cross", "cargo-zigbuild", "/x/cargo-1.85"])
+    def test_leaves_a_cargo_that_has_another_name(
+        self, cargo: str, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """setuptools-rust and maturin ask whether it is called cross."""
+        root = shared.environment(a_python)
+        environ = {**environ, **IN_A_BUILD, "CARGO": cargo}
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
+
+    def test_is_left_alone_where_the_user_has_switched_it_off(
+        self, shared: Shared, python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """By a file: tox passes on none of our variables. A variable that is set wins."""
+        root = shared.environment(python)
+        environ = {**environ, **IN_A_BUILD}
+        switch = home / ".cache" / "pyo3-envshim" / "switched-off"
+        switch.parent.mkdir(parents=True)
+        switch.touch()
+        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home) == {}
+        environ["PYO3_ENVSHIM"] = "on"
+        assert "CARGO" in started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
 
     def test_keeps_a_wrapper_of_its_parent(
         self, shared: Shared, python: str, a_python: str, environ: dict[str, str], home: Path
@@ -182,6 +210,9 @@ class TestABuildBackEndsProcess:
         changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
         assert changes["CARGO"] == wrapper_of(root)
         assert "PYO3_ENVSHIM_CARGO" not in changes
+        environ["PYO3_ENVSHIM_CARGO"] = str(script(home / "cargo", ""))
+        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert _startup.own_cargo(changes["CARGO"] or "") == str(home / "cargo")
 
     def test_changes_nothing_more_the_second_time(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -198,8 +229,33 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         executable = shared.environment(python) / "bin" / "python"
-        environ = {**environ, **IN_A_BUILD, "OUT_DIR": "/target/out"}
+        script = {"OUT_DIR": "/target/out", "HOST": "host", "TARGET": "target", "NUM_JOBS": "2"}
+        environ = {**environ, **IN_A_BUILD, **script}
         assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
+
+    @pytest.mark.cargo
+    def test_is_left_alone_below_a_running_build_script_and_not_below_a_program_of_cargo_run(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """cargo sets OUT_DIR for both, if the program's package has a build script (``cargo xtask``)."""
+        root = shared.environment(a_python)
+        command = f'std::process::Command::new("{root}/bin/python").args(["-c", {json.dumps(DUMP)}])'
+        start = "std::fs::write({}, {}.output().unwrap().stdout).unwrap();"
+        note = 'std::env::var("OUT_DIR").unwrap() + "/{}"'
+        for name in ("script", "program"):
+            text = f"fn main() {{ {start.format(note.format(name), command)} }}"
+            path = home / ("build.rs" if name == "script" else "src/main.rs")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (home / "Cargo.toml").write_text('[package]\nname = "xtask"\nversion = "1.0.0"\n')
+        rust = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+        run([shutil.which("cargo") or "cargo", "run", "-q"], {**environ, **rust, **IN_A_BUILD}, home)
+        (out,) = home.glob("target/debug/build/xtask-*/out")
+        script, program = (json.loads((out / name).read_text()) for name in ("script", "program"))
+        assert "OUT_DIR" in program
+        assert not _startup.is_wrapper(script["CARGO"])
+        assert program["CARGO"] == wrapper_of(root)
+        assert program["PYO3_ENVSHIM_CARGO"] == script["CARGO"]
 
     def test_gets_cargo_back_where_the_front_end_overlays_the_interpreter(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -335,7 +391,7 @@ class TestAFrontEndsProcess:
         executable = in_user_site(shared, python, home, environ)
         environ["PYTHONUSERBASE"] = str(home / "user")
         assert started(executable, "-m", "tox", environ=environ, cwd=home) == {
-            "CARGO": wrapper_of(home / "user")
+            "CARGO": str(home / "user" / "bin" / "pyo3-envshim-cargo")  # no Python lies beside it
         }
 
     def test_names_no_interpreter_even_below_a_build(

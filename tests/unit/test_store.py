@@ -19,7 +19,7 @@ from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.store import entry as entry_module
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
-from pyo3_envshim.store.store import Store, StoreError, folder
+from pyo3_envshim.store.store import Acquired, Store, StoreError, folder
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
 from .environments import ROOT, run, site_packages, started_together
@@ -260,6 +260,58 @@ class TestHolding:
                 call()
         assert len(open_files()) == len(before)
         assert os.listdir(store.environments) == [small.digest]
+
+
+class TestHandingOver:
+    """What replaces this process holds the entry by a record lock, or else by the flock."""
+
+    def inherited(self, acquired: Acquired) -> list[str]:
+        """Return what is handed over by it."""
+        before = set(open_files())
+        acquired.inherit_lock()
+        new = [int(name) for name in set(open_files()) - before if os.path.exists(f"/dev/fd/{name}")]
+        return [os.readlink(f"/dev/fd/{it}") for it in new if os.get_inheritable(it)]
+
+    def test_is_by_the_file_of_uses(self, store: Store, small: Environment) -> None:
+        acquired = store.acquire(small)
+        assert self.inherited(acquired) == [os.path.join(acquired.path(), USES)]
+        before = len(open_files())
+        acquired.release()
+        assert len(open_files()) == before - 2
+
+    @pytest.mark.parametrize("make", [os.mkdir, lambda path: path.symlink_to("elsewhere")])
+    def test_is_by_the_folder_where_that_is_no_file(
+        self, make: Callable[[Path], object], store: Store, small: Environment
+    ) -> None:
+        acquired = store.acquire(small)
+        path = Path(acquired.path(), USES)
+        path.unlink()
+        make(path)
+        assert self.inherited(acquired) == [acquired.path()]
+        acquired.release()
+        assert prune.clear(Store(store.root)) == [small.digest]  # there is the inherited one still
+
+    def test_is_by_the_folder_where_there_are_no_record_locks(
+        self, store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "lockf", refuse)
+        acquired = store.acquire(small)
+        assert self.inherited(acquired) == [acquired.path()]
+
+    def test_keeps_nobody_from_replacing_what_is_damaged_where_there_are_no_record_locks(
+        self, store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        use(store, small)
+        monkeypatch.setattr(fcntl, "lockf", refuse)
+        assert prune.prune(store, 0) == []
+        Path(store.path(small.digest), "module.py").unlink()
+        assert use(store, small) == (True, "missing file module.py")
 
 
 class TestAnAlias:

@@ -56,15 +56,21 @@ def dep_info(*paths: str | bytes, version: int = 1) -> bytes:
     return b"\1\0\0\0\xff" + bytes([version]) + count + entries + bytes(4)
 
 
+def noted(build: Path, *names: str) -> set[str]:
+    """Return the inputs of all local packages: those called so, and others that cargo noted files of."""
+    inputs = target_dir.read_notes(target_dir.profiles(str(build)), names).inputs
+    return set().union(*inputs.values())
+
+
 class TestWhatCargoNotedAsInputs:
     def noted(self, built: Built, content: bytes) -> set[str]:
         unit = built.build / "debug" / ".fingerprint" / "tiny-0123456789abcdef"
         unit.mkdir(parents=True, exist_ok=True)
         (unit / "dep-lib-tiny").write_bytes(content)
-        return target_dir.noted_inputs(str(built.build), [str(built.root)])
+        return noted(built.build)
 
     def test_is_read(self, built: Built) -> None:
-        expected = {f"{built.root}/src/lib.rs", "/elsewhere/x.rs"}
+        expected = {"src/lib.rs", "/elsewhere/x.rs"}
         assert self.noted(built, dep_info("src/lib.rs", "/elsewhere/x.rs")) == expected
 
     def test_is_read_whatever_stands_between(self, built: Built) -> None:
@@ -73,16 +79,15 @@ class TestWhatCargoNotedAsInputs:
         checksums = ["", "blake3=0", f"blake3={'0' * 300}", ""]
         entries = [noted_file(name, checksum=checksum) for name, checksum in zip(names, checksums)]
         content = dep_info(entries[0], noted_file("debug/out.rs", in_package=False), *entries[1:])
-        expected = {os.path.join(built.root, name) for name in names}
-        assert self.noted(built, content) == expected
+        assert self.noted(built, content) == set(names)
 
     def test_is_read_of_all_units(self, built: Built) -> None:
         for number in range(3):
             unit = built.build / "debug" / ".fingerprint" / f"tiny-{number}"
             unit.mkdir(parents=True)
             (unit / "dep-lib-tiny").write_bytes(dep_info(f"src/{number}.rs", f"/elsewhere/{number}.rs"))
-        expected = {f"{at}/{number}.rs" for at in (f"{built.root}/src", "/elsewhere") for number in range(3)}
-        assert target_dir.noted_inputs(str(built.build), [str(built.root)]) == expected
+        expected = {f"{at}/{number}.rs" for at in ("src", "/elsewhere") for number in range(3)}
+        assert noted(built.build) == expected
 
     def test_is_not_looked_for_among_what_cargo_built(self, built: Built) -> None:
         """A program may be called so, and so may what a build script makes."""
@@ -90,14 +95,14 @@ class TestWhatCargoNotedAsInputs:
         for name in ("debug/dep-tool", "a/b/c/d/e/f/.fingerprint/tiny-0/dep-lib-tiny"):
             (built.build / name).parent.mkdir(parents=True, exist_ok=True)
             (built.build / name).write_bytes(content)
-        assert self.noted(built, dep_info("src/one.rs")) == {f"{built.root}/src/one.rs"}
+        assert self.noted(built, dep_info("src/one.rs")) == {"src/one.rs"}
 
     def test_is_read_of_many_files(self, built: Built) -> None:
         assert len(self.noted(built, dep_info(*map(str, range(300))))) == 300
 
     def test_is_read_as_cargo_left_it_up_to_1_83(self, built: Built) -> None:
         content = b"\1\0\0\0\0\x0a\0\0\0src/lib.rs\0\0\0\0"
-        assert self.noted(built, content) == {f"{built.root}/src/lib.rs"}
+        assert self.noted(built, content) == {"src/lib.rs"}
 
     @pytest.mark.parametrize("size", [0, 5, 6, 9, 10, 20, 25, 30])
     def test_is_nothing_where_it_is_cut_short(self, size: int, built: Built) -> None:
@@ -114,7 +119,7 @@ class TestWhatCargoNotedAsInputs:
         unit = built.build / "debug" / folder
         unit.mkdir(parents=True)
         (unit / "run-build-script-build-script-build.json").write_text(text)
-        return target_dir.noted_inputs(str(built.build), [str(built.root)])
+        return noted(built.build)
 
     @pytest.mark.parametrize(
         "folder", [".fingerprint/{}-fedcba9876543210", "build/{}/fedcba9876543210/fingerprint"]
@@ -122,9 +127,9 @@ class TestWhatCargoNotedAsInputs:
     def test_is_what_the_build_script_of_a_local_package_asked_for(self, folder: str, built: Built) -> None:
         files = {"output": "debug/build/o", "paths": ["data/x", "/elsewhere/y"]}
         text = json.dumps({"local": [{"RerunIfEnvChanged": {"var": "X"}}, {"RerunIfChanged": files}]})
-        own = {f"{built.root}/src/lib.rs"}
+        own = {"src/lib.rs"}
         assert self.asked_for(built, folder.format("from-a-registry"), text) == own
-        asked = {f"{built.root}/data/x", "/elsewhere/y"}
+        asked = {"data/x", "/elsewhere/y"}
         assert self.asked_for(built, folder.format("tiny"), text) == own | asked
 
     @pytest.mark.parametrize("text", ["", '{"local":[{"Rerun', "{}"])
@@ -133,7 +138,24 @@ class TestWhatCargoNotedAsInputs:
     ) -> None:
         """cargo runs such a script."""
         unit = ".fingerprint/tiny-fedcba9876543210"
-        assert self.asked_for(built, unit, text) == {f"{built.root}/src/lib.rs"}
+        assert self.asked_for(built, unit, text) == {"src/lib.rs"}
+
+    def test_is_noted_of_each_package_and_of_no_other(self, built: Built) -> None:
+        """Of a registry's crate, cargo notes no files of its own; a local one may lie elsewhere."""
+        contents = {
+            "tiny": dep_info("src/lib.rs"),
+            "pyo3": dep_info(),
+            "outside": dep_info("/elsewhere/lib.rs"),
+        }
+        contents["included"] = dep_info(noted_file("debug/build/x/out/y.rs", in_package=False))
+        profile = built.build / "debug"
+        for name, content in contents.items():
+            unit(profile, name, name)
+            (profile / ".fingerprint" / f"{name}-{HASH}" / f"dep-lib-{name}").write_bytes(content)
+        unit(profile, "not-built-yet", "not_built_yet")
+        notes = target_dir.read_notes([str(profile)], ["empty"])
+        assert notes.inputs == {"tiny": {"src/lib.rs"}, "outside": {"/elsewhere/lib.rs"}, "empty": set()}
+        assert {Path(folder).name for folder in notes.foreign} == {f"pyo3-{HASH}", f"included-{HASH}"}
 
 
 class TestTheEndOfTheLastBuild:
@@ -145,14 +167,14 @@ class TestTheEndOfTheLastBuild:
             unit.mkdir(parents=True)
             (unit / "invoked.timestamp").touch()
             os.utime(unit / "invoked.timestamp", (number, number))
-        return target_dir.end_of_last_build(str(folder))
+        return target_dir.end_of_last_build(target_dir.profiles(str(folder)))
 
     def test_is_unknown_where_there_is_no_folder(self, tmp_path: Path) -> None:
-        assert target_dir.end_of_last_build(str(tmp_path / "gone")) is None
+        assert target_dir.end_of_last_build(target_dir.profiles(str(tmp_path / "gone"))) is None
 
     def test_is_unknown_where_nothing_was_built(self, tmp_path: Path) -> None:
         (tmp_path / "debug" / "deps").mkdir(parents=True)
-        assert target_dir.end_of_last_build(str(tmp_path)) is None
+        assert target_dir.end_of_last_build(target_dir.profiles(str(tmp_path))) is None
 
     def test_is_that_of_the_newest_unit_of_any_profile(self, tmp_path: Path) -> None:
         names = ["debug/.fingerprint/a-1", "release/.fingerprint/a-1", "debug/.fingerprint/b-1"]
@@ -177,7 +199,10 @@ class TestTheEndOfTheLastBuild:
         assert self.end(tmp_path, *names) == 2 * SECOND
 
     def test_is_seen_in_cargos_new_layout(self, tmp_path: Path) -> None:
-        names = ["debug/build/tiny/0123456789abcdef/fingerprint", "x86_64/debug/build/tiny/1/fingerprint"]
+        names = [
+            "debug/build/tiny/0123456789abcdef/fingerprint",
+            f"x86_64/debug/build/tiny/{OTHER}/fingerprint",
+        ]
         assert self.end(tmp_path, *names) == 2 * SECOND
 
     @pytest.mark.parametrize("package", ["out", "deps", "incremental"])
@@ -186,12 +211,30 @@ class TestTheEndOfTheLastBuild:
     ) -> None:
         assert self.end(tmp_path, f"debug/build/{package}/0123456789abcdef/fingerprint") == SECOND
 
+    @pytest.mark.parametrize("run", [f"debug/build/tiny-{HASH}", f"debug/build/tiny/{HASH}/run"])
+    def test_is_that_of_a_build_scripts_run(self, run: str, tmp_path: Path) -> None:
+        (tmp_path / "debug" / ".fingerprint" / f"tiny-{HASH}").mkdir(parents=True)
+        assert self.end(tmp_path, run) == SECOND
+
+    def test_is_not_that_of_a_foreign_unit(self, tmp_path: Path) -> None:
+        assert self.end(tmp_path, "debug/.fingerprint/a-1", "debug/.fingerprint/pyo3-1") == 2 * SECOND
+        profile = str(tmp_path / "debug")
+        assert target_dir.end_of_last_build([profile], {f"{profile}/.fingerprint/pyo3-1"}) == SECOND
+
+    def test_is_not_that_of_another_profile(self, tmp_path: Path) -> None:
+        self.end(
+            tmp_path, "debug/.fingerprint/a-1", "x86_64/debug/.fingerprint/a-1", "release/.fingerprint/a-1"
+        )
+        profiles = target_dir.profiles_called("debug", str(tmp_path))
+        assert target_dir.end_of_last_build(profiles) == 2 * SECOND
+        assert target_dir.profiles_called("debug", str(tmp_path / "gone")) == []
+
     def test_is_not_looked_for_behind_links(self, tmp_path: Path) -> None:
         (tmp_path / "build").mkdir()
         (tmp_path / "build" / "circle").symlink_to(".")
         self.end(tmp_path / "elsewhere", "debug/.fingerprint/a-1")
         (tmp_path / "build" / "linked").symlink_to("../elsewhere")
-        assert target_dir.end_of_last_build(str(tmp_path / "build")) is None
+        assert target_dir.end_of_last_build(target_dir.profiles(str(tmp_path / "build"))) is None
 
     def test_is_not_looked_for_in_what_build_scripts_made(self, tmp_path: Path) -> None:
         """One may run cargo itself."""
@@ -214,7 +257,7 @@ class TestTheEndOfTheLastBuild:
             os.P_WAIT, cargo, "cargo", "check", "-q", "--manifest-path", f"{tmp_path}/Cargo.toml"
         )
         assert status == 0
-        end = target_dir.end_of_last_build(str(tmp_path / "target"))
+        end = target_dir.end_of_last_build(target_dir.profiles(str(tmp_path / "target")))
         assert end is not None
         assert end >= (tmp_path / "Cargo.toml").stat().st_mtime_ns
 
@@ -285,6 +328,41 @@ class TestEvicting:
         unit(tmp_path / "debug", "own", "own")
         with pytest.raises(PermissionError), undeletable(tmp_path / "debug" / ".fingerprint" / f"own-{HASH}"):
             target_dir.evict(str(tmp_path), set(), set())
+
+
+class TestInvalidating:
+    @pytest.mark.parametrize("profile", ["debug", "x86_64-unknown-linux-gnu/debug"])
+    def test_leaves_all_but_fingerprints(self, profile: str, tmp_path: Path) -> None:
+        for name in ("own-one", "own-one-more", "pyo3"):
+            unit(tmp_path / profile, name, name.replace("-", "_"))
+        before = set(tree(tmp_path))
+        target_dir.invalidate([str(tmp_path / profile)], {"own-one"})
+        assert before - set(tree(tmp_path)) == {
+            f"{profile}/.fingerprint/own-one-{HASH}/invoked.timestamp",
+            f"{profile}/.fingerprint/own-one-{HASH}/lib-own_one",
+        }
+
+    def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
+        kept, gone = ("out/x.rs", "run/stdout"), ("fingerprint/dep-lib-own", "fingerprint/lib-own")
+        for name in ("pyo3", "own"):
+            for file in (*kept, *gone):
+                path = tmp_path / "debug" / "build" / name / HASH / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        before = set(tree(tmp_path))
+        target_dir.invalidate([str(tmp_path / "debug")], {"own"})
+        assert before - set(tree(tmp_path)) == {f"debug/build/own/{HASH}/{file}" for file in gone}
+
+
+@pytest.mark.parametrize("folder", [f".fingerprint/pyo3-ffi-{HASH}", f"build/pyo3-ffi/{HASH}/fingerprint"])
+def test_a_package_asks_for_a_variable_where_cargo_noted_so(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / folder
+    path.mkdir(parents=True)
+    watched = [{"RerunIfEnvChanged": {"var": "PYO3_PYTHON", "val": None}}]
+    (path / "run-build-script-build-script-build").write_text(HASH)
+    (path / "run-build-script-build-script-build.json").write_text(json.dumps({"local": watched}))
+    assert target_dir.packages_asking_for(["PYO3_PYTHON", "PATH"], [str(tmp_path)]) == {"pyo3-ffi"}
+    assert target_dir.packages_asking_for(["PATH"], [str(tmp_path)]) == set()
 
 
 @contextlib.contextmanager

@@ -190,6 +190,8 @@ def test_an_uninstallation_leaves_nothing(
 def test_the_store_lies_where_platformdirs_would_put_it(
     value: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if value and not os.path.isabs(value.strip() or "/") and sys.version_info < (3, 10):
+        pytest.skip("platformdirs 4.4, the last for Python 3.9, takes a relative path")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("PYO3_ENVSHIM_CACHE_DIR", raising=False)
     if value is not None:

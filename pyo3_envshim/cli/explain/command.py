@@ -64,18 +64,24 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
 
 
 def with_recorder(environ: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Put a recorder into *folder*; return *environ* with the recorder in place of the real cargo."""
+    """Put a recorder into *folder*; return *environ* with the recorder in place of the real cargo.
+
+    It is called as that is: back ends ask whether ``CARGO`` is cross.
+    """
     scripts = os.path.join(folder, "bin")
-    path = os.path.join(scripts, "cargo")
     os.makedirs(scripts, exist_ok=True)
     site = os.path.dirname(os.path.dirname(os.path.abspath(_startup.__file__)))
     name = "PYO3_ENVSHIM_CARGO" if _startup.is_wrapper(environ.get("CARGO", "")) else "CARGO"
+    own = environ.get(name) or "cargo"
+    path = os.path.join(scripts, os.path.basename(own))
     with open(os.path.join(folder, "settings.json"), "w", encoding="utf-8") as file:
         json.dump({"CARGO": environ.get(name) or None}, file)
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(_first_line(sys.executable) + _RECORDER.format(site=site, folder=folder))
     os.chmod(path, 0o755)
-    return {**environ, name: path, "PATH": scripts + os.pathsep + environ.get("PATH", os.defpath)}
+    by_name = own == os.path.basename(own) != "cargo"  # and found first on PATH
+    found = {**environ, name: own if by_name else path}
+    return {**found, "PATH": scripts + os.pathsep + environ.get("PATH", os.defpath)}
 
 
 def _first_line(python: str) -> str:

@@ -205,7 +205,7 @@ def _show(data: bytes) -> None:
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of the environment that this builds in: it may be gone afterwards."""
-    cache = store.folder(environ)
+    cache = store.folder_in_use(environ)
     python = environ.get("PYO3_PYTHON", "")
     if python:
         roots = [interpreter.environment_of(python)]

@@ -1,0 +1,25 @@
+"""``pyo3-envshim off`` and ``on``: a switch for this user, which holds where no variable is passed on."""
+
+from __future__ import annotations
+
+import os
+
+from pyo3_envshim import _startup
+from pyo3_envshim.cli.errors import CommandError
+
+
+def turn(on: bool) -> str:
+    """Turn the user's switch; return one line that says what follows. Raises `CommandError`."""
+    path = _startup.switch()
+    try:
+        if on and os.path.lexists(path):
+            os.unlink(path)
+        elif not on:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            with open(path, "a", encoding="ascii"):
+                pass
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}", "is the folder yours?") from None
+    done = f"switched on: {path} is not there" if on else f"switched off for this user: {path}"
+    value = os.environ.get("PYO3_ENVSHIM", "").strip()
+    return f"{done}; here, PYO3_ENVSHIM={value} counts" if value else done

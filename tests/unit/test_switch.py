@@ -1,0 +1,71 @@
+"""The user's switch: `pyo3-envshim off` and `on`, and what doctor says of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim import _startup
+from pyo3_envshim.cli import doctor, switch
+from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.store.store import folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, and no variable of ours."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PYO3_ENVSHIM", raising=False)
+    return tmp_path
+
+
+def test_it_is_off_until_it_is_on_again(home: Path) -> None:
+    assert _startup.mode({}, windows=False) == "on"
+    for _ in range(2):
+        assert switch.turn(on=False) == f"switched off for this user: {_startup.switch()}"
+        assert _startup.mode({}, windows=False) == "off"
+    for _ in range(2):
+        assert switch.turn(on=True) == f"switched on: {_startup.switch()} is not there"
+        assert _startup.mode({}, windows=False) == "on"
+
+
+@pytest.mark.parametrize(("value", "mode"), [("on", "on"), ("1", "on"), ("base", "base"), ("off", "off")])
+def test_a_variable_counts_more(value: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch.turn(on=False)
+    assert _startup.mode({"PYO3_ENVSHIM": value}, windows=False) == mode
+    monkeypatch.setenv("PYO3_ENVSHIM", value)
+    assert switch.turn(on=False).endswith(f"; here, PYO3_ENVSHIM={value} counts")
+
+
+@pytest.mark.skipif(not _startup.switch("linux").endswith(".cache/pyo3-envshim/switched-off"), reason="Linux")
+def test_it_lies_beside_the_default_store_wherever_the_variables_put_that(home: Path) -> None:
+    """tox passes on HOME and none of the others."""
+    assert os.path.dirname(_startup.switch("linux")) == folder({"HOME": str(home)})
+    elsewhere = {"HOME": str(home), "XDG_CACHE_HOME": "/x", "PYO3_ENVSHIM_CACHE_DIR": "/y"}
+    assert folder(elsewhere) == "/y"
+    assert os.path.dirname(_startup.switch("darwin")) == f"{home}/Library/Caches/pyo3-envshim"
+
+
+def test_doctor_says_which_of_them_counts() -> None:
+    switch.turn(on=False)
+    off = doctor.of_mode({}, windows=False)
+    assert (off.state, off.hint) == ("off", "pyo3-envshim on")
+    assert _startup.switch() in off.reason
+    on = doctor.of_mode({"PYO3_ENVSHIM": "on"}, windows=False)
+    assert (on.state, on.reason) == ("ok", "PYO3_ENVSHIM=on means on and counts more than the user's switch")
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(home: Path) -> None:
+    (home / ".cache").touch()
+    (home / "Library").touch()
+    with pytest.raises(CommandError) as raised:
+        switch.turn(on=False)
+    assert str(home) in str(raised.value)
+
+
+def test_doctor_says_that_a_cargo_of_another_name_stays() -> None:
+    (found,) = doctor.of_settings({"CARGO": "cross"}, None)
+    assert (found.state, found.hint) == ("off", "unset CARGO")
+    assert doctor.of_settings({"CARGO": "/x/cargo"}, None) == []
