@@ -41,12 +41,12 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
     if os.name == "nt":
         raise CommandError("explain does not run on Windows", "PYO3_ENVSHIM_VERBOSE=1 tells what is done")
     with tempfile.TemporaryDirectory(prefix="pyo3-envshim-explain-") as folder:
-        environ = with_recorder(os.environ, folder)
-        name = command[0]
-        if os.path.dirname(name) and os.path.basename(name) == "cargo":  # the user names the cargo to record
-            environ = with_recorder({**os.environ, "CARGO": os.path.abspath(name)}, folder)
+        name, own = command[0], dict(os.environ)
+        if os.path.basename(name) == "cargo":  # the user names the cargo to record
+            own["CARGO"] = os.path.abspath(name) if os.path.dirname(name) else ""
             name = "cargo"
-        program = shutil.which(name, path=environ.get("PATH"))
+        environ = with_recorder(own, folder)
+        program = shutil.which(name, path=environ["PATH"])
         if program is None:
             raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
         began = time.time()
