@@ -135,8 +135,8 @@ def test_a_cargo_that_is_typed_is_the_one_on_path(
     cargo.behaves(err="   Compiling top v0.1.0\n")
     program = shared.environment(a_python) / "bin" / "pyo3-envshim"
     variables = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}", "CARGO": own}
-    command = [program, "explain", "--", "cargo", "build"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    words = [str(program), "explain", "--", "cargo", "build"]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
     assert "cargo compiled top v0.1.0" in done.stderr
     assert (done.returncode, cargo.call.arguments) == (0, ["build"])
 
