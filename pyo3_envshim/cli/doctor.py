@@ -169,7 +169,8 @@ def ways_in(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project
 
 def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
     """Say why a front end is not served, and the command that is the shortest way to change it."""
-    hint = switch_on(environ)
+    ways = {"fish": "pyo3-envshim env | source", "powershell": "pyo3-envshim env | Out-String | iex"}
+    hint = ways.get(env.shell_of(environ, os.name == "nt"), 'eval "$(pyo3-envshim env)"')
     if seen.installed:
         hint = f"pyo3-envshim install --python {shlex.quote(seen.python)}"
         return Finding(seen.name, OFF, f"{seen.installed.path} names a package that is gone", hint)
@@ -186,12 +187,6 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
         if seen.prefix and os.path.exists(os.path.join(seen.prefix, file)):
             hint = command.format(seen.name)
     return Finding(seen.name, OFF, f"pyo3-envshim is not beside it, in {seen.python}", hint)
-
-
-def switch_on(environ: Mapping[str, str]) -> str:
-    """Return the command that switches the shim on in the user's shell."""
-    ends = {"fish": "pyo3-envshim env | source", "powershell": "pyo3-envshim env | Out-String | iex"}
-    return ends.get(env.shell_of(environ, os.name == "nt"), 'eval "$(pyo3-envshim env)"')
 
 
 def report(seen: Snapshot, found: Diagnosis, colour: bool = False) -> str:

@@ -10,8 +10,12 @@ import os
 from pyo3_envshim.environment import layout
 from pyo3_envshim.environment.item import PLACEHOLDER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def normal_script(data: bytes, names: list[bytes], reference: str | None) -> bytes | None:
+
+def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
     """Return the normal form of a script that holds the environment's path, or None if it has none.
 
     *names* are the spellings of that path, which may occur only where the script names its
@@ -33,7 +37,7 @@ def normal_script(data: bytes, names: list[bytes], reference: str | None) -> byt
     return b"#!" + interpreter + b"\n" + body
 
 
-def normal_launcher(data: bytes, names: list[bytes], reference: str | None) -> bytes | None:
+def normal_launcher(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
     """Return the normal form of a Windows launcher that holds the environment's path, or None.
 
     pip's (distlib's ``ScriptMaker._write_script``) consists of a program, a first line that names

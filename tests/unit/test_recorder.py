@@ -126,6 +126,21 @@ class TestTheRecorder:
         assert "CARGO" not in cargo.call.environ
 
 
+@pytest.mark.parametrize("own", ["cross", "/x/cross", "/x/cargo"])
+def test_a_cargo_that_is_typed_is_the_one_on_path(
+    shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path, own: str
+) -> None:
+    """Whatever CARGO names: that is for back ends."""
+    cargo = FakeCargo(tmp_path)
+    cargo.behaves(err="   Compiling top v0.1.0\n")
+    program = shared.environment(a_python) / "bin" / "pyo3-envshim"
+    variables = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}", "CARGO": own}
+    words = [str(program), "explain", "--", "cargo", "build"]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert "cargo compiled top v0.1.0" in done.stderr
+    assert (done.returncode, cargo.call.arguments) == (0, ["build"])
+
+
 def test_what_cargo_left_running_is_not_waited_for(
     shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -41,12 +41,12 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
     if os.name == "nt":
         raise CommandError("explain does not run on Windows", "PYO3_ENVSHIM_VERBOSE=1 tells what is done")
     with tempfile.TemporaryDirectory(prefix="pyo3-envshim-explain-") as folder:
-        environ = with_recorder(os.environ, folder)
-        name = command[0]
-        if os.path.dirname(name) and os.path.basename(name) == "cargo":  # the user names the cargo to record
-            environ = with_recorder({**os.environ, "CARGO": os.path.abspath(name)}, folder)
+        name, own = command[0], dict(os.environ)
+        if os.path.basename(name) == "cargo":  # the user names the cargo to record
+            own["CARGO"] = os.path.abspath(name) if os.path.dirname(name) else ""
             name = "cargo"
-        program = shutil.which(name, path=environ.get("PATH"))
+        environ = with_recorder(own, folder)
+        program = shutil.which(name, path=environ["PATH"])
         if program is None:
             raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
         began = time.time()
@@ -55,7 +55,8 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
             status = subprocesses.started([program, *command[1:]], environ, stdout).wait()
         except OSError as error:
             raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
-        calls = [causes.diagnose(record, began) for record in records(folder)]
+        records = sorted(Path(folder).glob("call-*.json"))  # in the order in which the calls ended
+        calls = [causes.diagnose(json.loads(path.read_bytes()), began) for path in records]
     if as_json:
         print(json.dumps(as_data(calls, status), indent=2), flush=True)
     else:
@@ -89,12 +90,6 @@ def _first_line(python: str) -> str:
     if len(python) < 120 and not any(letter.isspace() for letter in python):
         return f"#!{python} -IS\n"
     return f"#!/bin/sh\n'''exec' {shlex.quote(python)} -IS \"$0\" \"$@\"\n'''\n"
-
-
-def records(folder: str) -> list[dict[str, Any]]:
-    """Return the records of all calls, in the order in which they ended."""
-    calls = Path(folder).glob("call-*.json")
-    return [json.loads(path.read_bytes()) for path in sorted(calls)]
 
 
 def report(calls: Sequence[Call], colour: bool = False) -> str:
@@ -170,7 +165,6 @@ def _as_data(call: Call, texts: list[str]) -> dict[str, Any]:
 def _coloured(line: str, colour: bool) -> str:
     codes = {"cause:": "1;33", "hint:": "1;36", "error:": "1;31", "cargo": "1"}
     first = line.partition(" ")[0]
-    if not colour or first not in codes:
-        return line
     bold = line if first == "cargo" else first
-    return f"\x1b[{codes[first]}m{bold}\x1b[0m{line[len(bold) :]}"
+    is_plain = not colour or first not in codes
+    return line if is_plain else f"\x1b[{codes[first]}m{bold}\x1b[0m{line[len(bold) :]}"
