@@ -25,15 +25,20 @@ _WITH_VALUE = frozenset(("--color", "--config", "-Z", "--explain"))
 
 def compiles(arguments: Sequence[str]) -> bool:
     """Tell whether a call with *arguments* compiles, as far as is known."""
+    return command_of(arguments) in COMPILING
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """Return cargo's command among *arguments*, or "" if there is none or it is not known."""
     rest = iter(arguments)
     for argument in rest:
         if argument.startswith("-C"):
-            return False  # an unstable option: it changes the folder that all others are relative to
+            return ""  # an unstable option: it changes the folder that all others are relative to
         if argument in _WITH_VALUE:
             next(rest, None)
         elif not argument.startswith(("-", "+")):
-            return argument in COMPILING
-    return False
+            return argument
+    return ""
 
 
 def values_of(name: str, arguments: Sequence[str]) -> list[str]:

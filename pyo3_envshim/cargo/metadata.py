@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim.cargo.command_line import COMPILING, metadata_arguments, metadata_environ, values_of
+from pyo3_envshim.cargo.command_line import command_of, metadata_arguments, metadata_environ, values_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,9 +138,12 @@ def profile_of(arguments: Sequence[str]) -> str:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     # Flags may stand together, as in -vr; the first one that takes a value ends them.
     short = [a[1:].lstrip("vq") for a in options if a.startswith("-") and not a.startswith("--")]
-    command = next((a for a in options if a in COMPILING), "")
     name = "dev"
-    if command == "bench" or "--release" in options or any(flags.startswith("r") for flags in short):
+    if (
+        command_of(arguments) == "bench"
+        or "--release" in options
+        or any(flags.startswith("r") for flags in short)
+    ):
         name = "release"
     name = [name, *values_of("--profile", arguments)][-1]
     return {"dev": "debug", "test": "debug", "bench": "release"}.get(name, name)
