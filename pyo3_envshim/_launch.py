@@ -20,11 +20,12 @@ SHELLS = ("PWD", "OLDPWD", "SHLVL", "_")
 def restore(environ: MutableMapping[str, str], parent: Mapping[str, str]) -> None:
     """Set in *environ* what the launcher's shell has changed, as far as *parent* tells.
 
-    *parent* are the variables that the parent process was started with. Where we have all of
-    them, we have inherited them; else it made up ours, and a PWD that is not its own is the shell's.
+    *parent* are the variables that the parent process was started with. Where we have most of
+    them, we have inherited them; else it made up ours, and PWD is taken for the shell's.
     """
-    if set(parent) - set(environ) - set(SHELLS):
-        parent = {"PWD": environ["PWD"]} if parent.get("PWD") == environ.get("PWD") else {}
+    if 2 * len(parent.keys() & environ.keys()) <= len(parent):
+        environ.pop("PWD", None)
+        return
     for name in SHELLS:
         environ.pop(name, None)
         if name in parent:

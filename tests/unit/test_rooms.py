@@ -95,13 +95,20 @@ def test_every_room_of_the_table_is_there() -> None:
 
 
 def test_an_import_is_seen_wherever_it_stands() -> None:
-    source = (
-        "if TYPE_CHECKING:\n    import a\nelse:\n    import b\n"
-        "def f():\n    try:\n        from pyo3_envshim.store import lock\n"
-        "    except ImportError:\n        import c\n"
-        "import pyo3_envshim.cargo.metadata\nfrom pyo3_envshim.files import remove\n"
-        "from pyo3_envshim import x\n"
-    )
+    source = """\
+if TYPE_CHECKING:
+    import a
+else:
+    import b
+def f():
+    try:
+        from pyo3_envshim.store import lock
+    except ImportError:
+        import c
+import pyo3_envshim.cargo.metadata
+from pyo3_envshim.files import remove
+from pyo3_envshim import __version__
+"""
     assert {"b", "c"} <= set(imported(source))
     assert "a" not in set(imported(source))
     assert set(own_imports(source)) == {"store/lock.py", "cargo/metadata.py", "files.py"}

@@ -206,7 +206,7 @@ class TestALauncher:
     NAMES = (os.fsencode(EPHEMERAL),)
 
     def normal(self, data: bytes, reference: str | None = "tiny:main") -> bytes | None:
-        return normal_launcher(data, self.NAMES, reference)
+        return normal_launcher(data, list(self.NAMES), reference)
 
     def test_is_one_whoever_installed_it_when_and_where(self, tmp_path: Path) -> None:
         one = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
