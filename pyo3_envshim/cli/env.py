@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pyo3_envshim import _startup
 from pyo3_envshim.call import warn
 from pyo3_envshim.cli.errors import CommandError
-from pyo3_envshim.store.store import Store, StoreError
 
 SHELLS = ("sh", "fish", "powershell")
 
@@ -88,6 +87,8 @@ def cache_folder(environ: Mapping[str, str]) -> dict[str, str]:
 
     In a container job, HOME and RUNNER_TEMP belong to the runner's user, and the steps run as root.
     """
+    from pyo3_envshim.store.store import Store, StoreError
+
     try:
         opened = Store.open(environ)
     except (OSError, StoreError):
