@@ -151,27 +151,12 @@ def by_way_of(own: str, wrapper: str) -> str:
 
 def own_cargo(path: str) -> str | None:
     """Return the user's cargo that *path*, the wrapper's, names (`by_way_of`), or None."""
-    folder, named, _ = path.partition("/./../")
+    folder, named, _ = path.rpartition("/./../")
     return os.path.join(folder, "cargo") if named else None
 
 
 def wrapper(windows: bool = os.name == "nt") -> str | None:
-    """Return the path of this package's wrapper, or None.
-
-    It is the launcher in this package, where that finds its Python (``bin/python3.x`` beside
-    ``lib/python3.x``), else an installer's script.
-    """
-    here = os.path.dirname(os.path.abspath(__file__))
-    library = os.path.dirname(os.path.dirname(here))
-    python = os.path.join(os.path.dirname(os.path.dirname(library)), "bin", os.path.basename(library))
-    launcher = os.path.join(here, WRAPPER)
-    if not windows and _is_program(python) and _is_program(launcher):
-        return launcher
-    return wrapper_script(windows)
-
-
-def wrapper_script(windows: bool = os.name == "nt") -> str | None:
-    """Return the path of the script that an installer wrote for the wrapper, or None.
+    """Return the path of this package's installed wrapper, or None.
 
     Installers put scripts beside the interpreter, or, for ``--user`` and overlays, into a folder
     at a fixed place relative to site-packages (``sysconfig``'s schemes).

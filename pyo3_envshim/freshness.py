@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
 STAMP = ".fingerprint-envshim"
+_VENDORED = ".cargo-checksum.json"  # in each crate of a directory source
 LINK = "link"  # the state of a link; its key in the stamp says where it leads
 FORMAT = "pyo3-envshim stamp 1"
 # What cargo is given another value of with another path; a build script may ask for one of these.
@@ -133,9 +134,12 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     names = {name for own in workspace.folders.values() for name in own}
     notes = target_dir.read_notes(profiles, names)
     folders = [workspace.root, *workspace.folders]
-    sources = local_sources(folders, {*workspace.exclude, build}, noted_by(workspace.folders, notes.inputs))
+    inputs = noted_by(workspace.folders, {**notes.declared, **notes.inputs})
+    sources = local_sources(folders, {*workspace.exclude, build}, inputs)
+    # A vendored crate may be changed with its times: then all that was built here counts.
+    foreign = () if any(os.path.basename(path) == _VENDORED for path in sources) else notes.foreign
     # Read the end last: what cargo compiles meanwhile can only make it later.
-    end = target_dir.end_of_last_build(profiles, notes.foreign)
+    end = target_dir.end_of_last_build(profiles, foreign)
     stamp = read_stamp(os.path.join(build, profile, STAMP))
     found = Assessment(sources, stamp, notes)
     found.is_other = stamp is not None and stamp.root != workspace.root
@@ -172,13 +176,14 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     from pyo3_envshim.cargo.metadata import dependents
     from pyo3_envshim.store.lock import Locks
 
+    # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
+    if found.notes.declared or any(os.path.basename(path) == _VENDORED for path in found.sources):
+        return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
     packages = set(found.notes.inputs)
     if found.doubted is not None:
         asking = target_dir.packages_asking_for(_VARIABLES, profiles)
         would_be_compiled = dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
-        if any(_is_vendored(path) for path in found.doubted):
-            return False
         if would_be_compiled is not None:
             packages &= would_be_compiled | owners(found.doubted, workspace.folders, found.notes.inputs)
     try:
@@ -188,16 +193,6 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
             return free
     except OSError:
         return False
-
-
-def _is_vendored(path: str) -> bool:
-    """Tell whether a file belongs to a crate of a directory source, which is no local package to cargo."""
-    above = ""
-    while path != above:
-        path, above = os.path.dirname(path), path
-        if os.path.exists(os.path.join(path, ".cargo-checksum.json")):
-            return True
-    return False
 
 
 def owners(

@@ -26,7 +26,7 @@ import sys
 
 from pyo3_envshim import _startup
 from pyo3_envshim.call import CargoCall, PassThrough, Plan, user_environ, warn
-from pyo3_envshim.cargo.command_line import compiles, find_cargo
+from pyo3_envshim.cargo.command_line import find_cargo, is_sure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,13 +42,8 @@ PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "CARGO_BUILD_TAR
 
 
 def main() -> int:
-    """Run the wrapper from an installer's script, whose Python is not isolated."""
-    isolate_imports()
-    return run()
-
-
-def run() -> int:
     """Run the wrapper; does not return where a process can be replaced (POSIX)."""
+    isolate_imports()
     try:
         call = make_call()
         return make_plan(call).execute() if call else 127
@@ -96,7 +91,7 @@ def make_plan(call: CargoCall) -> Plan:
     mode = _startup.mode(call.environ)
     if mode == "base":
         return Plan(call, with_base(call.environ))
-    if mode == "off" or not compiles(call.arguments):
+    if mode == "off" or not is_sure(call.arguments):
         return Plan(call, call.environ)
     value = call.environ.get("PYO3_ENVSHIM", "")
     if value.strip().lower() not in ("", "on", "1", "yes", "true"):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 COMPILING = frozenset(
     ("build", "b", "check", "c", "clippy", "doc", "d", "run", "r", "rustc", "rustdoc", "test", "t", "bench")
 )
+# Not served: a user's alias replaces a built-in one, and what follows the first plain argument of `run`
+# is the program's, so that it would not be known in which profile cargo compiles.
+_UNSURE = frozenset(("b", "c", "d", "r", "t", "run"))
 # Options before the command that take a value (cargo 1.95, src/bin/cargo/cli.rs).
 _WITH_VALUE = frozenset(("--color", "--config", "-Z", "--explain"))
 
@@ -26,6 +29,11 @@ _WITH_VALUE = frozenset(("--color", "--config", "-Z", "--explain"))
 def compiles(arguments: Sequence[str]) -> bool:
     """Tell whether a call with *arguments* compiles, as far as is known."""
     return command_of(arguments) in COMPILING
+
+
+def is_sure(arguments: Sequence[str]) -> bool:
+    """Tell whether a call with *arguments* compiles in a profile that they tell."""
+    return compiles(arguments) and command_of(arguments) not in _UNSURE
 
 
 def command_of(arguments: Sequence[str]) -> str:

@@ -146,7 +146,7 @@ def profile_of(arguments: Sequence[str]) -> str:
     ):
         name = "release"
     name = [name, *values_of("--profile", arguments)][-1]
-    return {"dev": "debug", "test": "debug", "bench": "release"}.get(name, name)
+    return {"dev": "debug", "test": "debug", "check": "debug", "bench": "release"}.get(name, name)
 
 
 def local_names(lock: str) -> set[str]:

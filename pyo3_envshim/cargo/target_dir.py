@@ -125,13 +125,15 @@ class Notes:
     """What cargo noted of local packages' units.
 
     *inputs*: by package, the files in dep-info and in the ``rerun-if-changed`` of build scripts, which
-    may be relative to the package. *foreign*: the fingerprints' folders of all other packages.
+    may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are in
+    no crate of a registry or of git, by package. *foreign*: the fingerprints' folders of all the rest.
     """
 
-    __slots__ = ("foreign", "inputs")
+    __slots__ = ("declared", "foreign", "inputs")
 
     def __init__(self) -> None:
         self.inputs: dict[str, set[str]] = {}
+        self.declared: dict[str, set[str]] = {}
         self.foreign: set[str] = set()
 
 
@@ -157,10 +159,15 @@ def read_notes(profiles: Iterable[str], names: Iterable[str]) -> Notes:
             elif name.startswith(_RUN) and name.endswith(".json"):
                 scripts.append((unit.package, path))
         others += [unit] if is_known else []
+    crates = (*verified_sources(os.environ), *(os.path.join(profile, "build", "") for profile in profiles))
     for package, path in scripts:
+        asked = _rerun_if_changed(path)
         if package in notes.inputs:
-            notes.inputs[package].update(_rerun_if_changed(path))
-    notes.foreign.update(unit.folder for unit in others if unit.package not in notes.inputs)
+            notes.inputs[package].update(asked)
+        elif elsewhere := {it for it in asked if os.path.isabs(it) and not it.startswith(crates)}:
+            notes.declared.setdefault(package, set()).update(elsewhere)
+    local = notes.inputs.keys() | notes.declared.keys()
+    notes.foreign.update(unit.folder for unit in others if unit.package not in local)
     return notes
 
 

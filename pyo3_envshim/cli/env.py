@@ -64,7 +64,7 @@ def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> s
     """
     found = {**found, **cache_folder(environ)}
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
-    scripts = os.path.dirname(_startup.wrapper_script() or "")
+    scripts = os.path.dirname(_startup.wrapper() or "")
     texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
     for name in texts:
         if not environ.get(name):

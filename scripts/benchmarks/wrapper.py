@@ -16,7 +16,7 @@ from shared.building import Failure, find_cargo
 from support import CHECKOUT
 from support.recording_cargo import RecordingCargo
 
-from .common import Found, Setting, Target, make_environment, median, run, site_packages, the_same
+from .common import Found, Setting, Target, make_environment, median, run, the_same
 from .startup import instructions
 
 TITLE = "Wrapper: one wrapped cargo call over the bare one"
@@ -25,8 +25,7 @@ Wall time of a call of the wrapper less that of the bare cargo (`cargo metadata 
 build` with nothing to compile, of a crate without dependencies), measured in turn; medians. The unit is
 `python -c pass` in the environment of the wrapper: nothing written in Python can be cheaper. Instructions
 (callgrind, where it is installed) are those of Python up to the point where the wrapper becomes cargo, of
-calls that compute no digest: valgrind has no SHA instructions; the launcher's shell takes 0.7 million more.
-Before
+calls that compute no digest: valgrind has no SHA instructions. Before
 anything is timed, each call is seen to run the same cargo with the same arguments as the bare one, and
 to treat the environment as its row says. *being stored*: into an empty store, which knows nothing of the
 interpreter either.
@@ -43,17 +42,13 @@ _UNIT = "python -c pass"
 
 # Up to the point where it becomes cargo.
 _UP_TO_CARGO = """
-import sys
-sys.path.append({site!r})
-from pyo3_envshim import _launch, subprocesses
+from pyo3_envshim import subprocesses, wrapper
 subprocesses.run = lambda *call: 0
-sys.argv[:1] = ["-c", "", {launcher!r}]
-_launch.main()
+wrapper.main()
 """
 # The same in parts. BENCH_MODULES: all modules of such a call, to import them in a part of its own.
 _PARTS = """
 import json, os, sys, time
-sys.path.append(os.environ.pop("BENCH_SITE"))
 from importlib import import_module
 spent, began = {}, time.perf_counter()
 for name in os.environ.pop("BENCH_MODULES", "").split():
@@ -81,7 +76,7 @@ def end(*call):
     print(json.dumps([spent, sorted(sys.modules)]))
     return 0
 subprocesses.run = end
-wrapper.run()
+wrapper.main()
 """
 
 
@@ -125,8 +120,7 @@ class Scene:
         self.folder, self.cargo = folder, find_cargo()
         self.store, self.crate = folder / "store", folder / "crate"
         self.python = make_environment(folder / "host", python, str(CHECKOUT))
-        self.site = site_packages(folder / "host")
-        self.wrapper = self.site / "pyo3_envshim" / "pyo3-envshim-cargo"
+        self.wrapper = self.python.with_name("pyo3-envshim-cargo")
         # As build makes them: without pip, in such a folder.
         self.ephemeral = Path(tempfile.mkdtemp(prefix="build-env-", dir=folder))
         run([python, "-m", "venv", "--without-pip", self.ephemeral], folder)
@@ -157,17 +151,17 @@ class Scene:
         return [
             Call("cargo metadata", _METADATA, bare, wrapped=False),
             Call("cargo build", _BUILD, bare, wrapped=False),
-            Call("does not compile", _METADATA, served, units=0.65, instructions=1.1),
-            Call("switched off", _BUILD, off, units=0.8, instructions=1.1),
+            Call("does not compile", _METADATA, served, units=1.3, instructions=1.3),
+            Call("switched off", _BUILD, off, units=1.3, instructions=1.3),
             Call(
                 "not an ephemeral environment",
                 _BUILD,
                 own,
                 says="pyo3-envshim: left alone",
-                units=1.0,
-                instructions=1.2,
+                units=1.4,
+                instructions=1.45,
             ),
-            Call("entry present", _BUILD, served, says=environment, units=1.2, asks_cargo=True),
+            Call("entry present", _BUILD, served, says=environment, units=1.4, asks_cargo=True),
             Call("being stored", _BUILD, served, says=environment, asks_cargo=True),
         ]
 
@@ -235,9 +229,7 @@ def measure(setting: Setting) -> Found:
             scene.before(call)
             times[call.name].append(scene.time(scene.command(call), call.environ))
         found = run(
-            [scene.python, "-IS", "-c", _PARTS, *_BUILD],
-            scene.crate,
-            {**present.environ, "BENCH_MODULES": modules, "BENCH_SITE": str(scene.site)},
+            [scene.python, "-c", _PARTS, *_BUILD], scene.crate, {**present.environ, "BENCH_MODULES": modules}
         )
         spent, imported = json.loads(found)
         if modules:  # not in the first round, which tells them
@@ -255,8 +247,7 @@ def _instructions(scene: Scene, calls: list[Call]) -> dict[str, int]:
         if (
             call.wrapped and not call.asks_cargo
         ):  # valgrind has no SHA instructions: the digest would tell lies
-            code = _UP_TO_CARGO.format(site=str(scene.site), launcher=str(scene.wrapper))
-            command = [python, "-IS", "-c", code, *call.arguments]
+            command = [python, "-c", _UP_TO_CARGO, *call.arguments]
             counts[call.name] = instructions(command, str(scene.crate), **call.environ)
     return counts
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim import freshness
+
 from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, clean_as_rust_cache, compiled, remove, write
 
 _HOUR = 3600
@@ -191,3 +193,37 @@ class TestInACiCache:
         (there.folder / "tree").rename(away)
         assert there.build(there.tree("tree", '"two"', age=age)) == {"tiny"}
         assert there.mark() == "two"
+
+
+_READER = """\
+fn main() {
+    let conf = std::env::var("CONF").unwrap();
+    println!("cargo:rerun-if-changed={conf}");
+    println!("cargo:rustc-env=READ={}", std::fs::read_to_string(conf).unwrap());
+}
+"""
+
+
+@pytest.mark.parametrize("lost", ["nothing", "stamp", "local units"])
+def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo, lost: str) -> None:
+    """It is not the project's own crate that would be stale, but one that cargo takes for unchanging."""
+    reader = there.folder / "vendor" / "reader"
+    write(reader / "Cargo.toml", MANIFEST.format(name="reader") + '[build-dependencies]\nstandin = "0.1"\n')
+    write(reader / "build.rs", _READER)
+    write(reader / "src" / "lib.rs", 'pub const READ: &str = env!("READ");')
+    write(reader / ".cargo-checksum.json", '{"files": {}}')
+    library = "#[used] #[no_mangle] pub static MARK: [u8; 7] = { let c = reader::READ.as_bytes(); "
+    library += "[b'{', b'{', c[0], c[1], c[2], b'}', b'}'] };\n"
+    files = {"conf.txt": "one", "src/lib.rs": library}
+    tree = there.tree(also='reader = "0.1"\n', files=files)
+    there.environment["CONF"] = str(tree / "conf.txt")
+    for _ in range(2):
+        there.build(tree)
+    assert there.build(tree) == set()
+    if lost == "stamp":
+        (there.target / "debug" / freshness.STAMP).unlink()
+    elif lost == "local units":
+        clean_as_rust_cache(there.target, ["tiny"])
+    replace(tree / "conf.txt", "two")
+    assert "reader" in there.build(tree)
+    assert there.mark() == "two"

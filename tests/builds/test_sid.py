@@ -129,7 +129,7 @@ class TestTheHook:
         root = sid.environment(maker, nested, "pth")
         changes = sid.started(root, **_IN_A_BUILD)
         base = changes["PYO3_BASE_PYTHON"]
-        (wrapper,) = map(str, root.glob("lib/*/site-packages/pyo3_envshim/pyo3-envshim-cargo"))
+        wrapper = str(root / "bin" / "pyo3-envshim-cargo")
         assert changes == {"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base, "CARGO": wrapper}
         sid.assert_is_base_of(root, base)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from support.front_ends import BUILD, UV_BUILD, FrontEnd
-from support.interpreters import base_interpreter
 from support.recording_cargo import RecordingCargo
 from support.sample_crates import BACK_ENDS, SETUPTOOLS_RUST, BackEnd
 
-from .workshop import Bench, Built, real_cargo, run
+from .workshop import Bench, Built, real_cargo
 
 # As cross does, it works in a container, where the target folder is /target.
 _CROSS = """\
@@ -97,16 +96,3 @@ class TestACargoThatTheProjectStartsWithItsOwnVariables:
         self.build(bench, own, [other.executable.parent, Path(real_cargo()).parent])
         assert [call for call in own.take_calls() if call.compiles]
         assert not [call for call in other.take_calls() if call.compiles]
-
-
-def test_a_python_home_of_another_python_keeps_nothing_from_being_built(bench: Bench) -> None:
-    """After `eval "$(pyo3-envshim env)"`, say."""
-    project = bench.project()
-    environment = bench.environment(bench.plain) | {
-        "PYTHONHOME": "/nothing",
-        "PYO3_PYTHON": base_interpreter(),
-    }
-    for program in (str(bench.cargo.executable), str(bench.shimmed.wrapper)):
-        run([program, "build", "--manifest-path", str(project.folder / "Cargo.toml")], environment)
-    without, with_it = (call for call in bench.cargo.take_calls() if call.compiles)
-    assert without.environment == with_it.environment

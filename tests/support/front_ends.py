@@ -30,8 +30,7 @@ class Host:
     @property
     def wrapper(self) -> Path:
         """The shim's cargo."""
-        (found,) = self.folder.glob("lib/*/site-packages/pyo3_envshim/pyo3-envshim-cargo")
-        return found
+        return self.script("pyo3-envshim-cargo")
 
 
 @dataclass(frozen=True)

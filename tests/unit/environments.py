@@ -187,11 +187,9 @@ def measure(root: Path, data: str) -> None:
         text = f"{COVERAGE.read_text()}\nmeasure{given}\n"
         line = f"import os; exec({text!r}, {{}})\n"
         (site_packages(root) / "a_measured.pth").write_text(line)
-        package = site_packages(root) / "pyo3_envshim"
-        # Both run in an interpreter that reads no .pth files.
-        for path in (package / "cli" / "explain" / "recorder.py", package / "wrapper.py"):
-            if path.exists():
-                path.write_text(f"{path.read_text()}\n{line}")
+        recorder = site_packages(root) / "pyo3_envshim" / "cli" / "explain" / "recorder.py"
+        if recorder.exists():  # it runs in an interpreter that reads no .pth files
+            recorder.write_text(f"{recorder.read_text()}\n{line}")
 
 
 def make_wheel(
@@ -239,8 +237,8 @@ def site_packages(root: Path) -> Path:
 
 
 def wrapper(root: Path) -> Path:
-    """Return the launcher of the wrapper in the environment at *root*."""
-    return site_packages(root) / "pyo3_envshim" / "pyo3-envshim-cargo"
+    """Return the wrapper's script in the environment at *root*."""
+    return root / "bin" / "pyo3-envshim-cargo"
 
 
 def script(path: Path, text: str) -> Path:

@@ -92,6 +92,13 @@ class TestACallCompiles:
         assert command_line.compiles(arguments) in (True, False)
 
 
+@pytest.mark.parametrize("call", ["b", "run x --release", "r", "t", "+nightly c", "fetch", ""])
+def test_a_call_is_not_served_whose_profile_is_not_sure(call: str) -> None:
+    """A user's alias replaces a built-in one; what follows `run x` is the program's."""
+    assert not command_line.is_sure(words(call))
+    assert command_line.is_sure(["build"])
+
+
 @pytest.mark.parametrize(
     ("call", "values"),
     [
@@ -204,11 +211,15 @@ class TestTheRealCargo:
         wrapper = script(tmp_path / "env" / "pyo3-envshim-cargo", "")
         for folder in ("own", "other"):
             script(tmp_path / folder / "cargo", "")
+        script(tmp_path / "cargo", "")
         path = _startup.by_way_of(f"{tmp_path}/own/cargo", str(wrapper))
         assert os.path.samefile(path, wrapper)
         monkeypatch.setattr(sys, "argv", [path])
         assert self.find(PATH=f"{tmp_path}/other") == f"{tmp_path}/own/cargo"
         assert self.find(PYO3_ENVSHIM_CARGO="/named/cargo") == "/named/cargo"
+        odd = f"{tmp_path}/./../{tmp_path.name}/own"
+        monkeypatch.setattr(sys, "argv", [_startup.by_way_of(f"{odd}/cargo", str(wrapper))])
+        assert self.find(PATH=f"{tmp_path}/other") == f"{odd}/cargo"
 
     @pytest.mark.parametrize("variable", ["CARGO", "PYO3_ENVSHIM_CARGO"])
     def test_is_the_users_own(self, variable: str, tmp_path: Path) -> None:

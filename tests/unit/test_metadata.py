@@ -113,6 +113,7 @@ class TestAWorkspace:
             ("build --profile dev", "debug"),
             ("test", "debug"),
             ("check --profile=test", "debug"),
+            ("rustc --profile check", "debug"),
             ("--color always bench -p build", "release"),
             ("build -p bench", "debug"),
             ("rustc --release --profile=dist -- --profile x", "dist"),

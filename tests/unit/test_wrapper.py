@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pyo3_envshim import _startup, freshness, wrapper
-from pyo3_envshim._startup import WRAPPER as NAME
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
 from support.interpreters import interpreter
@@ -33,7 +32,7 @@ from .environments import (
     site_packages,
     write_crate,
 )
-from .environments import wrapper as launcher_in
+from .environments import wrapper as wrapper_of
 from .sample_wheels import SampleWheels, read
 
 Done = subprocess.CompletedProcess[str]
@@ -112,7 +111,7 @@ class Bench:
     def __init__(self, shared: Shared, python: str, environ: Mapping[str, str], folder: Path) -> None:
         self.folder = folder
         self.installed = shared.environment(python)
-        self.wrapper = launcher_in(self.installed)
+        self.wrapper = wrapper_of(self.installed)
         self.cargo = FakeCargo(folder / "cargo-bin")
         self.project = folder / "project"
         write_crate(self.project, "tiny", "")
@@ -184,16 +183,6 @@ class Bench:
 @pytest.fixture
 def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
     return Bench(shared, a_python, environ, tmp_path)
-
-
-class OfEachKind:
-    """Tests of the launcher, and of the script that an installer writes."""
-
-    @pytest.fixture(params=["launcher", "script"])
-    def bench(self, request: pytest.FixtureRequest, bench: Bench) -> Bench:
-        if request.param == "script":
-            bench.wrapper = bench.installed / "bin" / "pyo3-envshim-cargo"
-        return bench
 
 
 def fine(done: Done) -> Done:
@@ -548,7 +537,7 @@ class TestTroubleOfOurOwn:
         assert bench.cargo.call.arguments == ["build"]
 
 
-class TestPassingThrough(OfEachKind):
+class TestPassingThrough:
     """What cargo gets and gives is untouched, served or not."""
 
     @pytest.mark.parametrize("command", ["build", "fetch"])
@@ -649,93 +638,16 @@ class TestPassingThrough(OfEachKind):
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
-class TestTheLauncher:
-    """It starts Python isolated; cargo gets all that the launcher got, and nothing else."""
-
-    @pytest.mark.parametrize(
-        "more",
-        [
-            {"PYTHONHOME": "/nothing"},
-            {"PYTHONPATH": "/nothing", "PYTHONHASHSEED": "none"},
-            {"PYTHONMALLOC": "unknown"},
-            {"PYTHONINSPECT": "1"},
-            {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"},
-            {"PYTHONIOENCODING": "unknown"},
-        ],
-        ids=lambda it: "-".join(it),
-    )
-    @pytest.mark.parametrize("command", ["build", "fetch"])
-    def test_starts_whatever_keeps_a_python_from_starting(
-        self, command: str, more: dict[str, str], bench: Bench
-    ) -> None:
-        fine(bench.run(command, **more))
-        assert ("PYO3_PYTHON" in bench.changes(**more)) == (command == "build")
-
-    def test_starts_before_a_python_that_runs_code_of_others(self, bench: Bench) -> None:
-        hostile = script(bench.folder / "hostile" / "sitecustomize.py", "raise SystemExit(3)\n")
-        fine(bench.run("fetch", PYTHONPATH=str(hostile.parent)))
-        (site_packages(bench.root) / "usercustomize.py").write_text("raise SystemExit(3)\n")
-        fine(bench.run("fetch", PYTHONUSERBASE=str(bench.root)))
-
-    @pytest.mark.parametrize("value", [None, "", "C", "POSIX", "de_DE.ISO-8859-1", "C.UTF-8"])
-    def test_hands_on_the_locale(self, value: str | None, bench: Bench) -> None:
-        """Python itself sets LC_CTYPE where that is C (PEP 538)."""
-        bench.without("LC_ALL")
-        more = {} if value is None else {"LC_CTYPE": value}
-        script(bench.cargo.path, '#!/bin/sh\nprintf %s "${LC_CTYPE-unset}"\n')
-        assert bench.run("fetch", **more).stdout == ("unset" if value is None else value)
-
-    @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="it reads /proc")
-    @pytest.mark.parametrize("value", [None, "/", "/nothing", "folder"])
-    def test_hands_on_what_a_shell_changes(self, value: str | None, bench: Bench) -> None:
-        """dash puts the working directory into PWD, bash counts SHLVL."""
-        environ = {**bench.environ, "SHLVL": "7", "OLDPWD": "/old", "_": "program"}
-        if value:
-            environ["PWD"] = str(bench.project) if value == "folder" else value
-        code = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
-        command = [sys.executable, "-c", code, str(bench.wrapper), "fetch"]
-        subprocess.run(command, env=environ, cwd=bench.project, check=True)
-        expected = {name: environ.get(name) for name in ("PWD", "SHLVL", "OLDPWD", "_")}
-        assert {name: bench.cargo.call.environ.get(name) for name in expected} == expected
-
-    def test_is_not_hindered_by_a_python_that_is_gone(self, bench: Bench) -> None:
-        own = bench.folder / "installed"
-        shutil.copytree(bench.installed, own, symlinks=True)
-        for path in (own / "bin").glob("python*"):
-            path.unlink()
-        bench.wrapper = launcher_in(own)
-        for command in ("build", "fetch"):
-            assert warned(bench.run(command)).endswith(" is gone\n")
-            assert set(bench.changes()) <= {"PWD"}  # the shell's
-        named = FakeCargo(bench.folder / "named")
-        warned(bench.run("build", PYO3_ENVSHIM_CARGO=str(named.path)))
-        assert named.call.environ["CARGO"] == str(named.path)
-        links = bench.folder / "links"
-        links.mkdir()
-        (links / "cargo").symlink_to(bench.wrapper)
-        warned(bench.run("build", PATH=f"{links}:{bench.environ['PATH']}"))
-        done = bench.run("build", PATH=str(links))
-        assert (done.returncode, done.stderr.count("\n")) == (127, 2)
-
-    def test_writes_no_byte_code_where_nobody_wants_it(self, bench: Bench) -> None:
-        own = bench.folder / "installed"
-        shutil.copytree(bench.installed, own, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        bench.wrapper = launcher_in(own)
-        fine(bench.run("build", PYTHONDONTWRITEBYTECODE="1"))
-        assert not list(own.rglob("__pycache__"))
-
+class TestFindingCargo:
     def test_runs_the_cargo_that_its_path_names_without_any_variable(self, bench: Bench) -> None:
         """setuptools-rust's RustExtension(env={…}) starts cargo with variables of the project's choice."""
         other = FakeCargo(bench.folder / "other")
         path = _startup.by_way_of(str(bench.cargo.path), str(bench.wrapper))
-        for program in (path, _startup.by_way_of(str(bench.cargo.path), f"{bench.installed}/bin/{NAME}")):
-            subprocess.run([program, "build"], env={"PATH": str(other.folder)}, cwd=bench.project, check=True)
-        assert [call.arguments for call in bench.cargo.calls] == [["build"]] * 2
-        assert set(bench.cargo.calls[0].environ) == {"PATH", "LC_CTYPE"}  # the fake cargo sets that itself
+        subprocess.run([path, "build"], env={"PATH": str(other.folder)}, cwd=bench.project, check=True)
+        assert bench.cargo.call.arguments == ["build"]
+        assert set(bench.cargo.call.environ) == {"PATH", "LC_CTYPE"}  # the fake cargo sets that itself
         assert other.calls == []
 
-
-class TestFindingCargo(OfEachKind):
     def test_on_the_path_of_the_call(self, bench: Bench) -> None:
         """maturin can install one for the build, into the environment it builds in."""
         newer = FakeCargo(bench.folder / "newer")
@@ -752,18 +664,14 @@ class TestFindingCargo(OfEachKind):
         fine(bench.run(command, PATH=f"{links}:{bench.environ['PATH']}"))
         fine(bench.run_program(links / "cargo", command, PATH=f"{links}:{bench.environ['PATH']}"))
         copied = script(bench.folder / "copied" / "cargo", bench.wrapper.read_text())
-        done = bench.run_program(copied, command, PATH=f"{copied.parent}:{bench.environ['PATH']}")
-        if bench.wrapper == launcher_in(bench.installed):  # which does not find its package from there
-            assert "warning: not used for this build" in warned(done)
-        else:
-            fine(done)
+        fine(bench.run_program(copied, command, PATH=f"{copied.parent}:{bench.environ['PATH']}"))
         assert len(bench.cargo.calls) == 3
 
     def test_never_finds_the_wrapper_of_another_environment(self, shared: Shared, bench: Bench) -> None:
         other = shared.environment(bench.sample.python, "venv")
         links = bench.folder / "links"
         links.mkdir()
-        (links / "cargo").symlink_to(launcher_in(other))
+        (links / "cargo").symlink_to(wrapper_of(other))
         fine(bench.run("build", PATH=f"{links}:{bench.environ['PATH']}"))
         assert len(bench.cargo.calls) == 1
 
@@ -816,11 +724,8 @@ class TestTheProjectBeingBuilt:
         assert not (bench.folder / "ran").exists()
         assert bool(bench.entries) == inside
 
-    @pytest.mark.parametrize("kind", ["launcher", "script"])
-    def test_cannot_put_modules_in_place_of_the_standard_librarys(self, kind: str, bench: Bench) -> None:
+    def test_cannot_put_modules_in_place_of_the_standard_librarys(self, bench: Bench) -> None:
         """A folder on ``PYTHONPATH``, relative to the working directory or not, comes before it."""
-        if kind == "script":
-            bench.wrapper = bench.installed / "bin" / "pyo3-envshim-cargo"
         (bench.project / "hostile").mkdir()
         for name in ("json", "hashlib", "time", "fcntl", "ntpath", "posixpath", "shutil", "platformdirs"):
             text = "import os\nopen(os.environ['HOSTILE_RAN'], 'w').close()\n"
