@@ -246,6 +246,8 @@ def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] 
     # Always scan the packages' own folders, even ones that look like caches.
     own = {os.path.realpath(folder) for folder in folders}
     skipped = {os.path.realpath(folder) for folder in skip} - own
+    # A cache folder above the project skips no input of it.
+    products = [at for at in skipped if not any(it.startswith(os.path.join(at, "")) for it in own)]
     seen: set[str] = set()
     for folder in folders:
         real = os.path.realpath(folder)
@@ -257,7 +259,7 @@ def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] 
         if path in found or not os.path.exists(path):
             continue
         real = os.path.realpath(path)
-        is_skipped = any(real.startswith(folder + os.sep) for folder in skipped)
+        is_skipped = any(real.startswith(folder + os.sep) for folder in products)
         if is_skipped or (plain in found and os.path.realpath(plain) == real):
             continue
         if os.path.isdir(path):
@@ -272,12 +274,12 @@ def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], foun
     real = os.path.realpath(folder)
     if real in seen or real in skipped:
         return
-    seen.add(real)
     with os.scandir(folder) as entries:
         listing = list(entries)
     names = {entry.name for entry in listing}
     if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
-        return
+        return  # not seen: it may be an input all the same
+    seen.add(real)
     for entry in listing:
         if entry.is_symlink():
             if not os.path.exists(entry.path):  # cargo sees nothing there

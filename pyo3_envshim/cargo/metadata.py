@@ -113,7 +113,8 @@ class Query:
         answer = self.answer()
         packages = answer["packages"]
         lock = os.path.join(answer["workspace_root"], "Cargo.lock")
-        if not local_names(lock) <= {package["name"] for package in packages}:
+        local = local_names(lock)  # two packages may have one name
+        if len(local) > len(packages) or not set(local) <= {package["name"] for package in packages}:
             packages = all_packages(self._call)["packages"]
         return Workspace(answer, packages, self._call.arguments)
 
@@ -149,12 +150,12 @@ def profile_of(arguments: Sequence[str]) -> str:
     return {"dev": "debug", "test": "debug", "check": "debug", "bench": "release"}.get(name, name)
 
 
-def local_names(lock: str) -> set[str]:
+def local_names(lock: str) -> list[str]:
     """Return the names of the local packages in a ``Cargo.lock``; none if there is no such file.
 
     Local are those without ``source`` (cargo's ``core/resolver/encode.rs``).
     """
-    return {_name(block) for block in _packages(lock) if '\nsource = "' not in block}
+    return [_name(block) for block in _packages(lock) if '\nsource = "' not in block]
 
 
 def dependents(lock: str, names: set[str]) -> set[str] | None:

@@ -752,3 +752,25 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
     assert found is not None
     assert found.root == "/\u00fc"
+
+
+@pytest.mark.parametrize("mark", ["CACHEDIR.TAG", "pyvenv.cfg"])
+def test_a_folder_that_looks_like_a_cache_is_one_unless_a_build_script_declares_it(
+    mark: str, tmp_path: Path
+) -> None:
+    for name in (mark, "x"):
+        (tmp_path / "parts" / "of" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "parts" / name).touch()
+    root = str(tmp_path)
+    assert freshness.local_sources([root], set()) == {}
+    found = freshness.local_sources([root], set(), [f"{root}/parts"])
+    assert {f"{root}/parts/x", f"{root}/parts/{mark}"} <= found.keys()
+
+
+def test_a_skipped_folder_above_the_project_hides_none_of_its_inputs(tmp_path: Path) -> None:
+    hidden = tmp_path / "project" / ".hidden" / "x.rs"
+    hidden.parent.mkdir(parents=True)
+    hidden.touch()
+    root = str(tmp_path / "project")
+    assert set(freshness.local_sources([root], {str(tmp_path)}, [str(hidden)])) == {str(hidden)}
+    assert freshness.local_sources([root], {str(hidden.parent)}, [str(hidden)]) == {}

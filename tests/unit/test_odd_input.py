@@ -340,7 +340,7 @@ def test_the_local_packages_of_a_lock_file_are_those_that_a_toml_parser_finds(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "Cargo.lock")
         path.write_bytes(text.replace("\n", end).encode())
-        found = local_names(str(path))
+        found = set(local_names(str(path)))
     told = tomllib.loads(text).get("package", [])
     assert found == {package["name"] for package in told if "source" not in package}
 
