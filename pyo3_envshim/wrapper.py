@@ -77,6 +77,7 @@ def isolate_imports() -> None:
 def make_call() -> CargoCall | None:
     """Return the call that this process was started for; None, and two lines, if there is no cargo."""
     environ = user_environ(os.environ)
+    _restore_locale(environ)
     cargo = find_cargo(environ, os.environ)
     if cargo is None:
         warn("cargo was not found on PATH")
@@ -84,6 +85,20 @@ def make_call() -> CargoCall | None:
         return None
     verbose = environ.get("PYO3_ENVSHIM_VERBOSE", "") not in ("", "0")
     return CargoCall(cargo, sys.argv[1:], environ, verbose)
+
+
+def _restore_locale(environ: dict[str, str]) -> None:
+    """Take back the LC_CTYPE that Python sets where the locale is C (PEP 538), if /proc tells of it."""
+    if "LC_CTYPE" not in environ:
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:  # as this process was started
+            before = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
+    except OSError:
+        return
+    del environ["LC_CTYPE"]
+    if b"LC_CTYPE" in before:
+        environ["LC_CTYPE"] = os.fsdecode(before[b"LC_CTYPE"])
 
 
 def make_plan(call: CargoCall) -> Plan:

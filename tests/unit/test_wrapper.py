@@ -553,6 +553,15 @@ class TestPassingThrough:
         assert (done.stdout, done.stderr) == ("out\n", "err\n")
         assert bench.cargo.call.input == "in\n"
 
+    @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="there is no /proc")
+    @pytest.mark.parametrize("value", [None, "", "C", "POSIX", "C.UTF-8", "de_DE.ISO-8859-1"])
+    def test_the_locale(self, value: str | None, bench: Bench) -> None:
+        """Python itself sets LC_CTYPE where that is C (PEP 538)."""
+        bench.without("LC_ALL")
+        more = {} if value is None else {"LC_CTYPE": value}
+        script(bench.cargo.path, '#!/bin/sh\nprintf %s "${LC_CTYPE-unset}"\n')
+        assert bench.run("fetch", **more).stdout == ("unset" if value is None else value)
+
     @pytest.mark.parametrize("command", ["build", "fetch"])
     @pytest.mark.parametrize("status", [1, 2, 101, 255])
     def test_the_exit_status(self, command: str, status: int, bench: Bench) -> None:
