@@ -5,6 +5,7 @@ Imports nothing that a call which compiles nothing would have to pay for.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pyo3_envshim import _startup
@@ -55,15 +56,28 @@ class Plan:
 
     def execute(self) -> int:
         """Become cargo (POSIX), or run it and return its exit status."""
-        from pyo3_envshim import subprocesses
-
         try:
             if self.build_dir:
                 return self.build_dir.run(self.call, self.environ)
-            return subprocesses.run(self.call.cargo, self.call.arguments, self.environ)
+            return run(self.call.cargo, self.call.arguments, self.environ)
         except OSError as error:
             warn(f"{self.call.cargo} cannot be run: {error.strerror}")
             return 126
+
+
+def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Become *program* (POSIX), or run it and return its exit status (Windows). Raises OSError."""
+    if os.name != "nt":
+        # Python ignores these two signals, and ignored signals stay ignored across exec. Not the
+        # signal module: it imports enum, which a call that does not compile would pay for.
+        import _signal  # type: ignore[import-not-found]
+
+        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(ignored, _signal.SIG_DFL)
+        os.execve(program, [program, *arguments], environ)
+    from pyo3_envshim import subprocesses
+
+    return subprocesses.run_and_wait(program, arguments, environ)
 
 
 def user_environ(environ: Mapping[str, str]) -> dict[str, str]:

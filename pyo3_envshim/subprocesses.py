@@ -13,19 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Become *program* (POSIX), or run it and return its exit status (Windows). Raises OSError."""
-    if os.name != "nt":
-        # Python ignores these two signals, and ignored signals stay ignored across exec. Not the
-        # signal module: it imports enum, which a call that does not compile would pay for.
-        import _signal  # type: ignore[import-not-found]
-
-        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
-            _signal.signal(ignored, _signal.SIG_DFL)
-        os.execve(program, [program, *arguments], environ)
-    return run_and_wait(program, arguments, environ)
-
-
 def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run *program* and return its exit status; an interruption reaches it too, and is left to it."""
     import signal

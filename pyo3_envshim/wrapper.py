@@ -124,9 +124,9 @@ def make_plan(call: CargoCall) -> Plan:
 
 def _with_stored_environment(call: CargoCall) -> Plan:
     """Return the plan for a call in an ephemeral environment. Raises `PassThrough`, or where it fails."""
+    root = ephemeral_environment(call.environ)
     from pyo3_envshim.cargo.metadata import MetadataError, Query
 
-    root = ephemeral_environment(call.environ)
     with Query(call) as query:
         from pyo3_envshim import freshness
         from pyo3_envshim.environment import digest, item, layout

@@ -11,8 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyo3_envshim import _startup
-from pyo3_envshim.call import warn
+from pyo3_envshim import _startup, call
 from pyo3_envshim.cli.errors import CommandError
 
 SHELLS = ("sh", "fish", "powershell")
@@ -26,7 +25,7 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """
     own = environ.get("CARGO", "")
     if own and not _startup.is_wrapper(own) and not _startup.is_called_cargo(own):
-        warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
+        call.warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
     wrapper = _startup.wrapper()
     if wrapper is None:
         reason = f"{_startup.WRAPPER} is not beside {sys.executable}"
@@ -103,13 +102,11 @@ def run(command: Sequence[str]) -> int:
     """
     import shutil
 
-    from pyo3_envshim import subprocesses
-
     environ = {**os.environ, **variables(os.environ)}
     program = shutil.which(command[0])
     if program is None:
         raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
     try:
-        return subprocesses.run(program, command[1:], environ)
+        return call.run(program, command[1:], environ)
     except OSError as error:
         raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None

@@ -42,8 +42,8 @@ _UNIT = "python -c pass"
 
 # Up to the point where it becomes cargo.
 _UP_TO_CARGO = """
-from pyo3_envshim import subprocesses, wrapper
-subprocesses.run = lambda *call: 0
+from pyo3_envshim import call, wrapper
+call.run = lambda *it: 0
 wrapper.main()
 """
 # The same in parts. BENCH_MODULES: all modules of such a call, to import them in a part of its own.
@@ -53,20 +53,20 @@ from importlib import import_module
 spent, began = {}, time.perf_counter()
 for name in os.environ.pop("BENCH_MODULES", "").split():
     import_module(name)
-from pyo3_envshim import freshness, subprocesses, wrapper
+from pyo3_envshim import call, freshness, wrapper
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.environment import digest
 from pyo3_envshim.store import store
 spent["imports"] = time.perf_counter() - began
 def timed(owner, name, label):
     plain = getattr(owner, name)
-    def call(*arguments):
+    def timed_call(*arguments):
         start = time.perf_counter()
         try:
             return plain(*arguments)
         finally:
             spent[label] = spent.get(label, 0) + time.perf_counter() - start
-    setattr(owner, name, call)
+    setattr(owner, name, timed_call)
 timed(digest, "read", "digest")
 timed(store.Store, "acquire", "looking at the entry")
 timed(metadata.Query, "_finish", "waiting for cargo metadata")
@@ -75,7 +75,7 @@ def end(*call):
     spent["all else"] = time.perf_counter() - began - sum(spent.values())
     print(json.dumps([spent, sorted(sys.modules)]))
     return 0
-subprocesses.run = end
+call.run = end
 wrapper.main()
 """
 
@@ -159,7 +159,7 @@ class Scene:
                 own,
                 says="pyo3-envshim: left alone",
                 units=1.4,
-                instructions=1.45,
+                instructions=1.4,
             ),
             Call("entry present", _BUILD, served, says=environment, units=1.4, asks_cargo=True),
             Call("being stored", _BUILD, served, says=environment, asks_cargo=True),

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyo3_envshim import subprocesses, wrapper
+from pyo3_envshim import call, subprocesses, wrapper
 from pyo3_envshim.cargo.command_line import find_cargo
 from pyo3_envshim.environment import layout
 from pyo3_envshim.store import lock
@@ -93,9 +93,9 @@ class TestWaitingInsteadOfExec:
         assert (done.returncode, done.stderr) == (7, b"")
 
     def test_is_what_windows_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subprocesses, "os", SimpleNamespace(name="nt"))
+        monkeypatch.setattr(call, "os", SimpleNamespace(name="nt"))
         with keeping_sigint():
-            assert subprocesses.run("/bin/sh", ["-c", "exit $STATUS"], {"STATUS": "3"}) == 3
+            assert call.run("/bin/sh", ["-c", "exit $STATUS"], {"STATUS": "3"}) == 3
 
 
 class TestAnAliasOnWindows:

@@ -23,7 +23,7 @@ import sys
 import time
 
 from pyo3_envshim import _startup, files, subprocesses
-from pyo3_envshim.call import CargoCall, warn
+from pyo3_envshim.call import CargoCall, run, warn
 from pyo3_envshim.cargo import command_line, metadata, target_dir
 from pyo3_envshim.cli.explain import cargo_log
 from pyo3_envshim.environment import frontends, interpreter
@@ -106,7 +106,7 @@ def main(folder: str) -> int:
     call = CargoCall(cargo, sys.argv[1:], environ)
     try:
         if not command_line.compiles(call.arguments):
-            return subprocesses.run(cargo, call.arguments, environ)
+            return run(cargo, call.arguments, environ)
         return record(call, folder)
     except OSError as error:
         warn(f"{cargo} cannot be run: {error.strerror}")
