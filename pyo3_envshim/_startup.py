@@ -87,11 +87,11 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
 
     *argv* is this interpreter's command line, including its options.
     """
-    wanted = mode(environ)
-    if wanted == "off":
-        return {}
     program = program_of(argv)
     if program == WRAPPER:  # decides for itself; it only needs to find this package
+        return {}
+    wanted = mode(environ)
+    if wanted == "off":
         return {}
     if program in PROGRAMS:
         # It may build for any interpreter, so name none, and take back the one that a parent named.
@@ -181,6 +181,19 @@ def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     else:
         relative = [os.path.join(up(up(up(site))), "bin")]
     return [*relative, beside]
+
+
+def environment_of(python: str) -> str | None:
+    """Return the root of the environment that the interpreter *python* belongs to, or None.
+
+    An environment has a ``pyvenv.cfg`` in the folder above the interpreter's (PEP 405). *python*
+    is an absolute path and is not resolved: an environment's scripts contain the path as the
+    front end spelled it.
+    """
+    if not os.path.isabs(python) or not os.path.isfile(python) or not os.access(python, os.X_OK):
+        return None
+    root = os.path.dirname(os.path.dirname(os.path.normpath(python)))
+    return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
 
 
 def base_interpreter(prefix: str, announced: str | None = None) -> str | None:

@@ -151,7 +151,7 @@ class Scene:
         return [
             Call("cargo metadata", _METADATA, bare, wrapped=False),
             Call("cargo build", _BUILD, bare, wrapped=False),
-            Call("does not compile", _METADATA, served, units=1.3, instructions=1.3),
+            Call("does not compile", _METADATA, served, units=1.3, instructions=1.35),
             Call("switched off", _BUILD, off, units=1.3, instructions=1.3),
             Call(
                 "not an ephemeral environment",
@@ -159,7 +159,7 @@ class Scene:
                 own,
                 says="pyo3-envshim: left alone",
                 units=1.4,
-                instructions=1.4,
+                instructions=1.45,
             ),
             Call("entry present", _BUILD, served, says=environment, units=1.4, asks_cargo=True),
             Call("being stored", _BUILD, served, says=environment, asks_cargo=True),
