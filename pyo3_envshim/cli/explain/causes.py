@@ -234,13 +234,17 @@ class Diagnoser:
             text = f"{unit.package} comes from an unpacked sdist, whose time stamps tell nothing"
             return Cause("unpacked", unit.package, "its sources were unpacked", text)
         text = f"{unit.package} {unit.version} was never compiled in {target}"
+        if self.record["environment"].get("stored") and self._is_local(unit):
+            text += ", or the shim had cargo compile it, because its sources' time stamps were in doubt"
         return Cause("new-crate", unit.package, "never compiled here", text)
 
     def _is_unpacked(self, unit: Unit) -> bool:
         """Tell whether a unit is a local package's, in a build folder kept for unpacked sdists."""
         builds = self.record["environment"].get("builds")
-        if not builds or not (self.record["target"] or "").startswith(os.path.join(builds, "")):
-            return False
+        is_kept = bool(builds) and (self.record["target"] or "").startswith(os.path.join(builds, ""))
+        return is_kept and self._is_local(unit)
+
+    def _is_local(self, unit: Unit) -> bool:
         same = (other.place for other in self.log.units if other.package == unit.package)
         noted = (self.record["units"][place]["facts"].get("local") or () for place in same)
         return any("CheckDepInfo" in it for local in noted for it in local if isinstance(it, dict))
