@@ -69,7 +69,7 @@ class TestAShell:
 
     @pytest.mark.parametrize("way", [IN_SH, RUN], ids=lambda it: it.name)
     def test_keeps_the_users_own_cargo_as_the_real_one(self, bench: Bench, way: FrontEnd) -> None:
-        own = RecordingCargo(bench.folder / "own" / "my-cargo", real_cargo())
+        own = RecordingCargo(bench.folder / "own" / "cargo", real_cargo())
         project = bench.project()
         seen = []
         for front_end, host in ((UV_BUILD, bench.plain), (way, bench.shimmed)):

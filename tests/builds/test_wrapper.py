@@ -154,7 +154,7 @@ def test_without_any_cargo_it_says_so(bench: Bench) -> None:
 
 @pytest.mark.parametrize("front_end", [PIP, PIP_VENV, BUILD], ids=lambda it: it.name)
 def test_the_users_own_cargo_is_the_real_one(bench: Bench, front_end: FrontEnd) -> None:
-    own = RecordingCargo(bench.folder / "own" / "my-cargo", real_cargo())
+    own = RecordingCargo(bench.folder / "own" / "cargo", real_cargo())
     project = bench.project()
     seen = []
     for host in (bench.plain, bench.shimmed):
