@@ -14,16 +14,21 @@ compiled each time. Any tool that makes the path stable must give the same guara
 
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
-nothing can be stale. Sources are the files in the packages' folders, and whatever cargo noted
-as an input elsewhere.
+nothing can be stale.
+
+Sources are the files in the packages' folders, and whatever cargo noted as an input elsewhere.
+Where no local package has a build script or uses a macro that may read files and tell nothing,
+they are what cargo noted, unless a link is on the way by the names that rustc used: cargo does
+not note links. What cargo notes only when it has ended is not known before: while a unit is being
+compiled, all files count. cargo's configuration must have the content that it had.
 
 Where a file is in doubt, or a build was here that left no stamp, cargo is made to compile the
 packages that the file belongs to, and all local ones that a random path would have made it
 compile: under cargo's own locks, their fingerprints are removed. PyO3 stays.
 
-Where another workspace root was here last, or a cargo holds a lock, or there are no locks, the
-environment's path gets a new nonce instead. No other workspace root ever has the same one, so
-two builds that wait for cargo's lock cannot take each other's code.
+Where another workspace root was here last, or the configuration differs, or a cargo holds a lock,
+or there are no locks, the environment's path gets a new nonce instead. No other workspace root
+ever has the same one, so two builds that wait for cargo's lock cannot take each other's code.
 
 A stamp in the profile's folder records the last build, but not its end: that is the newest time
 stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
@@ -37,18 +42,22 @@ import os  # nothing else from the standard library: every call that compiles im
 
 from pyo3_envshim import files
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.metadata import dependents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pyo3_envshim.cargo.metadata import Workspace
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
 STAMP = ".fingerprint-envshim"
 _VENDORED = ".cargo-checksum.json"  # in each crate of a directory source
+CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 LINK = "link"  # the state of a link; its key in the stamp says where it leads
 FORMAT = "pyo3-envshim stamp 1"
+# Crates of macros that read no files, by what they are known to do.
+MACROS = frozenset(("pyo3_macros", "indoc", "paste", "serde_derive", "thiserror_impl"))
 # What cargo is given another value of with another path; a build script may ask for one of these.
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
@@ -84,8 +93,8 @@ class Source:
 class Assessment:
     """The local sources by path, the stamp of the last build, and the sources that cargo may misjudge.
 
-    *doubted* is None where all that was built here is in doubt. *is_other*: whether another workspace
-    root was here last. *notes*: what cargo noted.
+    *doubted* is None where all that was built here is in doubt. *is_other*: whether the last build here
+    was of another workspace root, or with another configuration. *notes*: what cargo noted.
     """
 
     __slots__ = ("doubted", "is_other", "notes", "sources", "stamp")
@@ -131,20 +140,134 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     Raises OSError where the guard cannot tell.
     """
     profiles = _profiles(build, profile)
-    names = {name for own in workspace.folders.values() for name in own}
+    names = workspace.local_names
     notes = target_dir.read_notes(profiles, names)
-    folders = [workspace.root, *workspace.folders]
-    inputs = noted_by(workspace.folders, {**notes.declared, **notes.inputs})
-    sources = local_sources(folders, {*workspace.exclude, build}, inputs)
+    noted = noted_by(workspace.packages, {**notes.declared, **notes.inputs})
+    configuration = read_configuration()
+    raw = None if _vendors(configuration, workspace.root) else _read_by_rustc(workspace, profiles, notes)
+    packages = [workspace.root, *workspace.packages]
+    shallow = [] if raw is None else packages
+    listing = Listing([*packages, *workspace.crates], {*workspace.exclude, build}, shallow)
+    listing.add_inputs(noted)
+    sources = listing.found
     # A vendored crate may be changed with its times: then all that was built here counts.
-    foreign = () if any(os.path.basename(path) == _VENDORED for path in sources) else notes.foreign
     # Read the end last: what cargo compiles meanwhile can only make it later.
-    end = target_dir.end_of_last_build(profiles, foreign)
+    end = target_dir.end_of_last_build(profiles, () if _are_vendored(sources) else notes.foreign)
     stamp = read_stamp(os.path.join(build, profile, STAMP))
-    found = Assessment(sources, stamp, notes)
-    found.is_other = stamp is not None and stamp.root != workspace.root
-    found.doubted = doubtful({**gone_sources(stamp, sources), **sources}, stamp, end)
+    doubted = doubtful({**gone_sources(stamp, sources), **sources}, stamp, end)
+    if raw is not None and doubted:
+        read = {*noted, *map(os.path.normpath, noted), *(os.path.join(it, "Cargo.toml") for it in packages)}
+        # Nobody has read the others, as far as is known; who reads one later must not find it known.
+        sources = {path: source for path, source in sources.items() if path in read or path not in doubted}
+        doubted = [path for path in doubted if path in read]
+    if doubted is not None and end is not None:
+        doubted += redirected(raw or (), noted)
+        doubted += _strangers(workspace, profiles, notes.inputs.keys() - names)
+    found = Assessment({**sources, **_as_sources(configuration)}, stamp, notes)
+    found.doubted = doubted
+    found.is_other = stamp is not None and not _is_of_this_kind(stamp, workspace.root, found.sources)
     return found
+
+
+def _is_of_this_kind(stamp: Stamp, root: str, sources: Mapping[str, Source]) -> bool:
+    """Tell whether the last build was of this workspace, with this configuration."""
+    now = {path: source.state for path, source in sources.items() if path.startswith(CONFIGURATION)}
+    return stamp.root == root and now == {
+        path: state for path, state in stamp.files.items() if path.startswith(CONFIGURATION)
+    }
+
+
+def _read_by_rustc(workspace: Workspace, profiles: list[str], notes: target_dir.Notes) -> set[str] | None:
+    """Return the files that rustc read for the local packages, by the names that it used.
+
+    None if something else may have read files, or if it is not known what was read.
+    """
+    if workspace.scripts or not any(notes.inputs.values()) or notes.declared:
+        return None
+    if notes.inputs.keys() > workspace.local_names:
+        return None
+    found = target_dir.read_by_rustc(profiles, notes, MACROS)
+    if found is None:
+        return None
+    root, build = (os.path.realpath(path) for path in (workspace.root, workspace.build_dir))
+    places = {os.path.normpath(os.path.join(root, path)) for path in found}
+    if any(_behind_links(places)):
+        return None
+    return {path for path in places if not path.startswith(os.path.join(build, ""))}
+
+
+def _behind_links(paths: Iterable[str]) -> Iterator[str]:
+    """Find those of *paths* that lead through a link: cargo notes where to, but not whence."""
+    plain: dict[str, bool] = {}
+    for path in paths:
+        folder = os.path.dirname(path)
+        if folder not in plain:
+            plain[folder] = os.path.realpath(folder) == folder
+        if not plain[folder] or os.path.islink(path):
+            yield path
+
+
+def redirected(paths: Iterable[str], noted: Iterable[str]) -> list[str]:
+    """Return those of the *paths* that rustc would read where cargo does not look: they were links."""
+    folders: dict[str, str] = {}
+    known = set()
+    for path in noted:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        known.add(os.path.join(folders[folder], name))
+    return [path for path in paths if path not in known]
+
+
+def _strangers(workspace: Workspace, profiles: list[str], names: set[str]) -> list[str]:
+    """Return those of *names* that a random path would make cargo compile.
+
+    cargo noted files of theirs, but it is not known where they lie: ``paths`` in its configuration
+    puts local packages in the place of others.
+    """
+    if not names:
+        return []
+    asking = target_dir.packages_asking_for(_VARIABLES, profiles)
+    return sorted(names & (dependents(os.path.join(workspace.root, "Cargo.lock"), asking) or names))
+
+
+def read_configuration() -> dict[str, bytes]:
+    """Return the content of cargo's configuration files, which lie in or above the working directory."""
+    folder, above, places = os.getcwd(), "", []
+    while folder != above:
+        places.append(os.path.join(folder, ".cargo"))
+        folder, above = os.path.dirname(folder), folder
+    places.append(os.environ.get("CARGO_HOME") or os.path.join(os.path.expanduser("~"), ".cargo"))
+    found = {}
+    for place in dict.fromkeys(places):
+        for name in ("config.toml", "config"):
+            try:
+                with open(os.path.join(place, name), "rb") as file:
+                    found[os.path.join(place, name)] = file.read()
+            except OSError:
+                pass  # nor does cargo read it, or it fails
+    return found
+
+
+def _vendors(configuration: Mapping[str, bytes], root: str) -> bool:
+    """Tell whether crates come from a folder below *root*; cargo notes none of their files."""
+    for path, content in configuration.items():
+        for text in os.fsdecode(content).replace("'", '"').split("directory")[1:]:
+            folder = os.path.join(
+                os.path.dirname(os.path.dirname(path)), text.partition('"')[2].partition('"')[0]
+            )
+            if os.path.realpath(folder).startswith(os.path.join(os.path.realpath(root), "")):
+                return True
+    return False
+
+
+def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
+    """Return configuration files as sources without a time: their state is their content."""
+    if not configuration:
+        return {}
+    from pyo3_envshim.environment.hashing import of_bytes
+
+    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in configuration.items()}
 
 
 def _profiles(build: str, profile: str) -> list[str]:
@@ -173,34 +296,35 @@ def doubtful(sources: Mapping[str, Source], stamp: Stamp | None, end: int | None
 
 def invalidate(workspace: Workspace, found: Assessment) -> bool:
     """Make cargo compile what is in doubt. Returns False where that cannot be done."""
-    from pyo3_envshim.cargo.metadata import dependents
     from pyo3_envshim.store.lock import Locks
 
     # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if found.notes.declared or any(os.path.basename(path) == _VENDORED for path in found.sources):
+    if found.notes.declared or _are_vendored(found.sources):
         return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
-    packages = set(found.notes.inputs)
-    if found.doubted is not None:
-        asking = target_dir.packages_asking_for(_VARIABLES, profiles)
-        would_be_compiled = dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
-        if would_be_compiled is not None:
-            packages &= would_be_compiled | owners(found.doubted, workspace.folders, found.notes.inputs)
+    paths = found.doubted or ()
     try:
         with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
             if free:
-                target_dir.invalidate(profiles, packages)
+                asking = target_dir.packages_asking_for(_VARIABLES, profiles)
+                packages = dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+                if packages is not None:
+                    packages |= owners(paths, workspace, found.notes.inputs)
+                local = set(found.notes.inputs)
+                target_dir.invalidate(profiles, local if packages is None else local & packages)
             return free
     except OSError:
         return False
 
 
-def owners(
-    paths: Iterable[str], folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
-) -> set[str]:
+def _are_vendored(paths: Iterable[str]) -> bool:
+    return any(os.path.basename(path) == _VENDORED for path in paths)
+
+
+def owners(paths: Iterable[str], workspace: Workspace, inputs: Mapping[str, Iterable[str]]) -> set[str]:
     """Return the packages that noted one of *paths*, or that it lies in."""
-    places = noted_by(folders, inputs)
-    for folder, names in folders.items():
+    places = noted_by(workspace.packages, inputs)
+    for folder, names in (*workspace.packages.items(), *workspace.crates.items()):
         places.setdefault(folder, set()).update(names)
     found: set[str] = set()
     for path in paths:
@@ -235,79 +359,90 @@ def _before(time: int, start: int) -> bool:
     return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
 
 
-def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] = ()) -> dict[str, Source]:
-    """Return the source files below *folders*, and those of *inputs* that lie elsewhere, by path.
+class Listing:
+    """The source files below *folders*, by path: *found*.
 
     Hidden folders, environments, tagged caches, what setuptools builds, and the folders
-    in *skip* hold no sources, except for what is among *inputs*. Links are followed, because
-    cargo reads what they lead to.
+    in *skip* hold no sources. Links are followed, because cargo reads what they lead to. Of the
+    *shallow* folders, only the files are listed. A folder that cannot be read holds nothing:
+    cargo cannot read it either.
     """
-    found: dict[str, Source] = {}
-    # Always scan the packages' own folders, even ones that look like caches.
-    own = {os.path.realpath(folder) for folder in folders}
-    skipped = {os.path.realpath(folder) for folder in skip} - own
-    # A cache folder above the project skips no input of it.
-    products = [at for at in skipped if not any(it.startswith(os.path.join(at, "")) for it in own)]
-    seen: set[str] = set()
-    for folder in folders:
-        real = os.path.realpath(folder)
-        if real != folder:  # decides where a `..` behind it leads
-            found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
-        _collect(folder, own, skipped, seen, found)
-    for path in inputs:
-        plain = os.path.normpath(path)
-        if path in found or not os.path.exists(path):
-            continue
-        real = os.path.realpath(path)
-        is_skipped = any(real.startswith(folder + os.sep) for folder in products)
-        if is_skipped or (plain in found and os.path.realpath(plain) == real):
-            continue
-        if os.path.isdir(path):
-            _collect(path, {*own, real}, skipped, seen, found)
-        else:
-            _add(path, found)
-    return found
 
+    def __init__(self, folders: Sequence[str], skip: set[str], shallow: Iterable[str] = ()) -> None:
+        self.found: dict[str, Source] = {}
+        # Always scan the packages' own folders, even ones that look like caches.
+        self._own = {os.path.realpath(folder) for folder in folders}
+        self._skipped = {os.path.realpath(folder) for folder in skip} - self._own
+        self._shallow = {os.path.realpath(folder) for folder in shallow}
+        # A cache folder above the project skips no input of it.
+        self._products = [
+            at for at in self._skipped if not any(it.startswith(os.path.join(at, "")) for it in self._own)
+        ]
+        self._seen: set[str] = set()
+        for folder in folders:
+            real = os.path.realpath(folder)
+            if real != folder:  # decides where a `..` behind it leads
+                self.found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
+            self._collect(folder)
 
-def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], found: dict[str, Source]) -> None:
-    """Add the source files below *folder* to *found*, unless its resolved path is in *skipped* or *seen*."""
-    real = os.path.realpath(folder)
-    if real in seen or real in skipped:
-        return
-    with os.scandir(folder) as entries:
-        listing = list(entries)
-    names = {entry.name for entry in listing}
-    if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
-        return  # not seen: it may be an input all the same
-    seen.add(real)
-    for entry in listing:
-        if entry.is_symlink():
-            if not os.path.exists(entry.path):  # cargo sees nothing there
+    def add_inputs(self, paths: Iterable[str]) -> None:
+        """Add files and folders that lie elsewhere, though not in folders to be skipped."""
+        for path in paths:
+            plain = os.path.normpath(path)
+            if path in self.found or not os.path.exists(path):
                 continue
-            at = entry.stat(follow_symlinks=False)
-            leads_to = os.path.realpath(entry.path)
-            found[f"{entry.path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
-        if not entry.is_dir():
-            _add(entry.path, found)
-        elif not entry.name.startswith(".") and not _is_product(folder, entry.name):
-            _collect(entry.path, own, skipped, seen, found)
+            real = os.path.realpath(path)
+            is_skipped = any(real.startswith(folder + os.sep) for folder in self._products)
+            if is_skipped or (plain in self.found and os.path.realpath(plain) == real):
+                continue
+            if os.path.isdir(path):
+                self._own.add(real)
+                self._collect(path)
+            else:
+                self._add(path)
+
+    def _collect(self, folder: str) -> None:
+        real = os.path.realpath(folder)
+        if real in self._seen or real in self._skipped:
+            return
+        try:
+            with os.scandir(folder) as entries:
+                listing = list(entries)
+        except PermissionError:
+            return
+        names = {entry.name for entry in listing}
+        if real not in self._own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
+            return  # not seen: it may be an input all the same
+        self._seen.add(real)
+        for entry in listing:
+            if entry.is_symlink():
+                if not os.path.exists(entry.path):  # cargo sees nothing there
+                    continue
+                at = entry.stat(follow_symlinks=False)
+                leads_to = os.path.realpath(entry.path)
+                self.found[f"{entry.path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+            if not entry.is_dir():
+                self._add(entry.path)
+            elif real not in self._shallow and not _holds_no_sources(folder, entry.name):
+                self._collect(entry.path)
+
+    def _add(self, path: str) -> None:
+        try:
+            at = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # removed since it was listed
+            return
+        state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
+        self.found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
 
 
-def _add(path: str, found: dict[str, Source]) -> None:
-    try:
-        at = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
-        return
-    state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
-    found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
+def _holds_no_sources(folder: str, name: str) -> bool:
+    """Tell whether a folder is hidden, or made by setuptools: ``build/lib.linux-x86_64-cpython-39``.
 
-
-def _is_product(folder: str, name: str) -> bool:
-    """Tell whether setuptools made the folder: ``build/lib.linux-x86_64-cpython-39`` and the like.
-
-    It copies modules there in each build; for Python 3.9 their times have no fraction of a second.
+    setuptools copies modules there in each build; for Python 3.9 their times have no fraction of a
+    second. The macros of sqlx read ``.sqlx``.
     """
-    return os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
+    is_product = os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
+    return is_product or (name.startswith(".") and name != ".sqlx")
 
 
 def gone_sources(stamp: Stamp | None, sources: Mapping[str, Source]) -> dict[str, Source]:
@@ -317,7 +452,9 @@ def gone_sources(stamp: Stamp | None, sources: Mapping[str, Source]) -> dict[str
     """
     found = {}
     for path, state in stamp.files.items() if stamp else ():
-        if path not in sources and (state == LINK or not os.path.lexists(path)):
+        if path in sources or path.startswith(CONFIGURATION):
+            continue
+        if state == LINK or not os.path.lexists(path):
             found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
     return found
 

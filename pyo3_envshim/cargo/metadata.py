@@ -27,14 +27,16 @@ class Workspace:
 
     *root*: the workspace's folder. *build_dir*, *target_dir*: where cargo keeps what it
     compiles, and puts results; *tells_build_dir*: whether this cargo knows the first (1.91 and
-    later); *profile*: the name of the folders in it that the call uses. *folders*: those of all
-    local packages, their targets' sources and their path dependencies, each with the names of its
-    packages. *exclude*: folders that hold no sources. *names*: the root package's name, or,
-    in a virtual workspace, those of all members.
+    later); *profile*: the name of the folders in it that the call uses. *packages*: the names of
+    the local packages in each folder, among them path dependencies that cargo told nothing of.
+    *crates*: the folders of their targets' sources, likewise. *scripts*: whether one of them has a
+    build script, or may have one. *exclude*: folders that hold no sources. *names*: the root
+    package's name, or, in a virtual workspace, those of all members.
     """
 
     __slots__ = (
-        *("build_dir", "exclude", "folders", "names", "profile", "root", "target_dir", "tells_build_dir"),
+        *("build_dir", "crates", "exclude", "names", "packages", "profile", "root", "scripts"),
+        *("target_dir", "tells_build_dir"),
     )
 
     def __init__(
@@ -51,16 +53,30 @@ class Workspace:
         members = {it["name"]: it.get("manifest_path") for it in answer["packages"]}
         own = [name for name, path in members.items() if path == manifest]
         self.names = tuple(own or sorted(members))
-        self.folders: dict[str, set[str]] = {}
+        self.packages: dict[str, set[str]] = {}
+        self.crates: dict[str, set[str]] = {}
+        known: set[str] = set()
+        named: set[str] = set()
+        kinds: set[str] = set()
         for package in packages:
             if package["source"] is None:
-                own = [package["manifest_path"], *(kind["src_path"] for kind in package["targets"])]
-                found = [(os.path.dirname(path), package["name"]) for path in own]
-                found += [
-                    (need["path"], need["name"]) for need in package["dependencies"] if need.get("path")
-                ]
-                for folder, name in found:
-                    self.folders.setdefault(folder, set()).add(name)
+                name = package["name"]
+                needs = [need for need in package["dependencies"] if need.get("path")]
+                found = [(package["manifest_path"], name)]
+                found += [(os.path.join(need["path"], "Cargo.toml"), need["name"]) for need in needs]
+                for path, own in found:
+                    self.packages.setdefault(os.path.dirname(path), set()).add(own)
+                for target in package["targets"]:
+                    self.crates.setdefault(os.path.dirname(target["src_path"]), set()).add(name)
+                    kinds.update(target.get("kind", ()))
+                known.add(name)
+                named.update(need["name"] for need in needs)
+        self.scripts = "custom-build" in kinds or not named <= known
+
+    @property
+    def local_names(self) -> set[str]:
+        """The names of all local packages that are known."""
+        return {name for names in self.packages.values() for name in names}
 
 
 class Query:

@@ -8,6 +8,7 @@ artefact "fresh" and each of these would answer with the wrong text. One is an e
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 from support.front_ends import BUILD, BUILD_FROM_SDIST, UV_BUILD, UV_BUILD_FROM_SDIST, FrontEnd
 from support.sample_crates import Project
 
+from .tiny_cargo import clean_as_rust_cache
 from .workshop import Bench
 
 _HOUR = 3600.0
@@ -202,9 +204,32 @@ def test_a_file_added_where_no_sources_are_raises_no_doubt(bench: Bench, place: 
     assert bench.build(BUILD, project, bench.shimmed).compiled == []
 
 
-def test_an_older_file_added_to_the_sources_raises_doubt_once(bench: Bench) -> None:
-    project = bench.project()
+def test_an_older_file_in_place_of_another_costs_the_projects_own_crate_once(bench: Bench) -> None:
+    project = bench.project(answer="newer")
     bench.build(BUILD, project, bench.shimmed)
-    _write_aged(project.folder / "src" / "added.rs", "", _HOUR)
-    assert "pyo3" in bench.build(BUILD, project, bench.shimmed).compiled
+    project.set_answer("older")
+    project.age(_HOUR)
+    built = bench.build(BUILD, project, bench.shimmed)
+    assert built.compiled == ["tiny"]
+    assert bench.answer(built) == "older"
     assert bench.build(BUILD, project, bench.shimmed).compiled == []
+
+
+@pytest.mark.parametrize("front_end", [BUILD, UV_BUILD], ids=lambda it: it.name)
+def test_beside_what_rust_cache_leaves_a_fresh_clone_costs_its_own_crate(
+    bench: Bench, front_end: FrontEnd
+) -> None:
+    project = bench.project(answer="first")
+    bench.build(front_end, project, bench.shimmed)
+    packages = re.findall('name = "(.*)"', (project.folder / "Cargo.lock").read_text())
+    for answer in ("second", "third"):
+        clean_as_rust_cache(project.target, [name for name in packages if name != "tiny"])
+        for path in list(project.folder.rglob("*.*")):
+            if project.target not in path.parents and path.is_file():
+                content = path.read_bytes()
+                path.unlink()
+                path.write_bytes(content)
+        project.set_answer(answer)
+        built = bench.build(front_end, project, bench.shimmed)
+        assert built.compiled == ["tiny"]
+        assert bench.answer(built) == answer

@@ -90,10 +90,10 @@ class TinyCargo:
         os.chdir(tree)
         try:
             with Query(call) as query:
-                workspace = query.workspace()
+                nonce = freshness.nonce_for(query.workspace())
         finally:
             os.chdir(before)
-        return f"/store/environment-{freshness.nonce_for(workspace)}"
+        return f"/store/environment-{nonce}"
 
     def unguarded(self) -> str:
         """Return the value of PYO3_PYTHON in an ordinary isolated build: a new one each time."""

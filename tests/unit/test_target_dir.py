@@ -58,7 +58,7 @@ def dep_info(*paths: str | bytes, version: int = 1) -> bytes:
 
 def noted(build: Path, *names: str) -> set[str]:
     """Return the inputs of all local packages: those called so, and others that cargo noted files of."""
-    inputs = target_dir.read_notes(target_dir.profiles(str(build)), names).inputs
+    inputs = target_dir.read_notes(list(target_dir.profiles(str(build))), names).inputs
     return set().union(*inputs.values())
 
 
@@ -155,7 +155,10 @@ class TestWhatCargoNotedAsInputs:
         unit(profile, "not-built-yet", "not_built_yet")
         notes = target_dir.read_notes([str(profile)], ["empty"])
         assert notes.inputs == {"tiny": {"src/lib.rs"}, "outside": {"/elsewhere/lib.rs"}, "empty": set()}
-        assert {Path(folder).name for folder in notes.foreign} == {f"pyo3-{HASH}", f"included-{HASH}"}
+        assert {Path(foreign.folder).name for foreign in notes.foreign} == {
+            f"pyo3-{HASH}",
+            f"included-{HASH}",
+        }
 
 
 class TestTheEndOfTheLastBuild:
@@ -219,7 +222,8 @@ class TestTheEndOfTheLastBuild:
     def test_is_not_that_of_a_foreign_unit(self, tmp_path: Path) -> None:
         assert self.end(tmp_path, "debug/.fingerprint/a-1", "debug/.fingerprint/pyo3-1") == 2 * SECOND
         profile = str(tmp_path / "debug")
-        assert target_dir.end_of_last_build([profile], {f"{profile}/.fingerprint/pyo3-1"}) == SECOND
+        (pyo3,) = (unit for unit in target_dir.units([profile]) if unit.package == "pyo3")
+        assert target_dir.end_of_last_build([profile], [pyo3]) == SECOND
 
     def test_is_not_that_of_another_profile(self, tmp_path: Path) -> None:
         self.end(
@@ -328,6 +332,72 @@ class TestEvicting:
         unit(tmp_path / "debug", "own", "own")
         with pytest.raises(PermissionError), undeletable(tmp_path / "debug" / ".fingerprint" / f"own-{HASH}"):
             target_dir.evict(str(tmp_path), set(), set())
+
+
+class TestWhatRustcRead:
+    """Told by the dep-info that rustc itself writes, beside what it compiles."""
+
+    FIRST = (
+        f".fingerprint/tiny-{HASH}/dep-lib-tiny",
+        f"deps/tiny-{HASH}.d",
+        f"deps/libpyo3_macros-{OTHER}.so",
+    )
+    SECOND = (
+        f"build/tiny/{HASH}/fingerprint/dep-lib-tiny",
+        f"build/tiny/{HASH}/out/tiny-{HASH}.d",
+        f"build/pyo3-macros/{OTHER}/out/libpyo3_macros-{OTHER}.so",
+    )
+
+    def read(self, profile: Path, *macros: str) -> set[str] | None:
+        notes = target_dir.read_notes([str(profile)], ["tiny"])
+        return target_dir.read_by_rustc([str(profile)], notes, macros)
+
+    @pytest.fixture(params=[FIRST, SECOND], ids=["first layout", "second layout"])
+    def files(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, Path]:
+        """Return the note, rustc's dep-info, and the macro."""
+        note, info, macro = (tmp_path / name for name in request.param)
+        for path in (note, info, macro):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+        info.write_text(
+            "/t/libtiny.so: src/lib.rs src/a\\ b.rs\n\nsrc/lib.rs:\nsrc/a\\ b.rs:\n/x/y:\n# env-dep:A=b\n"
+        )
+        return note, info, macro
+
+    def test_is_known_by_the_names_that_it_used(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        assert self.read(tmp_path, "pyo3_macros") == {"src/lib.rs", "src/a b.rs", "/x/y"}
+
+    def test_is_not_known_where_a_macro_may_read_more(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        assert self.read(tmp_path, "serde_derive") is None
+
+    def test_is_not_known_where_it_is_gone(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        files[1].unlink()
+        assert self.read(tmp_path, "pyo3_macros") is None
+
+    def test_is_not_known_while_it_is_compiled_again(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        (files[0].parent / "invoked.timestamp").touch()
+        os.utime(files[0], (1, 1))
+        assert self.read(tmp_path, "pyo3_macros") is None
+        os.utime(files[0].parent / "invoked.timestamp", (1, 1))
+        assert self.read(tmp_path, "pyo3_macros") is not None
+
+    def test_is_not_known_while_it_is_compiled_for_the_first_time(
+        self, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        (files[0].parent / "invoked.timestamp").touch()
+        files[0].unlink()
+        assert self.read(tmp_path, "pyo3_macros") is None
+
+    def test_is_nothing_where_no_unit_ended(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        files[0].unlink()
+        assert self.read(tmp_path, "pyo3_macros") == set()
+
+    def test_is_known_of_a_library_whose_name_has_no_hash(
+        self, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        """A cdylib's."""
+        files[1].rename(files[1].with_name("tiny.d"))
+        assert self.read(tmp_path, "pyo3_macros") == {"src/lib.rs", "src/a b.rs", "/x/y"}
 
 
 class TestInvalidating:
