@@ -126,14 +126,15 @@ def with_wrapper(environ: Mapping[str, str], wrapper: str | None) -> Changes:
         return {"CARGO": by_way_of(environ.get("PYO3_ENVSHIM_CARGO", ""), wrapper)}
     if not present:
         return {"CARGO": wrapper}
-    if not is_called_cargo(present):
+    if has_other_name(present):
         return {}
     return {"CARGO": by_way_of(present, wrapper), "PYO3_ENVSHIM_CARGO": present}
 
 
-def is_called_cargo(path: str) -> bool:
-    """Tell whether the program at *path* is called cargo, on Windows in any case."""
-    return os.path.basename(path).lower() in ("cargo", "cargo.exe")
+def has_other_name(cargo: str) -> bool:
+    """Tell whether *cargo*, the value of ``CARGO``, is called neither cargo (in any case) nor as we are."""
+    called = os.path.basename(cargo).lower()
+    return bool(cargo) and called not in ("cargo", "cargo.exe") and not is_wrapper(cargo)
 
 
 def by_way_of(own: str, wrapper: str) -> str:
@@ -181,19 +182,6 @@ def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     else:
         relative = [os.path.join(up(up(up(site))), "bin")]
     return [*relative, beside]
-
-
-def environment_of(python: str) -> str | None:
-    """Return the root of the environment that the interpreter *python* belongs to, or None.
-
-    An environment has a ``pyvenv.cfg`` in the folder above the interpreter's (PEP 405). *python*
-    is an absolute path and is not resolved: an environment's scripts contain the path as the
-    front end spelled it.
-    """
-    if not os.path.isabs(python) or not os.path.isfile(python) or not os.access(python, os.X_OK):
-        return None
-    root = os.path.dirname(os.path.dirname(os.path.normpath(python)))
-    return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
 
 
 def base_interpreter(prefix: str, announced: str | None = None) -> str | None:

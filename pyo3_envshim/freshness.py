@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
 STAMP = ".fingerprint-envshim"
-_VENDORED = ".cargo-checksum.json"  # in each crate of a directory source
+_VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 LINK = "link"  # the state of a link; its key in the stamp says where it leads
 FORMAT = "pyo3-envshim stamp 1"
 # What cargo is given another value of with another path; a build script may ask for one of these.
@@ -85,15 +85,17 @@ class Assessment:
     """The local sources by path, the stamp of the last build, and the sources that cargo may misjudge.
 
     *doubted* is None where all that was built here is in doubt. *is_other*: whether another workspace
-    root was here last. *notes*: what cargo noted.
+    root was here last. *notes*: what cargo noted. *has_vendored*: whether a crate of a directory source
+    lies among the sources.
     """
 
-    __slots__ = ("doubted", "is_other", "notes", "sources", "stamp")
+    __slots__ = ("doubted", "has_vendored", "is_other", "notes", "sources", "stamp")
 
-    def __init__(self, sources: dict[str, Source], stamp: Stamp | None, notes: target_dir.Notes) -> None:
+    def __init__(self, sources: dict[str, Source], notes: target_dir.Notes) -> None:
         self.sources = sources
-        self.stamp = stamp
         self.notes = notes
+        self.has_vendored = any(path.endswith(_VENDORED) for path in sources)
+        self.stamp: Stamp | None = None
         self.doubted: list[str] | None = None
         self.is_other = False
 
@@ -136,12 +138,11 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     folders = [workspace.root, *workspace.folders]
     inputs = noted_by(workspace.folders, {**notes.declared, **notes.inputs})
     sources = local_sources(folders, {*workspace.exclude, build}, inputs)
-    # A vendored crate may be changed with its times: then all that was built here counts.
-    foreign = () if any(os.path.basename(path) == _VENDORED for path in sources) else notes.foreign
-    # Read the end last: what cargo compiles meanwhile can only make it later.
-    end = target_dir.end_of_last_build(profiles, foreign)
-    stamp = read_stamp(os.path.join(build, profile, STAMP))
-    found = Assessment(sources, stamp, notes)
+    found = Assessment(sources, notes)
+    # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
+    # changed with its times: then all that was built here counts.
+    end = target_dir.end_of_last_build(profiles, () if found.has_vendored else notes.foreign)
+    found.stamp = stamp = read_stamp(os.path.join(build, profile, STAMP))
     found.is_other = stamp is not None and stamp.root != workspace.root
     found.doubted = doubtful({**gone_sources(stamp, sources), **sources}, stamp, end)
     return found
@@ -177,7 +178,7 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     from pyo3_envshim.store.lock import Locks
 
     # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if found.notes.declared or any(os.path.basename(path) == _VENDORED for path in found.sources):
+    if found.notes.declared or found.has_vendored:
         return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
     packages = set(found.notes.inputs)

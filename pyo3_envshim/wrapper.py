@@ -168,7 +168,7 @@ def _with_stored_environment(call: CargoCall) -> Plan:
 
 def ephemeral_environment(environ: Mapping[str, str]) -> str:
     """Return the root of the ephemeral environment that a call builds in, or raise `PassThrough`."""
-    from pyo3_envshim.environment import frontends
+    from pyo3_envshim.environment import frontends, interpreter
 
     own = user_setting(environ)
     if own is not None:
@@ -176,7 +176,7 @@ def ephemeral_environment(environ: Mapping[str, str]) -> str:
     if not any(marker in environ for marker in _startup.MARKERS):
         raise PassThrough("no build front end runs this")
     python = environ.get("PYO3_PYTHON", "")
-    root = _startup.environment_of(python)
+    root = interpreter.environment_of(python)
     if root is None:
         raise PassThrough(f"PYO3_PYTHON={python} is in no environment")
     if frontends.maker_of(root, environ) is None:

@@ -94,7 +94,7 @@ def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Fin
     if _startup.is_wrapper(cargo) and not os.access(cargo, os.X_OK):
         reason = f"CARGO names a wrapper that is gone: {cargo}"
         found.append(Finding("settings", OFF, reason, "unset CARGO"))
-    if cargo and not _startup.is_wrapper(cargo) and not _startup.is_called_cargo(cargo):
+    if _startup.has_other_name(cargo):
         reason = f"CARGO={cargo} is not called cargo, and stays: back ends ask what it is called"
         found.append(Finding("settings", OFF, reason, "unset CARGO"))
     # maturin 1.16 then names the base interpreter to cargo, whose path is permanent.

@@ -24,7 +24,7 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     Raises `CommandError` if the wrapper is not installed.
     """
     own = environ.get("CARGO", "")
-    if own and not _startup.is_wrapper(own) and not _startup.is_called_cargo(own):
+    if _startup.has_other_name(own):
         call.warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
     wrapper = _startup.wrapper()
     if wrapper is None:

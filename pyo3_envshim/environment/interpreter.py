@@ -8,11 +8,23 @@ from __future__ import annotations
 import os
 
 from pyo3_envshim import _startup
-from pyo3_envshim._startup import environment_of as environment_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def environment_of(python: str) -> str | None:
+    """Return the root of the environment that the interpreter *python* belongs to, or None.
+
+    An environment has a ``pyvenv.cfg`` in the folder above the interpreter's (PEP 405). *python*
+    is an absolute path and is not resolved: an environment's scripts contain the path as the
+    front end spelled it.
+    """
+    if not os.path.isabs(python) or not os.path.isfile(python) or not os.access(python, os.X_OK):
+        return None
+    root = os.path.dirname(os.path.dirname(os.path.normpath(python)))
+    return root if os.path.isfile(os.path.join(root, "pyvenv.cfg")) else None
 
 
 def base_of(root: str) -> str | None:

@@ -135,8 +135,7 @@ class TestAFrontEndOnPath:
     ) -> None:
         root = make_environment("venv", a_python, home / "half", shared.environ)
         package, pth = (site_packages(cli.root) / name for name in ("pyo3_envshim", "pyo3_envshim.pth"))
-        without = shutil.ignore_patterns("pyo3-envshim-cargo")
-        shutil.copytree(package, site_packages(root) / package.name, ignore=without)
+        shutil.copytree(package, site_packages(root) / package.name)
         shutil.copy(pth, site_packages(root))
         put_build(cli, root)
         build = about(examined(cli, "build"), "build")

@@ -392,7 +392,7 @@ class TestAFrontEndsProcess:
         executable = in_user_site(shared, python, home, environ)
         environ["PYTHONUSERBASE"] = str(home / "user")
         assert started(executable, "-m", "tox", environ=environ, cwd=home) == {
-            "CARGO": str(home / "user" / "bin" / "pyo3-envshim-cargo")  # no Python lies beside it
+            "CARGO": str(home / "user" / "bin" / "pyo3-envshim-cargo")
         }
 
     def test_names_no_interpreter_even_below_a_build(
