@@ -35,6 +35,8 @@ _MARKERS = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUI
 PROGRAMS, MARKERS = frozenset(_PROGRAMS.split()), tuple(_MARKERS.split())
 
 WRAPPER = "pyo3-envshim-cargo"
+# What the folder is called whose `cargo` is the wrapper (`pyo3-envshim env --path`).
+ON_PATH = "pyo3-envshim-path-"
 # What cargo sets for a build script (cargo 1.95). For a program of `cargo run` it sets OUT_DIR only,
 # if its package has a build script; and `cargo xtask`, say, may start a build.
 _BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
@@ -88,7 +90,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
     *argv* is this interpreter's command line, including its options.
     """
     program = program_of(argv)
-    if program == WRAPPER:  # decides for itself; it only needs to find this package
+    if program in (WRAPPER, "cargo"):  # decides for itself; it only needs to find this package
         return {}
     wanted = mode(environ)
     if wanted == "off":
@@ -290,6 +292,11 @@ def base_is_ours(environ: Mapping[str, str]) -> bool:
 def is_wrapper(path: str) -> bool:
     """Tell by its name whether *path* is a wrapper of ours."""
     return os.path.basename(path).startswith(WRAPPER)
+
+
+def is_on_path(folder: str) -> bool:
+    """Tell by its name whether *folder*, an entry of ``PATH``, is the one whose ``cargo`` is the wrapper."""
+    return os.path.basename(folder).startswith(ON_PATH)
 
 
 def _without_wrapper(environ: Mapping[str, str]) -> Changes:

@@ -81,13 +81,20 @@ def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> i
 
 
 def user_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* as it would be without the wrapper: ``CARGO`` is the user's own, or unset."""
+    """Return *environ* as it would be without the wrapper: ``CARGO`` is the user's own, or unset.
+
+    ``PATH`` is without the folder that `pyo3-envshim env --path` has put there.
+    """
     found = dict(environ)
     own = found.pop("PYO3_ENVSHIM_CARGO", None)
     if _startup.is_wrapper(found.get("CARGO", "")):
         del found["CARGO"]
         if own:
             found["CARGO"] = own
+    path = found.get("PATH", "")
+    if _startup.ON_PATH in path:
+        folders = path.split(os.pathsep)
+        found["PATH"] = os.pathsep.join(folder for folder in folders if not _startup.is_on_path(folder))
     return found
 
 

@@ -95,10 +95,15 @@ def find_cargo(
 ) -> str | None:
     """Return the real cargo: the user's own ``CARGO``, or the first on the call's ``PATH``.
 
+    Where the wrapper was called as ``cargo``, it is the next on ``PATH``, whatever ``CARGO`` says.
     *environ* are the variables of the wrapper's process, *restored* those without it
     (`call.user_environ`).
     """
-    own = environ.get("PYO3_ENVSHIM_CARGO") or _startup.own_cargo(sys.argv[0]) or restored.get("CARGO")
+    folders, own = restored.get("PATH", os.defpath).split(os.pathsep), None
+    if os.path.splitext(os.path.basename(sys.argv[0]))[0] == "cargo":
+        folders = _behind_ours(environ.get("PATH", os.defpath).split(os.pathsep))
+    else:
+        own = environ.get("PYO3_ENVSHIM_CARGO") or _startup.own_cargo(sys.argv[0]) or restored.get("CARGO")
     if own and _is_this(own):
         own = None
     if own and os.path.dirname(own):
@@ -106,11 +111,20 @@ def find_cargo(
     name = own or "cargo"
     if windows and not name.lower().endswith(".exe"):
         name += ".exe"
-    for folder in restored.get("PATH", os.defpath).split(os.pathsep):
+    for folder in folders:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_this(path):
             return path
     return None
+
+
+def _behind_ours(folders: list[str]) -> list[str]:
+    """Return the entries of ``PATH``, those behind the folder of `pyo3-envshim env --path` first.
+
+    What stands before it may be a script that calls the next cargo, which is this wrapper.
+    """
+    at = next((number for number, folder in enumerate(folders) if _startup.is_on_path(folder)), 0)
+    return [*folders[at:], *folders[:at]]
 
 
 def _is_this(path: str) -> bool:

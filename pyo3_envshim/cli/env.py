@@ -1,11 +1,13 @@
 """``pyo3-envshim env`` and ``run``: put the wrapper in front of cargo, for a shell or one command.
 
-They set ``CARGO``, and ``PYO3_ENVSHIM_CARGO`` where the user has a cargo of their own. Neither
-names an interpreter, so builds for any interpreter may inherit them.
+They set ``CARGO``, and ``PYO3_ENVSHIM_CARGO`` where the user has a cargo of their own; with ``--path``,
+also ``PATH``, for what looks for cargo there. None names an interpreter, so builds for any
+interpreter may inherit them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import sys
@@ -26,11 +28,54 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     own = environ.get("CARGO", "")
     if _startup.has_other_name(own):
         call.warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
+    return {name: value for name, value in _startup.with_wrapper(environ, _wrapper()).items() if value}
+
+
+def _wrapper() -> str:
     wrapper = _startup.wrapper()
     if wrapper is None:
         reason = f"{_startup.WRAPPER} is not beside {sys.executable}"
         raise CommandError(reason, "reinstall pyo3-envshim with its scripts")
-    return {name: value for name, value in _startup.with_wrapper(environ, wrapper).items() if value}
+    return wrapper
+
+
+def on_path(environ: Mapping[str, str]) -> str:
+    """Return the folder whose ``cargo`` is the wrapper; it lies in the cache folder, and is made if missing.
+
+    A link there, so that a cache folder that is removed leaves the real cargo the first on ``PATH``.
+    Raises `CommandError`.
+    """
+    from pyo3_envshim.environment import layout
+    from pyo3_envshim.store.store import Store, StoreError
+
+    if layout.WINDOWS:
+        raise CommandError("--path is not for Windows yet", "most back ends read CARGO, which env sets")
+    wrapper = _wrapper()
+    name = _startup.ON_PATH + hashlib.sha256(os.fsencode(wrapper)).hexdigest()[:8]
+    try:
+        folder = os.path.join(Store.open(environ).root, name)
+        link = os.path.join(folder, "cargo")
+        if not os.path.lexists(link):
+            os.makedirs(folder, exist_ok=True)
+            os.symlink(wrapper, link)
+    except FileExistsError:  # another process made it
+        pass
+    except StoreError as error:
+        raise CommandError(error.text, error.hint) from None
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}", "is it yours?") from None
+    if os.pathsep in folder:
+        reason = f"{folder} cannot stand in PATH"
+        raise CommandError(reason, f"set PYO3_ENVSHIM_CACHE_DIR to a path without {os.pathsep}")
+    return folder
+
+
+def with_path(found: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables *found*, and a ``PATH`` that begins with the folder of `on_path`."""
+    folder, path = on_path(environ), environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] == folder:
+        return dict(found)
+    return {**found, "PATH": folder + os.pathsep + path}
 
 
 def shell_code(found: Mapping[str, str], shell: str) -> str:
@@ -55,16 +100,18 @@ def shell_of(environ: Mapping[str, str], windows: bool) -> str:
     return "powershell" if windows and not environ.get("SHELL") else "sh"
 
 
-def append_for_github(found: Mapping[str, str], environ: Mapping[str, str]) -> str:
+def append_for_github(found: Mapping[str, str], environ: Mapping[str, str], folder: str = "") -> str:
     """Switch the shim on for the following steps of a GitHub Actions job; return one line.
 
+    *folder*, if it is given, is put in front of their ``PATH`` (`on_path`).
     Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
     `CommandError` outside such a job.
     """
     found = {**found, **cache_folder(environ)}
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
     scripts = os.path.dirname(_startup.wrapper() or "")
-    texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{scripts}\n"}
+    # The runner puts each line before what there was, so the last one comes first.
+    texts = {"GITHUB_ENV": lines, "GITHUB_PATH": "".join(f"{each}\n" for each in (scripts, folder) if each)}
     for name in texts:
         if not environ.get(name):
             raise CommandError(f"{name} is not set", "--github is for a step of a GitHub Actions job")
@@ -95,15 +142,18 @@ def cache_folder(environ: Mapping[str, str]) -> dict[str, str]:
     return {"PYO3_ENVSHIM_CACHE_DIR": opened.root} if opened.instead_of else {}
 
 
-def run(command: Sequence[str]) -> int:
+def run(command: Sequence[str], path: bool = False) -> int:
     """Run *command* with the shim on; return its exit status (POSIX: become it, do not return).
+
+    *path*: whether also for what looks for cargo on ``PATH``.
 
     Raises `CommandError` if it cannot be started.
     """
     import shutil
 
-    environ = {**os.environ, **variables(os.environ)}
-    program = shutil.which(command[0])
+    found = variables(os.environ)
+    environ = {**os.environ, **(with_path(found, os.environ) if path else found)}
+    program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
         raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
     try:

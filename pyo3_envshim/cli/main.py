@@ -40,15 +40,16 @@ def _env(chosen: argparse.Namespace) -> int:
     """Print what a shell evaluates to switch the shim on for everything it starts."""
     found = env.variables(os.environ)
     if chosen.github:
-        print(env.append_for_github(found, os.environ))
+        print(env.append_for_github(found, os.environ, env.on_path(os.environ) if chosen.path else ""))
     else:
+        found = env.with_path(found, os.environ) if chosen.path else found
         _print(env.shell_code(found, chosen.shell or env.shell_of(os.environ, os.name == "nt")))
     return 0
 
 
 def _run(chosen: argparse.Namespace) -> int:
     """Run one command with the shim on. Exit status and signals are the command's."""
-    return env.run(_command(chosen))
+    return env.run(_command(chosen), chosen.path)
 
 
 def _explain(chosen: argparse.Namespace) -> int:
@@ -217,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
     switch.add_argument("--shell", choices=env.SHELLS, help="default: detected")
     switch.add_argument("--github", action="store_true", help="append to the files of a GitHub Actions job")
     run = _add(commands, "run", _run, "run one command with it on", "pyo3-envshim run -- uv sync")
+    for command in (switch, run):
+        words = "also put it in front of PATH, for terminals, editors and back ends that look for cargo there"
+        command.add_argument("--path", action="store_true", help=words)
     words = "run one command, and say what cargo recompiled and why"
     explain = _add(commands, "explain", _explain, words, "pyo3-envshim explain -- uv build --wheel")
     words = "explain to stdout, as JSON; the command's own goes to stderr"

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +79,38 @@ class TestAShell:
             seen.append(call.environment)
         assert seen[1].get("CARGO") == seen[0].get("CARGO")
         assert seen[1]["PYO3_PYTHON"].startswith(str(bench.store))
+
+
+class TestACargoOnThePath:
+    """`pyo3-envshim env --path` and `run --path`."""
+
+    def test_calls_the_next_one_with_the_variables_as_they_were(self, bench: Bench) -> None:
+        """Whatever was named in CARGO, and as rustup's cargo is called; build scripts see no trace of us."""
+        environ = {**bench.environment(bench.plain), "LC_ALL": "C"}
+        own = RecordingCargo(bench.folder / "own" / "cargo", "/bin/true")
+        environ["PATH"] = f"{own.executable.parent}:{environ['PATH']}"
+        arguments = ["+nightly", "build", "--", "a b", ""]
+        subprocess.run(["cargo", *arguments], env=environ, check=True)
+        program = [str(bench.shimmed.folder / "bin" / "pyo3-envshim"), "run", "--path", "--"]
+        subprocess.run([*program, "cargo", *arguments], env=environ, check=True)
+        without, through = own.take_calls()
+        assert through.arguments == without.arguments == tuple(arguments)
+        assert through.environment == without.environment
+
+    def test_serves_what_looks_for_cargo_there(self, bench: Bench) -> None:
+        """Back ends that do not read CARGO: hatch-rs, hatchling-pyo3-plugin, Corrosion."""
+        way = FrontEnd("run-path", (_OURS, "run", "--path", "--", "sh", "-c", 'unset CARGO; exec "$@"', "sh"))
+        project = bench.project()
+        by_path = replace(way, command=(*way.command, *UV_BUILD.command))
+        first, second = (bench.build(by_path, project, bench.shimmed) for _ in range(2))
+        _assert_warm(bench, first, second)
+
+    def test_is_the_real_one_where_the_cache_is_gone(self, bench: Bench) -> None:
+        environ = bench.environment(bench.shimmed)
+        ours = str(bench.shimmed.folder / "bin" / "pyo3-envshim")
+        code = f'eval "$({ours} env --path)"; rm -r "$({ours} cache dir)"; command -v cargo'
+        done = subprocess.run(["sh", "-c", code], env=environ, check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == shutil.which("cargo", path=environ["PATH"])
 
 
 _PROBE = """\

@@ -16,6 +16,8 @@ from pyo3_envshim.call import CargoCall, user_environ
         ({"CARGO": "pyo3-envshim-cargo.exe", "PYO3_ENVSHIM_CARGO": ""}, {}),
         ({"OTHER": "1", "PYO3_ENVSHIM_CARGO": "/own"}, {"OTHER": "1"}),
         ({}, {}),
+        ({"PATH": "/cache/pyo3-envshim-path-0a1b2c3d:/usr/bin:/bin"}, {"PATH": "/usr/bin:/bin"}),
+        ({"PATH": ":/pyo3-envshim-path-of-mine/bin"}, {"PATH": ":/pyo3-envshim-path-of-mine/bin"}),
     ],
 )
 def test_the_variables_are_what_they_would_be_without_us(

@@ -241,6 +241,19 @@ class TestTheRealCargo:
         assert self.find(PATH=f"{tmp_path}/links:{tmp_path}/real") == f"{tmp_path}/real/cargo"
         assert self.find(PATH=f"{tmp_path}/links") is None
 
+    @pytest.mark.parametrize("own", [{}, {"CARGO": "cross"}, {"PYO3_ENVSHIM_CARGO": "/own/cargo"}], ids=str)
+    def test_is_the_next_on_the_path_where_the_wrapper_is_called_cargo(
+        self, own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`pyo3-envshim env --path`. cross, say, starts cargo itself."""
+        ours = script(tmp_path / (_startup.ON_PATH + "0") / "cargo", "")
+        for folder in ("before", "behind"):
+            script(tmp_path / folder / "cargo", "")
+        monkeypatch.setattr(sys, "argv", [str(ours)])
+        folders = [str(tmp_path / "before"), str(ours.parent), str(tmp_path / "behind")]
+        assert self.find(PATH=":".join(folders), **own) == f"{tmp_path}/behind/cargo"
+        assert self.find(PATH=":".join(folders[:2]), **own) == f"{tmp_path}/before/cargo"
+
     def test_is_looked_for_on_the_path_where_the_users_own_is_the_wrapper(self, tmp_path: Path) -> None:
         """A shell profile that exports it, and a parent of ours that took it for the user's."""
         wrapper = script(tmp_path / "env" / "pyo3-envshim-cargo", "")

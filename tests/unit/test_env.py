@@ -262,6 +262,32 @@ class TestEnv:
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
         assert Path(files["GITHUB_PATH"]).read_text() == f"{cli.root / 'bin'}\n"
 
+    def test_with_path_puts_a_cargo_in_front(self, cli: Cli) -> None:
+        said = cli.said("env", "--path")
+        line = said.splitlines()[1]
+        assert line.startswith("export PATH=")
+        first = line.partition("=")[2].split(":")[0]
+        assert os.path.realpath(f"{first}/cargo") == os.path.realpath(str(cli.wrapper))
+        assert line == f"export PATH={first}:{cli.environ['PATH']}"
+        again = cli.said("env", "--path", PATH=f"{first}:{cli.environ['PATH']}")
+        assert again == f"export CARGO={cli.wrapper}\n"
+
+    def test_with_path_for_github_puts_the_cargo_before_the_scripts(self, cli: Cli, tmp_path: Path) -> None:
+        files = {name: str(tmp_path / name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
+        cli.said("env", "--github", "--path", **files)
+        scripts, folder = Path(files["GITHUB_PATH"]).read_text().splitlines()
+        assert scripts == f"{cli.root / 'bin'}"
+        assert os.path.samefile(f"{folder}/cargo", str(cli.wrapper))
+        assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
+
+    def test_with_path_says_where_it_cannot_write(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        error, _ = cli.refused("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(tmp_path / "file"))
+        assert str(tmp_path / "file") in error
+        error, hint = cli.refused("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(tmp_path / "a:b"))
+        assert "cannot stand in PATH" in error
+        assert "PYO3_ENVSHIM_CACHE_DIR" in hint
+
     def test_leaves_a_cargo_that_has_another_name(self, cli: Cli) -> None:
         done = cli.run("env", CARGO="cross")
         assert (done.returncode, done.stdout) == (0, "")
@@ -286,6 +312,10 @@ class TestRun:
         before = subprocess.run(["env", "-0"], env=cli.environ, cwd=cli.cwd, capture_output=True, text=True)
         after = cli.said("run", "--", "env", "-0")
         assert set(after.split("\0")) - set(before.stdout.split("\0")) == {f"CARGO={cli.wrapper}"}
+
+    def test_with_path_puts_a_cargo_in_front(self, cli: Cli) -> None:
+        cargo = cli.said("run", "--path", "--", "sh", "-c", "command -v cargo").strip()
+        assert os.path.realpath(cargo) == os.path.realpath(str(cli.wrapper))
 
     @pytest.mark.parametrize("status", [0, 1, 2, 77, 255])
     def test_ends_with_the_commands_status(self, cli: Cli, status: int) -> None:
