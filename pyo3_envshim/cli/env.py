@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyo3_envshim import _startup, call
+from pyo3_envshim import _startup, call, launcher
 from pyo3_envshim.cli.errors import CommandError
 
 SHELLS = ("sh", "fish", "powershell")
@@ -103,6 +103,7 @@ def run(command: Sequence[str]) -> int:
     import shutil
 
     environ = {**os.environ, **variables(os.environ)}
+    launcher.isolate(os.environ)
     program = shutil.which(command[0])
     if program is None:
         raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
