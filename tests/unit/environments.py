@@ -159,7 +159,7 @@ class Shared:
             make_environment(maker, start, root, self.environ)
             install(root, self.front_ends, *([self.wheel] if shim else []), environ=self.environ)
             if isolated:
-                run([root / "bin" / "pyo3-envshim", "env"], {**self.environ, "TMPDIR": "/"})
+                run([root / "bin" / "pyo3-envshim", "env"], self.environ)
             if shim:  # without a right to write, `launcher` leaves it as it is
                 wrapper(root).chmod(0o555)
             if "COVERAGE_FILE" in os.environ:
@@ -199,6 +199,7 @@ def measure(root: Path, data: str) -> None:
         (site_packages(root) / "a_measured.pth").write_text(line)
         recorder = site_packages(root) / "pyo3_envshim" / "cli" / "explain" / "recorder.py"
         if recorder.exists():  # it runs in an interpreter that reads no .pth files
+            wrapper(root).chmod(0o555)  # and so would the wrapper, if `launcher` might write to it
             recorder.write_text(f"{recorder.read_text()}\n{line}")
 
 

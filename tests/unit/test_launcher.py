@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 import shutil
 import stat
@@ -155,6 +156,18 @@ class TestTheScript:
         lines = [line for line in installed.script.read_text().splitlines() if line.startswith("sys.path")]
         exec("import sys\nsys.path = []\n" + lines[0].replace("sys.path +", "path "), namespace)
         assert namespace["path"] == [str(site_packages(installed.root)), str(elsewhere)]
+
+    def test_is_told_by_doctor(self, installed: Installed) -> None:
+        for how in ("with its site", "isolated"):
+            data = subprocess.run(
+                [installed.root / "bin" / "python", "-Im", "pyo3_envshim", "doctor", "--json"],
+                env={**installed.environ, "PATH": "/nothing"},
+                stdout=subprocess.PIPE,
+                check=False,
+            ).stdout
+            (about,) = (it for it in json.loads(data)["findings"] if it["about"] == "python")
+            assert about["reason"].endswith(f"; the wrapper starts it {how}")
+            installed.env()
 
     def test_writes_no_byte_code_where_nobody_wants_it(self, installed: Installed) -> None:
         assert installed.env(PYTHONDONTWRITEBYTECODE="1")
