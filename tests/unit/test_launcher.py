@@ -337,7 +337,9 @@ class TestRewriting:
         assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
         assert stat.S_IMODE(path.stat().st_mode) == mode
 
-    @pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\n", "#!/nothing/python\n", "echo\n"])
+    @pytest.mark.parametrize(
+        "text", ["#!/bin/sh\necho Python 3\nexit 1\n", "#!/bin/sh\n", "#!/nothing/python\n", "echo\n"]
+    )
     def test_does_not_put_in_place_what_does_not_run(self, text: str, tmp_path: Path) -> None:
         path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")
         try:
