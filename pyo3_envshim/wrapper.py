@@ -43,7 +43,8 @@ PYO3_OWN = ("PYO3_CONFIG_FILE", "PYO3_NO_PYTHON", "PYO3_CROSS", "CARGO_BUILD_TAR
 
 def main() -> int:
     """Run the wrapper; does not return where a process can be replaced (POSIX)."""
-    isolate_imports()
+    if not sys.flags.isolated:  # as an installer's script starts it, and not `launcher`'s
+        isolate_imports()
     try:
         call = make_call()
         return make_plan(call).execute() if call else 127
@@ -96,9 +97,10 @@ def _restore_locale(environ: dict[str, str]) -> None:
             before = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
     except OSError:
         return
-    del environ["LC_CTYPE"]
     if b"LC_CTYPE" in before:
         environ["LC_CTYPE"] = os.fsdecode(before[b"LC_CTYPE"])
+    else:
+        del environ["LC_CTYPE"]
 
 
 def make_plan(call: CargoCall) -> Plan:
@@ -212,7 +214,10 @@ def store_environment(store: Store, environment: Environment, environ: Mapping[s
     if entry.damage:
         warn(f"a stored environment had changed and was replaced: {entry.path()}: {entry.damage}")
     if entry.is_new:
+        from pyo3_envshim import launcher
+
         _prune(store, environ)
+        launcher.isolate(environ)
     return entry
 
 

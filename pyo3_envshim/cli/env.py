@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyo3_envshim import _startup, call
+from pyo3_envshim import _startup, call, launcher
 from pyo3_envshim.cli.errors import CommandError
 
 SHELLS = ("sh", "fish", "powershell")
@@ -153,6 +153,7 @@ def run(command: Sequence[str], path: bool = False) -> int:
 
     found = variables(os.environ)
     environ = {**os.environ, **(with_path(found, os.environ) if path else found)}
+    launcher.isolate(os.environ)
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
         raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from pyo3_envshim import __version__
+from pyo3_envshim import __version__, launcher
 from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.environment.frontends import FRONT_ENDS
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _env(chosen: argparse.Namespace) -> int:
     """Print what a shell evaluates to switch the shim on for everything it starts."""
     found = env.variables(os.environ)
+    launcher.isolate(os.environ)
     if chosen.github:
         print(env.append_for_github(found, os.environ, env.on_path(os.environ) if chosen.path else ""))
     else:
@@ -76,6 +77,8 @@ def _install(chosen: argparse.Namespace) -> int:
     """
     from pyo3_envshim.cli import install
 
+    if not chosen.dry_run:
+        launcher.isolate(os.environ)
     print(install.install(chosen.python, chosen.chain, chosen.force, chosen.dry_run))
     return 0
 

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pyo3_envshim import build_dir, call
+from pyo3_envshim import _startup, build_dir, call, launcher
 from pyo3_envshim.cargo import command_line
 from pyo3_envshim.cli import cache, install
 from pyo3_envshim.cli.errors import CommandError
@@ -278,6 +278,9 @@ def _interpreter() -> Finding:
     reason = f"{'.'.join(map(str, sys.version_info[:3]))}, {sys.executable}"
     if root := interpreter.environment_of(sys.executable):
         reason += f", made from {interpreter.base_of(root) or 'an interpreter that is gone'}"
+    script = _startup.wrapper()
+    if script:
+        reason += f"; the wrapper starts it {'isolated' if launcher.is_isolated(script) else 'with its site'}"
     return Finding("python", OK, reason)
 
 

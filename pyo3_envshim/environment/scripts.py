@@ -32,7 +32,7 @@ def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) ->
     folder, _, called = interpreter.rpartition(b"/")
     if folder != PLACEHOLDER + b"/bin":
         return None
-    if reference and layout.is_interpreter(os.fsdecode(called)) and _is_generated(body, reference):
+    if reference and layout.is_interpreter(os.fsdecode(called)) and is_generated(body, reference):
         return b"#!" + PLACEHOLDER + b"/bin/python\n" + _generated(reference)
     return b"#!" + interpreter + b"\n" + body
 
@@ -61,7 +61,7 @@ def normal_launcher(data: bytes, names: Sequence[bytes], reference: str | None) 
             body = found.read("__main__.py").replace(b"\r\n", b"\n")
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
         return None
-    if not _is_generated(body, reference):
+    if not is_generated(body, reference):
         return None
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
@@ -117,7 +117,7 @@ _FIXES = (
 )
 
 
-def _is_generated(body: bytes, reference: str) -> bool:
+def is_generated(body: bytes, reference: str) -> bool:
     """Tell whether *body* is what an installer writes for the entry point *reference*."""
     module, _, name = reference.partition(":")
     load = f"from {module} import {name.partition('.')[0]}".encode()

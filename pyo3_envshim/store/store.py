@@ -170,8 +170,8 @@ class Store:
         state = entry.state_of(os.stat(path))
         note = os.path.join(self.interpreters, hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
         try:
-            with open(note, encoding="ascii") as file:
-                known, _, digest = file.read().partition(" ")
+            with open(note, "rb") as file:
+                known, _, digest = file.read().decode("ascii").partition(" ")  # imports no codec
             if known == state and len(digest) == 64:
                 return digest
         except (OSError, ValueError):

@@ -16,14 +16,15 @@ from shared.building import Failure, find_cargo
 from support import CHECKOUT
 from support.recording_cargo import RecordingCargo
 
-from .common import Found, Setting, Target, make_environment, median, run, the_same
+from .common import Found, Setting, Target, make_environment, median, run, site_packages, the_same
 from .startup import instructions
 
 TITLE = "Wrapper: one wrapped cargo call over the bare one"
 ABOUT = """
 Wall time of a call of the wrapper less that of the bare cargo (`cargo metadata --no-deps`, or `cargo
 build` with nothing to compile, of a crate without dependencies), measured in turn; medians. The unit is
-`python -c pass` in the environment of the wrapper: nothing written in Python can be cheaper. Instructions
+`python -c pass` in the environment of the wrapper. The wrapper's script is the one that starts Python
+isolated, which people have from the second build on: a Python without site, it can be cheaper. Instructions
 (callgrind, where it is installed) are those of Python up to the point where the wrapper becomes cargo, of
 calls that compute no digest: valgrind has no SHA instructions. Before
 anything is timed, each call is seen to run the same cargo with the same arguments as the bare one, and
@@ -42,6 +43,8 @@ _UNIT = "python -c pass"
 
 # Up to the point where it becomes cargo.
 _UP_TO_CARGO = """
+import sys
+sys.path.append({site!r})
 from pyo3_envshim import call, wrapper
 call.run = lambda *it: 0
 wrapper.main()
@@ -49,6 +52,7 @@ wrapper.main()
 # The same in parts. BENCH_MODULES: all modules of such a call, to import them in a part of its own.
 _PARTS = """
 import json, os, sys, time
+sys.path.append(os.environ.pop("BENCH_SITE"))
 from importlib import import_module
 spent, began = {}, time.perf_counter()
 for name in os.environ.pop("BENCH_MODULES", "").split():
@@ -120,7 +124,12 @@ class Scene:
         self.folder, self.cargo = folder, find_cargo()
         self.store, self.crate = folder / "store", folder / "crate"
         self.python = make_environment(folder / "host", python, str(CHECKOUT))
+        self.site = site_packages(folder / "host")
         self.wrapper = self.python.with_name("pyo3-envshim-cargo")
+        run([self.python.with_name("pyo3-envshim"), "env"], folder)
+        line = self.wrapper.read_text().partition("\n")[0]
+        if not line.endswith(" -IS"):
+            raise Failure(f"the wrapper does not start Python isolated: {line}")
         # As build makes them: without pip, in such a folder.
         self.ephemeral = Path(tempfile.mkdtemp(prefix="build-env-", dir=folder))
         run([python, "-m", "venv", "--without-pip", self.ephemeral], folder)
@@ -151,15 +160,15 @@ class Scene:
         return [
             Call("cargo metadata", _METADATA, bare, wrapped=False),
             Call("cargo build", _BUILD, bare, wrapped=False),
-            Call("does not compile", _METADATA, served, units=1.3, instructions=1.35),
-            Call("switched off", _BUILD, off, units=1.3, instructions=1.3),
+            Call("does not compile", _METADATA, served, units=0.65, instructions=1.1),
+            Call("switched off", _BUILD, off, units=0.75, instructions=1.1),
             Call(
                 "not an ephemeral environment",
                 _BUILD,
                 own,
                 says="pyo3-envshim: left alone",
-                units=1.4,
-                instructions=1.45,
+                units=0.85,
+                instructions=1.15,
             ),
             Call("entry present", _BUILD, served, says=environment, units=1.4, asks_cargo=True),
             Call("being stored", _BUILD, served, says=environment, asks_cargo=True),
@@ -229,7 +238,9 @@ def measure(setting: Setting) -> Found:
             scene.before(call)
             times[call.name].append(scene.time(scene.command(call), call.environ))
         found = run(
-            [scene.python, "-c", _PARTS, *_BUILD], scene.crate, {**present.environ, "BENCH_MODULES": modules}
+            [scene.python, "-IS", "-c", _PARTS, *_BUILD],
+            scene.crate,
+            {**present.environ, "BENCH_MODULES": modules, "BENCH_SITE": str(scene.site)},
         )
         spent, imported = json.loads(found)
         if modules:  # not in the first round, which tells them
@@ -247,7 +258,8 @@ def _instructions(scene: Scene, calls: list[Call]) -> dict[str, int]:
         if (
             call.wrapped and not call.asks_cargo
         ):  # valgrind has no SHA instructions: the digest would tell lies
-            command = [python, "-c", _UP_TO_CARGO, *call.arguments]
+            code = _UP_TO_CARGO.format(site=str(scene.site))
+            command = [python, "-IS", "-c", code, *call.arguments]
             counts[call.name] = instructions(command, str(scene.crate), **call.environ)
     return counts
 

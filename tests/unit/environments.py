@@ -142,8 +142,13 @@ class Shared:
         (found,) = self.once("front-ends", make).glob("*.whl")
         return found
 
-    def environment(self, python: str, maker: str = "uv", nested: bool = False, shim: bool = True) -> Path:
-        """Return an environment with the shim and `front_ends`, which tests must not change."""
+    def environment(
+        self, python: str, maker: str = "uv", nested: bool = False, shim: bool = True, isolated: bool = False
+    ) -> Path:
+        """Return an environment with the shim and `front_ends`, which tests must not change.
+
+        Its wrapper is the installer's script, or, if it is to be *isolated*, what `launcher` makes of it.
+        """
 
         def make(root: Path) -> None:
             start = python
@@ -153,10 +158,15 @@ class Shared:
                 start = str(outer / "bin" / "python")
             make_environment(maker, start, root, self.environ)
             install(root, self.front_ends, *([self.wheel] if shim else []), environ=self.environ)
+            if isolated:
+                run([root / "bin" / "pyo3-envshim", "env"], self.environ)
+            if shim:  # without a right to write, `launcher` leaves it as it is
+                wrapper(root).chmod(0o555)
             if "COVERAGE_FILE" in os.environ:
                 measure(root, os.environ["COVERAGE_FILE"])
 
         words = [Path(python).name, maker, *["nested"] * nested, *["bare"] * (not shim)]
+        words += ["isolated"] * isolated
         return self.once("-".join(words), make)
 
 
@@ -189,6 +199,7 @@ def measure(root: Path, data: str) -> None:
         (site_packages(root) / "a_measured.pth").write_text(line)
         recorder = site_packages(root) / "pyo3_envshim" / "cli" / "explain" / "recorder.py"
         if recorder.exists():  # it runs in an interpreter that reads no .pth files
+            wrapper(root).chmod(0o555)  # and so would the wrapper, if `launcher` might write to it
             recorder.write_text(f"{recorder.read_text()}\n{line}")
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim import launcher
 from pyo3_envshim.cli import install
 from pyo3_envshim.cli.errors import CommandError
 
-from .environments import Shared, script, tree
+from .environments import Shared, make_environment, script, tree
+from .environments import install as install_wheels
 from .test_main import Cli
 
 
@@ -170,3 +172,15 @@ class TestAnInterpreterInstalledInto:
         assert install.installed(python) == (str(file), False)
         file.write_text("# another owner's\n")
         assert install.installed(python) is None
+
+
+def test_install_lets_the_wrapper_start_python_isolated(
+    shared: Shared, a_python: str, environ: dict[str, str], home: Path, library: Path, tmp_path: Path
+) -> None:
+    root = make_environment("venv", a_python, tmp_path / "own", environ)
+    install_wheels(root, shared.wheel, environ=environ)
+    cli = Cli(root, environ, home)
+    python = str(library / "python")
+    for words, isolated in ((["--dry-run"], False), ([], True)):
+        cli.said("install", "--python", python, *words)
+        assert launcher.is_isolated(cli.wrapper) == isolated

@@ -215,4 +215,6 @@ class TestTheSurroundings:
 
     def test_the_interpreter_is_told_with_its_base(self, cli: Cli, a_python: str) -> None:
         reason = about(examined(cli), "python")["reason"]
-        assert reason.endswith(f"{cli.root / 'bin' / 'python'}, made from {a_python}")
+        assert reason.endswith(
+            f"{cli.root / 'bin' / 'python'}, made from {a_python}; the wrapper starts it with its site"
+        )

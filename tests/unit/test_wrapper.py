@@ -108,9 +108,16 @@ class TestABaseOfOurs:
 class Bench:
     """The installed wrapper, a fake cargo, a crate, and a ephemeral environment to build in."""
 
-    def __init__(self, shared: Shared, python: str, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        python: str,
+        environ: Mapping[str, str],
+        folder: Path,
+        isolated: bool = False,
+    ) -> None:
         self.folder = folder
-        self.installed = shared.environment(python)
+        self.installed = shared.environment(python, isolated=isolated)
         self.wrapper = wrapper_of(self.installed)
         self.cargo = FakeCargo(folder / "cargo-bin")
         self.project = folder / "project"
@@ -183,6 +190,21 @@ class Bench:
 @pytest.fixture
 def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path) -> Bench:
     return Bench(shared, a_python, environ, tmp_path)
+
+
+class OfEachForm:
+    """Tests of the script that an installer writes, and of the one that starts Python isolated."""
+
+    @pytest.fixture(params=["installer's", "isolated"])
+    def bench(
+        self,
+        request: pytest.FixtureRequest,
+        shared: Shared,
+        a_python: str,
+        environ: dict[str, str],
+        tmp_path: Path,
+    ) -> Bench:
+        return Bench(shared, a_python, environ, tmp_path, isolated=request.param == "isolated")
 
 
 def fine(done: Done) -> Done:
@@ -339,7 +361,7 @@ PASSED_THROUGH: dict[str, Callable[[Bench], Mapping[str, str]]] = {
 }
 
 
-class TestACallThatIsPassedThrough:
+class TestACallThatIsPassedThrough(OfEachForm):
     @pytest.mark.parametrize("what", PASSED_THROUGH)
     def test_is_as_if_we_were_not_there(self, what: str, bench: Bench) -> None:
         more = PASSED_THROUGH[what](bench)
@@ -537,7 +559,7 @@ class TestTroubleOfOurOwn:
         assert bench.cargo.call.arguments == ["build"]
 
 
-class TestPassingThrough:
+class TestPassingThrough(OfEachForm):
     """What cargo gets and gives is untouched, served or not."""
 
     @pytest.mark.parametrize("command", ["build", "fetch"])
@@ -647,7 +669,7 @@ class TestPassingThrough:
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
-class TestFindingCargo:
+class TestFindingCargo(OfEachForm):
     def test_runs_the_cargo_that_its_path_names_without_any_variable(self, bench: Bench) -> None:
         """setuptools-rust's RustExtension(env={…}) starts cargo with variables of the project's choice."""
         other = FakeCargo(bench.folder / "other")
