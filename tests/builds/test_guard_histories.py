@@ -18,7 +18,7 @@ from random import Random
 import pytest
 
 from pyo3_envshim.freshness import STAMP
-from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, steps
+from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, includes_more, steps
 
 from .tiny_cargo import LIBRARY, TinyCargo, clean_as_rust_cache, remove, write
 
@@ -34,20 +34,23 @@ fn main() {
 }
 """
 _USES_STANDIN = '[build-dependencies]\nstandin = "0.1"\n'
-_MARK = '"{}|", include_str!("data"), "|", env!("PARTS")'
+_MARK = '"{}|", include_str!("data"){}, "|"'
+_MORE = ', "+", include_str!("y")'
+_PARTS = ', env!("PARTS")'
 
 
 class OnDisk(Model):
     """A model whose steps happen on disk too, and whose builds are cargo's."""
 
-    def __init__(self, folder: Path, target: Path | None = None) -> None:
+    def __init__(self, folder: Path, target: Path | None = None, scripted: bool = True) -> None:
         self.cargo_there = TinyCargo(folder, target)
         self.start = (folder.stat().st_mtime_ns // SECOND) * SECOND + _DAY
         self.shown: dict[str, dict[str, tuple[int, object]]] = {"a": {}, "b": {}}
         self.locks: dict[str, tuple[int, str, str]] = {}
-        super().__init__()
+        super().__init__(scripted=scripted)
         for tree in "ab":
-            self.cargo_there.tree(tree, '""', _USES_STANDIN, {"build.rs": _LISTING})
+            files = {"build.rs": _LISTING} if scripted else {}
+            self.cargo_there.tree(tree, '""', _USES_STANDIN if scripted else "", files)
         self.show()
 
     def path(self, tree: str, name: str) -> Path:
@@ -65,7 +68,7 @@ class OnDisk(Model):
                 if shown.get(name) != now:
                     self.put(self.path(tree, name), name, file, shown.get(name, now)[0] != file.inode)
                     shown[name] = now
-            for name in (*FILES, "data", "parts"):  # the folder last: putting files changes its time
+            for name in (*FILES, "parts"):  # the folder last: putting files changes its time
                 if name in files:
                     set_time(self.path(tree, name), self.start + files[name].mtime)
 
@@ -73,10 +76,12 @@ class OnDisk(Model):
         if name == "parts":
             return
         place = path.with_name("beside") if anew else path
-        if name == "data":
+        if name == "data" and file.content in ("x", "y"):
             place.symlink_to(str(file.content))
         else:
-            write(place, LIBRARY.format(_MARK.format(file.content)) if name == "lib" else str(file.content))
+            mark = _MARK.format(file.content, _MORE if includes_more(file.content) else "")
+            mark += _PARTS if self.scripted else ""
+            write(place, LIBRARY.format(mark) if name == "lib" else str(file.content))
         place.replace(path)
 
     def age_target(self) -> None:
@@ -177,10 +182,11 @@ def other_file_system() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_no_history_is_stale(tmp_path: Path, other_file_system: Path, seed: int) -> None:
+@pytest.mark.parametrize("scripted", [True, False], ids=["all files", "noted files"])
+@pytest.mark.parametrize("seed", range(6))
+def test_no_history_is_stale(tmp_path: Path, other_file_system: Path, seed: int, scripted: bool) -> None:
     random = Random(seed)
-    history = History(OnDisk(tmp_path, other_file_system / "target" if seed % 2 else None))
+    history = History(OnDisk(tmp_path, other_file_system / "target" if seed % 2 else None, scripted))
     history.play(steps(random, 30))
 
 
