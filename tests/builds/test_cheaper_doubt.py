@@ -15,19 +15,6 @@ from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, clean_as_rust_c
 _HOUR = 3600
 
 
-@pytest.fixture(params=["first layout", "second layout"])
-def there(request: pytest.FixtureRequest, tmp_path: Path) -> TinyCargo:
-    """Real cargo, with each of its layouts of a build folder."""
-    there = TinyCargo(tmp_path)
-    if request.param == "second layout":
-        there.environment |= {"CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true", "RUSTC_BOOTSTRAP": "1"}
-        there.build(there.tree())
-        if (there.target / "debug" / ".fingerprint").exists():
-            pytest.skip("this cargo has no second layout")
-        remove([there.target])
-    return there
-
-
 def replace(path: Path, text: str) -> None:
     """Put an older file in place of another."""
     write(path.with_name("beside"), text, 2 * _HOUR).replace(path)

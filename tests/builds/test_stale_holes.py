@@ -25,15 +25,6 @@ _READS = """fn main() {{
 _MACRO = '#[macro_export] macro_rules! mark {{ () => {{ "{}" }} }}'
 
 
-@pytest.fixture(params=["first layout", "second layout"])
-def there(request: pytest.FixtureRequest, tmp_path: Path) -> TinyCargo:
-    """Real cargo, with each of its layouts of a build folder."""
-    there = TinyCargo(tmp_path)
-    if request.param == "second layout":
-        there.use_second_layout()
-    return there
-
-
 def replace(path: Path, text: str) -> None:
     """Put an older file in place of another; its folder keeps its time."""
     folder = path.parent.stat()
@@ -172,8 +163,7 @@ def test_a_crate_that_the_configuration_puts_in_the_place_of_another(there: Tiny
 @pytest.mark.parametrize("where", ["..", "."])
 def test_a_target_folder_above_the_sources(where: str, there: TinyCargo) -> None:
     """All that cargo notes is below it then."""
-    there.target = (there.folder / "tree" / where).resolve()
-    there.environment["CARGO_TARGET_DIR"] = str(there.target)
+    there.move_target((there.folder / "tree" / where).resolve())
     tree = there.tree(mark='include!("../.hidden/x")', files={".hidden/x": '"one"'})
     check(there, tree, lambda: replace(tree / ".hidden" / "x", '"two"'))
 

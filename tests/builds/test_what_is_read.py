@@ -17,11 +17,6 @@ _YEARS = 5 * 365 * 24 * 3600
 _SCRIPT = {"build.rs": 'fn main() { println!("cargo:rerun-if-changed=build.rs"); }\n'}
 
 
-@pytest.fixture
-def there(tmp_path: Path) -> TinyCargo:
-    return TinyCargo(tmp_path)
-
-
 def replace(path: Path, text: str) -> None:
     """Put an older file in place of another."""
     write(path.with_name("beside"), text, _YEARS).replace(path)

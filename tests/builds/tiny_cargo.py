@@ -43,9 +43,8 @@ LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = concat!("{{{{", {}, "}}}
 class TinyCargo:
     """A folder for worktrees, and the variables of a build in them."""
 
-    def __init__(self, folder: Path, target: Path | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.target = target or folder / "target"
         standin = folder / "vendor" / "standin"
         write(standin / "Cargo.toml", MANIFEST.format(name="standin"))
         write(standin / "build.rs", STANDIN)
@@ -55,10 +54,10 @@ class TinyCargo:
         write(folder / ".cargo" / "config.toml", sources)
         self.environment = {
             **small_environment(),
-            "CARGO_TARGET_DIR": str(self.target),
             "CARGO_NET_OFFLINE": "true",
             "PYO3_PYTHON": "/random/0",
         }
+        self.move_target(folder / "target")
         self._builds = 0
 
     def tree(
@@ -84,6 +83,11 @@ class TinyCargo:
         self.run(["metadata", "--format-version=1"], tree)  # writes Cargo.lock
         set_back(tree, age)
         return tree
+
+    def move_target(self, target: Path) -> None:
+        """Have cargo use another target folder."""
+        self.target = target
+        self.environment["CARGO_TARGET_DIR"] = str(target)
 
     def use_second_layout(self) -> None:
         """Have cargo use its second layout of a build folder; skip the test if it has none."""

@@ -86,6 +86,11 @@ def behind(files: dict[str, File]) -> str:
     return content if content in ("x", "y") else "data"
 
 
+def name_of(path: str) -> str:
+    """Return the name of a source within its worktree."""
+    return path.partition("/")[2].partition(" -> ")[0]
+
+
 def includes_more(lib: object) -> bool:
     """Tell whether a library with this content includes ``y``."""
     return str(lib)[-1] in "02468"
@@ -107,7 +112,7 @@ class Unit:
         self.python = python
         self.time = time
         self.inputs = inputs
-        self.noted: list[str] = []  # written down when it is complete
+        self.noted: list[str] = []  # by cargo and by rustc, when it is complete
         self.content = content
         self.is_complete = False
 
@@ -261,18 +266,15 @@ class Model:
         end = max((self.units[key].time for key in local), default=None)
         stamp = self.stamps.get(profile)
         judged = {**self.gone(tree, stamp, sources), **sources}
-        noted = {name for key in local for name in self.units[key].noted}
         by_notes = not self.scripted and local != []
-        if self.without != "links":  # of two names, cargo notes one, and not for which of them
-            by_notes = by_notes and behind(self.trees[tree]) == "data"
         if self.without != "notes":  # those of a unit that is being compiled are not yet written
             by_notes = by_notes and all(self.units[key].is_complete for key in local)
         if by_notes:
-            judged = {path: it for path, it in sources.items() if path.partition("/")[2] in noted}
+            read = {name for key in local for name in self.units[key].noted}
+            if self.without == "links":  # cargo notes where one led, rustc its name
+                read.discard("data")
+            judged = {path: it for path, it in judged.items() if name_of(path) in read}
         doubted = doubtful(judged, stamp, end)
-        if doubted is not None and by_notes and self.without != "redirected":
-            data = behind(self.trees[tree])
-            doubted += [] if data in noted else [data]  # `freshness.redirected`
         if self.without == "doubt" or (self.without == "no stamp" and stamp is None):
             doubted = []
         is_other = stamp is not None and stamp.root != tree and self.without != "root"
@@ -283,7 +285,7 @@ class Model:
         elif doubted != []:
             self.invalidate([key for key in local if key[1] != self.without])
         everything = doubtful({**self.gone(tree, stamp, sources), **sources}, stamp, end) or []
-        unread = set(everything) - judged.keys() if by_notes else set()
+        unread = set(everything) - judged.keys()
         files = {path: source.state for path, source in sources.items() if path not in unread}
         self.stamps[profile] = Stamp(tree, nonce, self.time(self.target_grain), files)
         return f"/entry-{nonce}"
@@ -337,7 +339,7 @@ class Model:
             if not unit.is_complete:
                 self.units[profile, name] = unit
                 unit.is_complete = True
-                unit.noted = unit.inputs
+                unit.noted = [*unit.inputs, *(["data"] if name == "tiny" else [])]
         lib, data, _ = units["tiny"].content
         self.artefacts[profile] = lib, data, units["script" if self.scripted else "tiny"].content[2]
 
