@@ -51,7 +51,7 @@ from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Sour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from pyo3_envshim.cargo.metadata import Workspace
 
@@ -162,10 +162,11 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     # changed with its times: then all that was built here counts.
     end = target_dir.end_of_last_build(profiles, () if found.has_vendored else notes.foreign)
     found.stamp = stamp = read_stamp(os.path.join(build, profile, STAMP))
-    found.doubted = doubtful({**gone_sources(stamp, found.sources), **found.sources}, stamp, end)
+    gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
+    found.doubted = doubtful({**gone, **found.sources}, stamp, end)
     if by_notes and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
-        unread = {path for path in found.doubted if path.partition(" -> ")[0] not in listing.read}
+        unread = {path for path in found.doubted if _plain(path) not in listing.read}
         found.sources = {path: it for path, it in found.sources.items() if path not in unread}
         found.doubted = [path for path in found.doubted if path not in unread]
     if notes.unplaced:
@@ -178,12 +179,14 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
 def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], by_notes: bool) -> Listing:
     """List the files in the packages' folders; *by_notes*, only those that rustc is likely to read."""
     listing = Listing({*workspace.exclude, *skip}, found.folders)
-    packages = (workspace.root, *workspace.packages)
-    for folder in packages:
-        listing.add(folder, FILES if by_notes else SOURCES)
+    # Where nothing was built, it is not known what will be read.
+    reach = FILES if by_notes else SOURCES if any(found.notes.inputs.values()) else HIDDEN_TOO
+    for folder in (workspace.root, *workspace.packages):
+        listing.add(folder, reach)
     for folder in workspace.crates:
-        is_package = os.path.realpath(folder) in found.folders
-        listing.add(folder, FILES if by_notes and is_package else SOURCES)
+        place = os.path.realpath(folder)
+        is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
+        listing.add(folder, SOURCES if is_below or not by_notes else FILES)
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
@@ -191,6 +194,11 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], by_no
     # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
     listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
     return listing
+
+
+def _plain(path: str) -> str:
+    """Return the name of a source without where it leads."""
+    return path.partition(" -> ")[0]
 
 
 def _resolved(workspace: Workspace) -> dict[str, set[str]]:
@@ -299,10 +307,11 @@ def owners(paths: Iterable[str], found: Assessment) -> set[str]:
     """Return the packages that noted one of *paths*, or that it lies in."""
     owned: set[str] = set()
     for path in paths:
-        place, above = path.partition(" -> ")[0], ""
-        while place != above:
-            owned.update(found.noted.get(place, ()), found.folders.get(place, ()))
-            place, above = os.path.dirname(place), place
+        for place in path.split(" -> "):
+            above = ""
+            while place != above:
+                owned.update(found.noted.get(place, ()), found.folders.get(place, ()))
+                place, above = os.path.dirname(place), place
     return owned
 
 
@@ -330,14 +339,17 @@ def _before(time: int, start: int) -> bool:
     return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
 
 
-def gone_sources(stamp: Stamp | None, sources: Mapping[str, Source]) -> dict[str, Source]:
+def gone_sources(
+    stamp: Stamp | None, sources: Mapping[str, Source], read: Container[str] | None = None
+) -> dict[str, Source]:
     """Return the files of *stamp* that no longer exist, each as new as the folder that it was in.
 
-    A link that is gone is not new: cargo knows the file that it led to, and looks at that.
+    If *read* is given, only those count. A link that is gone is not new: cargo knows the file that it
+    led to, and looks at that.
     """
     found = {}
     for path, state in stamp.files.items() if stamp else ():
-        if path in sources or path.startswith(CONFIGURATION):
+        if path in sources or path.startswith(CONFIGURATION) or not (read is None or _plain(path) in read):
             continue
         if state == LINK or not os.path.lexists(path):
             found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)

@@ -52,7 +52,7 @@ class Listing:
             self.found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
             self.read.add(folder)
         self._own.add(real)
-        self._collect(real, real, reach)
+        self._collect(real, reach)
 
     def add_read(self, paths: Iterable[str], unwatched: tuple[str, ...] = ()) -> None:
         """Add files that something has read, and all below the folders; but none below *unwatched* ones."""
@@ -67,18 +67,29 @@ class Listing:
             if real.startswith(unwatched):
                 continue
             plain = os.path.normpath(path)
-            if plain != real:
-                plain = plain if os.path.realpath(plain) == real else path
-                if os.path.exists(real):
-                    self.found.setdefault(f"{plain} -> {real}", Source(LINK, 0, 0))
             self.read.update((plain, real))
+            if plain != real:
+                self._add_links(path)
             if os.path.isdir(real):
-                self._collect(real, real, EVERYTHING)
+                self._collect(real, EVERYTHING)
             elif real not in self.found and os.path.exists(real):
                 self._add(real)
 
-    def _collect(self, folder: str, real: str, reach: int) -> None:
-        if real in self._skipped or self._seen.get(real, -1) >= reach:
+    def _add_links(self, path: str) -> None:
+        """Add the links on the way to *path*, each by the folder that it really lies in."""
+        above = ""
+        while path != above:
+            folder, name = os.path.split(path)
+            if os.path.islink(path):
+                place = os.path.join(os.path.realpath(folder), name)
+                self.read.add(place)
+                if os.path.exists(path):
+                    self.found.setdefault(f"{place} -> {os.path.realpath(path)}", Source(LINK, 0, 0))
+            path, above = folder, path
+
+    def _collect(self, folder: str, reach: int) -> None:
+        """Add the files below *folder*, a path without links."""
+        if folder in self._skipped or self._seen.get(folder, -1) >= reach:
             return
         try:
             with os.scandir(folder) as entries:
@@ -86,21 +97,21 @@ class Listing:
         except PermissionError:
             return
         is_tagged = any(entry.name in ("pyvenv.cfg", "CACHEDIR.TAG") for entry in listing)
-        if is_tagged and reach < EVERYTHING and real not in self._own:
+        if is_tagged and reach < EVERYTHING and folder not in self._own:
             return
-        self._seen[real] = reach
+        self._seen[folder] = reach
         for entry in listing:
-            path, leads_to = entry.path, os.path.join(real, entry.name)
+            path = place = entry.path
             if entry.is_symlink():
                 if not os.path.exists(path):  # cargo sees nothing there
                     continue
                 at = entry.stat(follow_symlinks=False)
-                leads_to = os.path.realpath(path)
-                self.found[f"{path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+                place = os.path.realpath(path)
+                self.found[f"{path} -> {place}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
             if not entry.is_dir():
                 self._add(path)
             elif reach == EVERYTHING or (reach and not _holds_no_sources(folder, entry.name, reach)):
-                self._collect(path, leads_to, reach)
+                self._collect(place, reach)
             if reach == EVERYTHING:
                 self.read.add(path)
 

@@ -283,20 +283,32 @@ def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
             continue
         begun = _mtime(f"{unit.folder}/{_TIMESTAMP}")
         # cargo sets dep-info's time to that of the unit's start, when it has ended.
-        times = [_mtime(f"{unit.folder}/{it}") for it in _names_in(unit.folder) if it.startswith("dep-")]
+        notes_of = [name for name in _names_in(unit.folder) if name.startswith("dep-")]
+        times = [_mtime(f"{unit.folder}/{name}") for name in notes_of]
         if begun is not None and (not times or any(time is None or time < begun for time in times)):
             found.is_all = False
         if not times:
             continue
-        paths = infos.get(unit.out or hash_of(unit.folder)) or infos.get("") or []
+        plain = [path for path in infos.get("", ()) if any(_is_of(path, name) for name in notes_of)]
+        paths = infos.get(unit.out or hash_of(unit.folder)) or plain
         # The first layout keeps that of a build script beside its executable.
         paths = paths + [f"{unit.run}/{it}" for it in _names_in(unit.run) if it.endswith(".d")]
         found.is_all = found.is_all and bool(paths)
         for path in paths:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.read().splitlines()
+            try:
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    lines = file.read().splitlines()
+            except FileNotFoundError:  # removed since it was listed
+                found.is_all, lines = False, []
             found.names.update(line[:-1].replace("\\ ", " ") for line in lines if line.endswith(":"))
     return found
+
+
+def _is_of(info: str, note: str) -> bool:
+    """Tell whether rustc's dep-info *info*, whose name has no hash, is that of the unit with the *note*."""
+    crate = os.path.basename(info)[: -len(".d")]
+    kinds = ("lib", "bin", "example", "test", "bench")
+    return note.replace("-", "_").endswith(tuple(f"_{kind}_{crate}" for kind in kinds))
 
 
 def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> set[str]:

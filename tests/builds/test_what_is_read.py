@@ -6,10 +6,12 @@ Each test of what is noticed is red if the guard goes by cargo's notes alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from pyo3_envshim.freshness import STAMP
 
 from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, write
 
@@ -161,3 +163,31 @@ def test_cargos_configuration_is_watched(place: str, there: TinyCargo) -> None:
         there.build(tree)
         assert there.mark() == mark
         assert there.build(tree) == set()
+
+
+def test_what_no_crate_reads_is_not_looked_at(there: TinyCargo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much it is: not listed, and not kept in mind."""
+    tree = there.tree(files={f"node_modules/{number}/deep/x.js": "" for number in range(30)})
+    there.build(tree)
+    assert there.build(tree) == set()
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def scan(path: str) -> Iterator[os.DirEntry[str]]:
+        listed.append(os.path.relpath(path, tree))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert there.build(tree) == set()
+    assert sorted(listed) == [".", "src"]
+    assert "node_modules" not in (there.target / "debug" / STAMP).read_text()
+
+
+@pytest.mark.parametrize("place", [".hidden/x", "data/deep/x", "link/x"])
+def test_what_lies_in_the_package_is_known_from_the_first_build_on(place: str, there: TinyCargo) -> None:
+    tree = there.tree("tree", f'include_str!("../{place}")', files={place: "one"})
+    if place.startswith("link"):
+        (tree / "link").rename(tree / "folder")
+        (tree / "link").symlink_to("folder")
+    there.build(tree)
+    assert there.build(tree) == set()
