@@ -86,11 +86,17 @@ def test_a_file_that_is_nobodys_makes_cargo_compile_what_a_new_path_would(there:
     assert there.build(tree) == {"tiny", "build-script-build"}
 
 
-def test_a_vendored_crate_that_was_replaced_is_compiled(there: TinyCargo) -> None:
+@pytest.mark.parametrize("place", ["vendor", ".vendor"])
+def test_a_vendored_crate_that_was_replaced_is_compiled(place: str, there: TinyCargo) -> None:
     """cargo compares nothing of it until it compiles it for another reason, such as a new path."""
+    (there.folder / "vendor").rename(there.folder / place)
+    configuration = there.folder / ".cargo" / "config.toml"
+    configuration.write_text(configuration.read_text().replace('"vendor"', f"'{place}'"))
     tree = there.tree(".")
-    there.build(tree)
-    replace(there.folder / "vendor" / "standin" / "src" / "lib.rs", "pub fn two() {}")
+    for _ in range(2):
+        there.build(tree)
+    assert there.build(tree) == set()
+    replace(there.folder / place / "standin" / "src" / "lib.rs", "pub fn two() {}")
     assert "standin" in there.build(tree)
 
 

@@ -165,9 +165,13 @@ def test_cargos_configuration_is_watched(place: str, there: TinyCargo) -> None:
         assert there.build(tree) == set()
 
 
-def test_what_no_crate_reads_is_not_looked_at(there: TinyCargo, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("crate", ["rlib", "cdylib"])
+def test_what_no_crate_reads_is_not_looked_at(
+    crate: str, there: TinyCargo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However much it is: not listed, and not kept in mind."""
-    tree = there.tree(files={f"node_modules/{number}/deep/x.js": "" for number in range(30)})
+    also = f'[lib]\ncrate-type = ["{crate}"]\n'
+    tree = there.tree(also=also, files={f"node_modules/{number}/deep/x.js": "" for number in range(30)})
     there.build(tree)
     assert there.build(tree) == set()
     listed: list[str] = []
