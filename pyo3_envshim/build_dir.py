@@ -198,7 +198,7 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     The stamp is written last: if we die earlier, the old one stays and the next build distrusts this folder.
     """
     found = freshness.assess(workspace, folder)
-    path = os.path.join(workspace.root, "Cargo.toml")
+    path = os.path.join(os.path.realpath(workspace.root), "Cargo.toml")
     manifest = found.sources.get(path)
     # Another tree in the same place must not see files that build scripts generated for this one.
     is_another = found.stamp and (manifest is None or found.stamp.files.get(path) != manifest.state)

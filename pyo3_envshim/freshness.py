@@ -14,16 +14,25 @@ compiled each time. Any tool that makes the path stable must give the same guara
 
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
-nothing can be stale. Sources are the files in the packages' folders, and whatever cargo noted
-as an input elsewhere.
+nothing can be stale.
+
+Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
+notes where a link led, and not the link. Of a folder that a build script declares, that is all
+that is in it. What build scripts made is no source. The other files in the packages' folders are
+sources too, unless rustc alone reads: no local package has a build script, and all macros are
+known to read no files. Where a build script told cargo nothing, those in hidden folders count as
+well. While a unit is being compiled it is not known what is read, so all files count.
 
 Where a file is in doubt, or a build was here that left no stamp, cargo is made to compile the
 packages that the file belongs to, and all local ones that a random path would have made it
-compile: under cargo's own locks, their fingerprints are removed. PyO3 stays.
+compile: under cargo's own locks, their fingerprints are removed. PyO3 stays. So it is, each time,
+with a local package whose folder is not known (``paths`` in cargo's configuration).
 
-Where another workspace root was here last, or a cargo holds a lock, or there are no locks, the
-environment's path gets a new nonce instead. No other workspace root ever has the same one, so
-two builds that wait for cargo's lock cannot take each other's code.
+The environment's path gets a new nonce instead where another workspace root, or other content of
+cargo's configuration, was here last; where a crate of others may be stale, because it lies among
+the sources or its build script declares one; and where a cargo holds a lock, or there are no locks.
+No other workspace root ever has the same nonce, so two builds that wait for cargo's lock cannot
+take each other's code.
 
 A stamp in the profile's folder records the last build, but not its end: that is the newest time
 stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
@@ -36,19 +45,23 @@ from __future__ import annotations
 import os  # nothing else from the standard library: every call that compiles imports this module
 
 from pyo3_envshim import files
+from pyo3_envshim.cargo import configuration as cargo_configuration
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping
 
     from pyo3_envshim.cargo.metadata import Workspace
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
 STAMP = ".fingerprint-envshim"
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
-LINK = "link"  # the state of a link; its key in the stamp says where it leads
+CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
+# Crates of macros that read no files, by what they are known to do.
+MACROS = frozenset(("pyo3_macros", "indoc", "paste", "serde_derive", "thiserror_impl"))
 # What cargo is given another value of with another path; a build script may ask for one of these.
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
@@ -70,39 +83,37 @@ class Stamp:
         self.files = files
 
 
-class Source:
-    """A local source file: its state (to compare), and its mtime and ctime in ns."""
-
-    __slots__ = ("ctime", "mtime", "state")
-
-    def __init__(self, state: str, mtime: int, ctime: int) -> None:
-        self.state = state
-        self.mtime = mtime
-        self.ctime = ctime
-
-
 class Assessment:
-    """The local sources by path, the stamp of the last build, and the sources that cargo may misjudge.
+    """What is known of the local sources when a build is about to start.
 
-    *doubted* is None where all that was built here is in doubt. *is_other*: whether another workspace
-    root was here last. *notes*: what cargo noted. *has_vendored*: whether a crate of a directory source
-    lies among the sources.
+    *sources*: by path, configuration files among them. *folders*: the local packages by resolved folder.
+    *notes*: what cargo noted; *noted*: the packages that noted each file. *stamp*: of the last build.
+    *is_other*: whether that was of another workspace root, or with another configuration. *doubted*: the
+    sources that cargo may misjudge; None where all that was built here is in doubt. *unplaced*: local
+    packages whose folders are not known.
     """
 
-    __slots__ = ("doubted", "has_vendored", "is_other", "notes", "sources", "stamp")
+    __slots__ = ("doubted", "folders", "is_other", "noted", "notes", "sources", "stamp", "unplaced")
 
-    def __init__(self, sources: dict[str, Source], notes: target_dir.Notes) -> None:
-        self.sources = sources
+    def __init__(self, folders: dict[str, set[str]], notes: target_dir.Notes) -> None:
+        self.folders = folders
         self.notes = notes
-        self.has_vendored = any(path.endswith(_VENDORED) for path in sources)
+        self.noted = noted_by(folders, {**notes.declared, **notes.inputs})
+        self.sources: dict[str, Source] = {}
         self.stamp: Stamp | None = None
-        self.doubted: list[str] | None = None
         self.is_other = False
+        self.doubted: list[str] | None = None
+        self.unplaced: set[str] = set()
 
     @property
     def trusted(self) -> bool:
         """Whether cargo's time stamps can be trusted."""
-        return not self.is_other and self.doubted == []
+        return not self.is_other and self.doubted == [] and not self.unplaced
+
+    @property
+    def has_vendored(self) -> bool:
+        """Whether a crate of a directory source lies among the sources."""
+        return any(path.endswith(_VENDORED) for path in self.sources)
 
 
 def nonce_for(workspace: Workspace) -> str:
@@ -133,19 +144,114 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     Raises OSError where the guard cannot tell.
     """
     profiles = _profiles(build, profile)
-    names = {name for own in workspace.folders.values() for name in own}
-    notes = target_dir.read_notes(profiles, names)
-    folders = [workspace.root, *workspace.folders]
-    inputs = noted_by(workspace.folders, {**notes.declared, **notes.inputs})
-    sources = local_sources(folders, {*workspace.exclude, build}, inputs)
-    found = Assessment(sources, notes)
+    notes = target_dir.read_notes(profiles, workspace.local_names, build)
+    found = Assessment(_resolved(workspace), notes)
+    configuration = cargo_configuration.read()
+    rustc = target_dir.read_by_rustc(profiles, notes)
+    by_notes = rustc.is_all and rustc.macros <= MACROS and _has_no_other_reader(workspace, found)
+    by_notes = by_notes and not cargo_configuration.may_vendor_below(found.folders, configuration)
+    listing = _list_sources(workspace, found, {build, *profiles}, by_notes)
+    root = os.path.realpath(workspace.root)
+    others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
+    listing.add_read(
+        {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
+        (*target_dir.unwatched(profiles), *_beside(others, found.folders)),
+    )
+    found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
     end = target_dir.end_of_last_build(profiles, () if found.has_vendored else notes.foreign)
     found.stamp = stamp = read_stamp(os.path.join(build, profile, STAMP))
-    found.is_other = stamp is not None and stamp.root != workspace.root
-    found.doubted = doubtful({**gone_sources(stamp, sources), **sources}, stamp, end)
+    gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
+    found.doubted = doubtful({**gone, **found.sources}, stamp, end)
+    if by_notes and found.doubted:
+        # Nobody has read the others, as far as is known; who reads one later must not find it known.
+        unread = {path for path in found.doubted if _plain(path) not in listing.read}
+        found.sources = {path: it for path, it in found.sources.items() if path not in unread}
+        found.doubted = [path for path in found.doubted if path not in unread]
+    if notes.unplaced:
+        found.unplaced = notes.unplaced & (_compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
+    found.sources.update(_as_sources(configuration))
+    found.is_other = stamp is not None and not _is_of_this_kind(stamp, workspace.root, found.sources)
     return found
+
+
+def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], by_notes: bool) -> Listing:
+    """List the files in the packages' folders; *by_notes*, only those that rustc is likely to read."""
+    listing = Listing({*workspace.exclude, *skip}, found.folders)
+    # Where nothing was built, it is not known what will be read.
+    reach = FILES if by_notes else SOURCES if any(found.notes.inputs.values()) else HIDDEN_TOO
+    for folder in (workspace.root, *workspace.packages):
+        listing.add(folder, reach)
+    for folder in workspace.crates:
+        place = os.path.realpath(folder)
+        is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
+        listing.add(folder, SOURCES if is_below or not by_notes else FILES)
+    for folder, names in found.folders.items():
+        if not names.isdisjoint(found.notes.undirected):
+            listing.add(folder, HIDDEN_TOO)
+    listing.add_read(os.path.join(folder, "Cargo.toml") for folder in found.folders)
+    # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
+    listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
+    return listing
+
+
+def _plain(path: str) -> str:
+    """Return the name of a source without where it leads."""
+    return path.partition(" -> ")[0]
+
+
+def _resolved(workspace: Workspace) -> dict[str, set[str]]:
+    """Return the local packages by folder, without links; the workspace's root may have none."""
+    found: dict[str, set[str]] = {os.path.realpath(workspace.root): set()}
+    for folder, names in workspace.packages.items():
+        found.setdefault(os.path.realpath(folder), set()).update(names)
+    return found
+
+
+def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
+    """Return those of *folders* that no package lies in, as prefixes of paths without links."""
+    found = {os.path.join(os.path.realpath(folder), "") for folder in folders}
+    return tuple(at for at in found if not any(os.path.join(it, "").startswith(at) for it in packages))
+
+
+def _has_no_other_reader(workspace: Workspace, found: Assessment) -> bool:
+    """Tell whether rustc, and macros, are all that may have read local files."""
+    notes = found.notes
+    is_noted = any(notes.inputs.values()) and not notes.unplaced
+    is_plain = not workspace.scripts and not workspace.settings
+    return is_noted and is_plain and not _declared_elsewhere(workspace, found)
+
+
+def _declared_elsewhere(workspace: Workspace, found: Assessment) -> bool:
+    """Tell whether crates of others declare files that do not lie below the target or build folder."""
+    below = _beside((workspace.build_dir, workspace.target_dir), found.folders)
+    paths = (path for declared in found.notes.declared.values() for path in declared)
+    return any(not os.path.realpath(path).startswith(below) for path in paths)
+
+
+def _compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[str] | None:
+    """Return the packages that a random path makes cargo compile; None if there is no lock file."""
+    from pyo3_envshim.cargo.metadata import dependents
+
+    asking = target_dir.packages_asking_for(_VARIABLES, profiles)
+    return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+
+
+def _is_of_this_kind(stamp: Stamp, root: str, sources: Mapping[str, Source]) -> bool:
+    """Tell whether the last build was of this workspace, with this configuration."""
+    now = {path: source.state for path, source in sources.items() if path.startswith(CONFIGURATION)}
+    before = {path: state for path, state in stamp.files.items() if path.startswith(CONFIGURATION)}
+    return stamp.root == root and now == before
+
+
+def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
+    """Return configuration files as sources without a time: their state is their content."""
+    if not configuration:
+        return {}
+    from pyo3_envshim.environment.hashing import of_bytes
+
+    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in configuration.items()}
 
 
 def _profiles(build: str, profile: str) -> list[str]:
@@ -174,19 +280,20 @@ def doubtful(sources: Mapping[str, Source], stamp: Stamp | None, end: int | None
 
 def invalidate(workspace: Workspace, found: Assessment) -> bool:
     """Make cargo compile what is in doubt. Returns False where that cannot be done."""
-    from pyo3_envshim.cargo.metadata import dependents
     from pyo3_envshim.store.lock import Locks
 
+    owned = owners(found.doubted or (), found)
     # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if found.notes.declared or found.has_vendored:
+    if found.has_vendored or _declared_elsewhere(workspace, found):
+        return False
+    if found.notes.declared and (found.doubted is None or not owned.isdisjoint(found.notes.declared)):
         return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
     packages = set(found.notes.inputs)
     if found.doubted is not None:
-        asking = target_dir.packages_asking_for(_VARIABLES, profiles)
-        would_be_compiled = dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
         if would_be_compiled is not None:
-            packages &= would_be_compiled | owners(found.doubted, workspace.folders, found.notes.inputs)
+            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
     try:
         with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
             if free:
@@ -196,20 +303,16 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
         return False
 
 
-def owners(
-    paths: Iterable[str], folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
-) -> set[str]:
+def owners(paths: Iterable[str], found: Assessment) -> set[str]:
     """Return the packages that noted one of *paths*, or that it lies in."""
-    places = noted_by(folders, inputs)
-    for folder, names in folders.items():
-        places.setdefault(folder, set()).update(names)
-    found: set[str] = set()
+    owned: set[str] = set()
     for path in paths:
-        place, above = path.partition(" -> ")[0], ""
-        while place != above:
-            found.update(places.get(place, ()))
-            place, above = os.path.dirname(place), place
-    return found
+        for place in path.split(" -> "):
+            above = ""
+            while place != above:
+                owned.update(found.noted.get(place, ()), found.folders.get(place, ()))
+                place, above = os.path.dirname(place), place
+    return owned
 
 
 def noted_by(
@@ -236,89 +339,19 @@ def _before(time: int, start: int) -> bool:
     return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
 
 
-def local_sources(folders: Sequence[str], skip: set[str], inputs: Iterable[str] = ()) -> dict[str, Source]:
-    """Return the source files below *folders*, and those of *inputs* that lie elsewhere, by path.
-
-    Hidden folders, environments, tagged caches, what setuptools builds, and the folders
-    in *skip* hold no sources, except for what is among *inputs*. Links are followed, because
-    cargo reads what they lead to.
-    """
-    found: dict[str, Source] = {}
-    # Always scan the packages' own folders, even ones that look like caches.
-    own = {os.path.realpath(folder) for folder in folders}
-    skipped = {os.path.realpath(folder) for folder in skip} - own
-    # A cache folder above the project skips no input of it.
-    products = [at for at in skipped if not any(it.startswith(os.path.join(at, "")) for it in own)]
-    seen: set[str] = set()
-    for folder in folders:
-        real = os.path.realpath(folder)
-        if real != folder:  # decides where a `..` behind it leads
-            found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
-        _collect(folder, own, skipped, seen, found)
-    for path in inputs:
-        plain = os.path.normpath(path)
-        if path in found or not os.path.exists(path):
-            continue
-        real = os.path.realpath(path)
-        is_skipped = any(real.startswith(folder + os.sep) for folder in products)
-        if is_skipped or (plain in found and os.path.realpath(plain) == real):
-            continue
-        if os.path.isdir(path):
-            _collect(path, {*own, real}, skipped, seen, found)
-        else:
-            _add(path, found)
-    return found
-
-
-def _collect(folder: str, own: set[str], skipped: set[str], seen: set[str], found: dict[str, Source]) -> None:
-    """Add the source files below *folder* to *found*, unless its resolved path is in *skipped* or *seen*."""
-    real = os.path.realpath(folder)
-    if real in seen or real in skipped:
-        return
-    with os.scandir(folder) as entries:
-        listing = list(entries)
-    names = {entry.name for entry in listing}
-    if real not in own and ("pyvenv.cfg" in names or "CACHEDIR.TAG" in names):
-        return  # not seen: it may be an input all the same
-    seen.add(real)
-    for entry in listing:
-        if entry.is_symlink():
-            if not os.path.exists(entry.path):  # cargo sees nothing there
-                continue
-            at = entry.stat(follow_symlinks=False)
-            leads_to = os.path.realpath(entry.path)
-            found[f"{entry.path} -> {leads_to}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
-        if not entry.is_dir():
-            _add(entry.path, found)
-        elif not entry.name.startswith(".") and not _is_product(folder, entry.name):
-            _collect(entry.path, own, skipped, seen, found)
-
-
-def _add(path: str, found: dict[str, Source]) -> None:
-    try:
-        at = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):  # removed since it was listed
-        return
-    state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
-    found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
-
-
-def _is_product(folder: str, name: str) -> bool:
-    """Tell whether setuptools made the folder: ``build/lib.linux-x86_64-cpython-39`` and the like.
-
-    It copies modules there in each build; for Python 3.9 their times have no fraction of a second.
-    """
-    return os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
-
-
-def gone_sources(stamp: Stamp | None, sources: Mapping[str, Source]) -> dict[str, Source]:
+def gone_sources(
+    stamp: Stamp | None, sources: Mapping[str, Source], read: Container[str] | None = None
+) -> dict[str, Source]:
     """Return the files of *stamp* that no longer exist, each as new as the folder that it was in.
 
-    A link that is gone is not new: cargo knows the file that it led to, and looks at that.
+    If *read* is given, only those count. A link that is gone is not new: cargo knows the file that it
+    led to, and looks at that.
     """
     found = {}
     for path, state in stamp.files.items() if stamp else ():
-        if path not in sources and (state == LINK or not os.path.lexists(path)):
+        if path in sources or path.startswith(CONFIGURATION) or not (read is None or _plain(path) in read):
+            continue
+        if state == LINK or not os.path.lexists(path):
             found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
     return found
 
@@ -329,7 +362,7 @@ def _mtime_above(path: str) -> int:
     while folder != path:
         try:
             return os.stat(folder).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             path, folder = folder, os.path.dirname(folder)
     return 0
 

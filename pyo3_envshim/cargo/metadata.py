@@ -27,14 +27,17 @@ class Workspace:
 
     *root*: the workspace's folder. *build_dir*, *target_dir*: where cargo keeps what it
     compiles, and puts results; *tells_build_dir*: whether this cargo knows the first (1.91 and
-    later); *profile*: the name of the folders in it that the call uses. *folders*: those of all
-    local packages, their targets' sources and their path dependencies, each with the names of its
-    packages. *exclude*: folders that hold no sources. *names*: the root package's name, or,
-    in a virtual workspace, those of all members.
+    later); *profile*: the name of the folders in it that the call uses. *packages*: the names of
+    the local packages in each folder, among them path dependencies that cargo told nothing of.
+    *crates*: the folders of their targets' sources, likewise. *scripts*: whether one of them has, or
+    may have, a build script or a procedural macro. *exclude*: folders that hold no sources. *names*: the root
+    package's name, or, in a virtual workspace, those of all members. *settings*: the values of
+    ``--config`` on the command line.
     """
 
     __slots__ = (
-        *("build_dir", "exclude", "folders", "names", "profile", "root", "target_dir", "tells_build_dir"),
+        *("build_dir", "crates", "exclude", "names", "packages", "profile", "root", "scripts"),
+        *("settings", "target_dir", "tells_build_dir"),
     )
 
     def __init__(
@@ -42,6 +45,7 @@ class Workspace:
     ) -> None:
         """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
         self.profile = profile_of(arguments)
+        self.settings = list(values_of("--config", arguments))
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
         self.tells_build_dir = "build_directory" in answer
@@ -51,16 +55,30 @@ class Workspace:
         members = {it["name"]: it.get("manifest_path") for it in answer["packages"]}
         own = [name for name, path in members.items() if path == manifest]
         self.names = tuple(own or sorted(members))
-        self.folders: dict[str, set[str]] = {}
+        self.packages: dict[str, set[str]] = {}
+        self.crates: dict[str, set[str]] = {}
+        known: set[str] = set()
+        named: set[str] = set()
+        kinds: set[str] = set()
         for package in packages:
             if package["source"] is None:
-                own = [package["manifest_path"], *(kind["src_path"] for kind in package["targets"])]
-                found = [(os.path.dirname(path), package["name"]) for path in own]
-                found += [
-                    (need["path"], need["name"]) for need in package["dependencies"] if need.get("path")
-                ]
-                for folder, name in found:
-                    self.folders.setdefault(folder, set()).add(name)
+                name = package["name"]
+                needs = [need for need in package["dependencies"] if need.get("path")]
+                found = [(package["manifest_path"], name)]
+                found += [(os.path.join(need["path"], "Cargo.toml"), need["name"]) for need in needs]
+                for path, own in found:
+                    self.packages.setdefault(os.path.dirname(path), set()).add(own)
+                for target in package["targets"]:
+                    self.crates.setdefault(os.path.dirname(target["src_path"]), set()).add(name)
+                    kinds.update(target.get("kind", ()))
+                known.add(name)
+                named.update(need["name"] for need in needs)
+        self.scripts = not kinds.isdisjoint(("custom-build", "proc-macro")) or not named <= known
+
+    @property
+    def local_names(self) -> set[str]:
+        """The names of all local packages that are known."""
+        return {name for names in self.packages.values() for name in names}
 
 
 class Query:

@@ -23,7 +23,7 @@ import os  # nothing else at the top: every call that compiles imports this modu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 # https://bford.info/cachedir
@@ -121,76 +121,200 @@ def siblings(place: str) -> list[str]:
     return [it + rest for it in others if it != unit and it[:-16] == prefix and is_hash(it[-16:])]
 
 
+class Unit:
+    """A unit: its package, and the folders of its fingerprint, of a build script's run, and of its outputs.
+
+    The last is "" in the first layout, in which units share one. *has_ended*: whether it ever did.
+    """
+
+    __slots__ = ("folder", "has_ended", "out", "package", "run")
+
+    def __init__(self, package: str, folder: str, run: str, out: str = "") -> None:
+        self.package = package
+        self.folder = folder
+        self.run = run
+        self.out = out
+        self.has_ended = False
+
+
+def units(profiles: Iterable[str]) -> Iterator[Unit]:
+    """Find the units in some profiles."""
+    for profile in profiles:
+        first = _names_in(f"{profile}/.fingerprint")
+        for name in first:
+            yield Unit(name.rpartition("-")[0], f"{profile}/.fingerprint/{name}", f"{profile}/build/{name}")
+        for name in set(_names_in(f"{profile}/build")).difference(first):
+            for number in _names_in(f"{profile}/build/{name}"):
+                if is_hash(number):
+                    unit = f"{profile}/build/{name}/{number}"
+                    yield Unit(name, f"{unit}/fingerprint", f"{unit}/run", f"{unit}/out")
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 class Notes:
-    """What cargo noted of local packages' units.
+    """What cargo noted of units in some profiles.
 
-    *inputs*: by package, the files in dep-info and in the ``rerun-if-changed`` of build scripts, which
-    may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are in
-    no crate of a registry or of git, by package. *foreign*: the fingerprints' folders of all the rest.
+    *inputs*: by local package, the files in dep-info and in the ``rerun-if-changed`` of build scripts,
+    which may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are
+    in no crate of a registry or of git, by package. *undirected*: local packages whose build script told
+    cargo nothing. *unplaced*: local packages that are not among the known ones, so that nobody knows
+    where they lie. *local*: units of all these packages, and what is being compiled for the first time;
+    *foreign*: all others.
     """
 
-    __slots__ = ("declared", "foreign", "inputs")
+    __slots__ = ("declared", "foreign", "inputs", "local", "undirected", "unplaced")
 
-    def __init__(self) -> None:
-        self.inputs: dict[str, set[str]] = {}
+    def __init__(self, names: Iterable[str]) -> None:
+        self.inputs: dict[str, set[str]] = {name: set() for name in names}
         self.declared: dict[str, set[str]] = {}
-        self.foreign: set[str] = set()
+        self.undirected: set[str] = set()
+        self.unplaced: set[str] = set()
+        self.local: list[Unit] = []
+        self.foreign: list[Unit] = []
 
 
-def read_notes(profiles: Iterable[str], names: Iterable[str]) -> Notes:
-    """Read what cargo noted in some profiles. Raises OSError.
+def read_notes(profiles: Sequence[str], names: Collection[str], build: str) -> Notes:
+    """Read what cargo noted in some profiles of the build folder *build*. Raises OSError.
 
-    Local are the packages called *names*, and all of which cargo noted files outside of the build folder.
+    Local are the packages called *names*, and all of which cargo noted files that no build script made.
     """
-    notes = Notes()
-    notes.inputs.update((name, set()) for name in names)
-    scripts, others = [], []
-    for unit in _units(profiles):
-        is_known = False
-        for path in paths_in(unit.folder):
-            name = os.path.basename(path)
-            is_known = is_known or name.startswith(("dep-", _RUN))
+    notes = Notes(names)
+    found, scripts = list(units(profiles)), []
+    build = os.path.realpath(build)
+    made = unwatched(profiles)
+    for unit in found:
+        for name in _names_in(unit.folder):
+            path = f"{unit.folder}/{name}"
             if name.startswith("dep-"):
+                unit.has_ended = True
                 with open(path, "rb") as file:
                     noted = _read_dep_info(file.read())
-                own = {path for in_package, path in noted if in_package or os.path.isabs(path)}
-                if own:
+                # What is below the build folder is relative to that.
+                own = {place if in_package else os.path.join(build, place) for in_package, place in noted}
+                if own := {place for place in own if not place.startswith(made)}:
                     notes.inputs.setdefault(unit.package, set()).update(own)
-            elif name.startswith(_RUN) and name.endswith(".json"):
-                scripts.append((unit.package, path))
-        others += [unit] if is_known else []
-    crates = (*verified_sources(os.environ), *(os.path.join(profile, "build", "") for profile in profiles))
+                # Relative to its own folder are only the files of a package that has no checksum.
+                if unit.package not in names and any(in_package for in_package, _ in noted):
+                    notes.unplaced.add(unit.package)
+            elif name.startswith(_RUN):
+                unit.has_ended = True
+                if name.endswith(".json"):
+                    scripts.append((unit.package, path))
     for package, path in scripts:
-        asked = _rerun_if_changed(path)
+        asked, is_undirected = _rerun_if_changed(path)
         if package in notes.inputs:
             notes.inputs[package].update(asked)
-        elif elsewhere := {it for it in asked if os.path.isabs(it) and not it.startswith(crates)}:
+            notes.undirected.update([package] if is_undirected else ())
+        elif elsewhere := {it for it in asked if os.path.isabs(it) and not it.startswith(made)}:
             notes.declared.setdefault(package, set()).update(elsewhere)
-    local = notes.inputs.keys() | notes.declared.keys()
-    notes.foreign.update(unit.folder for unit in others if unit.package not in local)
+    packages = notes.inputs.keys() | notes.declared.keys()
+    for unit in found:
+        is_local = unit.package in packages or not unit.has_ended
+        (notes.local if is_local else notes.foreign).append(unit)
     return notes
 
 
-def end_of_last_build(profiles: Iterable[str], foreign: Container[str] = ()) -> int | None:
+def unwatched(profiles: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders that hold no sources: what cargo has verified, and what build scripts made."""
+    places = [os.path.join(profile, "build") for profile in profiles]
+    made = (os.path.join(place, "") for place in {*places, *map(os.path.realpath, places)})
+    return (*verified_sources(os.environ), *made)
+
+
+def end_of_last_build(profiles: Iterable[str], foreign: Iterable[Unit] = ()) -> int | None:
     """Return when the newest unit was started that is not *foreign*, in ns; None if there is none.
 
     A unit that cargo is about to start has no time stamp yet, and will read what is there then.
     """
-    times = []
-    for unit in _units(profiles):
-        if unit.folder not in foreign:
+    known = {unit.folder for unit in foreign}
+    times: list[int] = []
+    for unit in units(profiles):
+        if unit.folder not in known:
             for folder in (unit.folder, unit.run):
-                try:
-                    times.append(os.stat(os.path.join(folder, _TIMESTAMP)).st_mtime_ns)
-                except (FileNotFoundError, NotADirectoryError):
-                    pass
+                time = _mtime(f"{folder}/{_TIMESTAMP}")
+                times += [] if time is None else [time]
     return max(times, default=None)
+
+
+def _mtime(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class Rustc:
+    """What rustc read for local units.
+
+    *names*: of the files, as it was told them: links are not resolved. They may be relative to the
+    workspace. *is_all*: whether these are all: not while a unit is being compiled. *macros*: the
+    crates of which there are libraries for rustc itself to load.
+    """
+
+    __slots__ = ("is_all", "macros", "names")
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.macros: set[str] = set()
+        self.is_all = True
+
+
+def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
+    """Return what rustc read for the local units in some profiles, by its own dep-info. Raises OSError."""
+    found = Rustc()
+    infos: dict[str, list[str]] = {}  # by hash; where outputs have none, their dep-info has none
+    shared = [f"{profile}/{name}" for profile in profiles for name in ("deps", "examples")]
+    for folder in (*shared, *(unit.out for unit in (*notes.foreign, *notes.local) if unit.out)):
+        for name in _names_in(folder):
+            if name.endswith(".d"):
+                key = hash_of(name) if folder in shared else folder
+                infos.setdefault(key, []).append(f"{folder}/{name}")
+            elif name.endswith((".so", ".dylib", ".dll")) and hash_of(name):  # a cdylib has no hash
+                crate = name.rpartition("-")[0]
+                found.macros.add(crate if name.endswith(".dll") else crate[len("lib") :])
+    for unit in notes.local:
+        if unit.has_ended and unit.package not in notes.inputs:
+            continue
+        begun = _mtime(f"{unit.folder}/{_TIMESTAMP}")
+        # cargo sets dep-info's time to that of the unit's start, when it has ended.
+        notes_of = [name for name in _names_in(unit.folder) if name.startswith("dep-")]
+        times = [_mtime(f"{unit.folder}/{name}") for name in notes_of]
+        if begun is not None and (not times or any(time is None or time < begun for time in times)):
+            found.is_all = False
+        if not times:
+            continue
+        plain = [path for path in infos.get("", ()) if any(_is_of(path, name) for name in notes_of)]
+        paths = infos.get(unit.out or hash_of(unit.folder)) or plain
+        # The first layout keeps that of a build script beside its executable.
+        paths = paths + [f"{unit.run}/{it}" for it in _names_in(unit.run) if it.endswith(".d")]
+        found.is_all = found.is_all and bool(paths)
+        for path in paths:
+            try:
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    lines = file.read().splitlines()
+            except FileNotFoundError:  # removed since it was listed
+                found.is_all, lines = False, []
+            found.names.update(line[:-1].replace("\\ ", " ") for line in lines if line.endswith(":"))
+    return found
+
+
+def _is_of(info: str, note: str) -> bool:
+    """Tell whether rustc's dep-info *info*, whose name has no hash, is that of the unit with the *note*."""
+    crate = os.path.basename(info)[: -len(".d")]
+    kinds = ("lib", "bin", "example", "test", "bench")
+    return note.replace("-", "_").endswith(tuple(f"_{kind}_{crate}" for kind in kinds))
 
 
 def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> set[str]:
     """Return the packages whose build scripts cargo runs again if one of *variables* changes."""
     found = set()
-    for unit in _units(profiles):
+    for unit in units(profiles):
         paths = (path for path in paths_in(unit.folder) if os.path.basename(path).startswith(_RUN))
         runs = [read_unit(path[: -len(".json")]) for path in paths if path.endswith(".json")]
         if any(not watched_variables(run).keys().isdisjoint(variables) for run in runs):
@@ -205,33 +329,10 @@ def invalidate(profiles: Iterable[str], packages: Container[str]) -> None:
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
     it; so does ``OUT_DIR``, in which a build script may go on from what is there.
     """
-    for unit in _units(profiles):
+    for unit in units(profiles):
         if unit.package in packages:
             for path in paths_in(unit.folder):
                 os.unlink(path)
-
-
-class _Unit:
-    """A unit: its package, the folder of its fingerprint, and that of a build script's output."""
-
-    __slots__ = ("folder", "package", "run")
-
-    def __init__(self, package: str, folder: str, run: str) -> None:
-        self.package = package
-        self.folder = folder
-        self.run = run
-
-
-def _units(profiles: Iterable[str]) -> Iterator[_Unit]:
-    for profile in profiles:
-        for path in paths_in(profile, ".fingerprint"):
-            name = os.path.basename(path)
-            yield _Unit(name.rpartition("-")[0], path, os.path.join(profile, "build", name))
-        for path in paths_in(profile, "build"):
-            for unit in paths_in(path):
-                if is_hash(os.path.basename(unit)):
-                    parts = (os.path.join(unit, part) for part in ("fingerprint", "run"))
-                    yield _Unit(os.path.basename(path), *parts)
 
 
 def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
@@ -258,12 +359,14 @@ def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
     return found
 
 
-def _rerun_if_changed(path: str) -> list[str]:
+def _rerun_if_changed(path: str) -> tuple[list[str], bool]:
+    """Return the files that a build script told cargo to run it for, and whether it told cargo nothing."""
     try:
         noted = _read_json(path)["local"]
     except (ValueError, KeyError):  # truncated: cargo will run the script
-        return []
-    return [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
+        return [], False
+    paths = [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
+    return paths, any("Precalculated" in each for each in noted)
 
 
 def read_unit(place: str) -> dict[str, Any]:

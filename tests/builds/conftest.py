@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from .tiny_cargo import TinyCargo
 from .workshop import Bench, Shared
 
 
@@ -29,3 +30,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
 def bench(shared: Shared, tmp_path: Path) -> Bench:
     """Return a bench in a folder of its own."""
     return Bench(shared, tmp_path)
+
+
+@pytest.fixture(params=["first layout", "second layout"])
+def there(request: pytest.FixtureRequest, tmp_path: Path) -> TinyCargo:
+    """Real cargo, with each of its layouts of a build folder."""
+    there = TinyCargo(tmp_path)
+    if request.param == "second layout":
+        there.use_second_layout()
+    return there

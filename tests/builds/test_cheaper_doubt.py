@@ -15,19 +15,6 @@ from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, clean_as_rust_c
 _HOUR = 3600
 
 
-@pytest.fixture(params=["first layout", "second layout"])
-def there(request: pytest.FixtureRequest, tmp_path: Path) -> TinyCargo:
-    """Real cargo, with each of its layouts of a build folder."""
-    there = TinyCargo(tmp_path)
-    if request.param == "second layout":
-        there.environment |= {"CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true", "RUSTC_BOOTSTRAP": "1"}
-        there.build(there.tree())
-        if (there.target / "debug" / ".fingerprint").exists():
-            pytest.skip("this cargo has no second layout")
-        remove([there.target])
-    return there
-
-
 def replace(path: Path, text: str) -> None:
     """Put an older file in place of another."""
     write(path.with_name("beside"), text, 2 * _HOUR).replace(path)
@@ -84,18 +71,19 @@ def test_a_local_crate_that_does_not_need_what_is_in_doubt_stays(there: TinyCarg
 
 
 def test_a_file_that_is_nobodys_makes_cargo_compile_what_a_new_path_would(there: TinyCargo) -> None:
-    """A macro may read it and tell nothing, as sqlx' do."""
+    """A build script may read it."""
     members = {
         "Cargo.toml": '[workspace]\nmembers = ["py", "core"]\nresolver = "2"\n',
         "py/Cargo.toml": WORKSPACE + 'core-of-it = { path = "../core" }\n',
         "py/src/lib.rs": LIBRARY.format('"one"'),
+        "py/build.rs": "fn main() {}",
         "core/Cargo.toml": MANIFEST.format(name="core-of-it"),
         "core/src/lib.rs": "",
     }
     tree = there.tree(files=members)
     assert there.build(tree) == {"standin", "tiny", "core_of_it", "build-script-build"}
     write(tree / "queries" / "one.json", "", _HOUR)
-    assert there.build(tree) == {"tiny"}
+    assert there.build(tree) == {"tiny", "build-script-build"}
 
 
 def test_a_vendored_crate_that_was_replaced_is_compiled(there: TinyCargo) -> None:

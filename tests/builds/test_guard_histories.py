@@ -18,40 +18,51 @@ from random import Random
 import pytest
 
 from pyo3_envshim.freshness import STAMP
-from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, steps
+from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, includes_more, steps
 
 from .tiny_cargo import LIBRARY, TinyCargo, clean_as_rust_cache, remove, write
 
 _DAY = 24 * 3600 * SECOND
-_WHERE = {"lib": "src/lib.rs", "x": "src/x", "y": "src/y", "data": "src/data", "parts": "parts"}
+SEEDS = int(os.environ.get("GUARD_HISTORIES", "3"))  # of each kind, and with each layout of a build folder
+_NEAR = {"lib": "src/lib.rs", "x": "src/x", "y": "src/y", "data": "src/data", "parts": "parts"}
+_HIDDEN = {"x": ".h/x", "y": ".h/y", "data": ".h/data", "parts": ".h/parts"}
 _LISTING = """\
 fn main() {
-    println!("cargo:rerun-if-changed=parts");
-    let names = std::fs::read_dir("parts").unwrap().map(|entry| entry.unwrap().file_name());
+    println!("cargo:rerun-if-changed=%s");
+    let names = std::fs::read_dir("%s").unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     println!("cargo:rustc-env=PARTS={}", names.join("+"));
 }
 """
 _USES_STANDIN = '[build-dependencies]\nstandin = "0.1"\n'
-_MARK = '"{}|", include_str!("data"), "|", env!("PARTS")'
+_MARK = '"{}|", include_str!("../{}"){}, "|"'
+_MORE = ', "+", include_str!("../{}")'
+_PARTS = ', env!("PARTS")'
 
 
 class OnDisk(Model):
-    """A model whose steps happen on disk too, and whose builds are cargo's."""
+    """A model whose steps happen on disk too, and whose builds are cargo's.
 
-    def __init__(self, folder: Path, target: Path | None = None) -> None:
-        self.cargo_there = TinyCargo(folder, target)
+    *hidden*: all but the crate's root lies in a hidden folder.
+    """
+
+    def __init__(self, cargo: TinyCargo, scripted: bool = True, hidden: bool = False) -> None:
+        self.cargo_there = cargo
+        self.where = {**_NEAR, **(_HIDDEN if hidden else {})}
+        folder, parts = cargo.folder, self.where["parts"]
         self.start = (folder.stat().st_mtime_ns // SECOND) * SECOND + _DAY
         self.shown: dict[str, dict[str, tuple[int, object]]] = {"a": {}, "b": {}}
         self.locks: dict[str, tuple[int, str, str]] = {}
-        super().__init__()
+        super().__init__(scripted=scripted)
         for tree in "ab":
-            self.cargo_there.tree(tree, '""', _USES_STANDIN, {"build.rs": _LISTING})
+            files = {"build.rs": _LISTING % (parts, parts)} if scripted else {}
+            self.cargo_there.tree(tree, '""', _USES_STANDIN if scripted else "", files)
         self.show()
 
     def path(self, tree: str, name: str) -> Path:
-        return self.cargo_there.folder / tree / _WHERE.get(name, name)
+        folder, _, part = name.partition("/")
+        return self.cargo_there.folder / tree / self.where[folder] / part
 
     def show(self) -> None:
         """Make the files on disk what they are in the model."""
@@ -65,7 +76,7 @@ class OnDisk(Model):
                 if shown.get(name) != now:
                     self.put(self.path(tree, name), name, file, shown.get(name, now)[0] != file.inode)
                     shown[name] = now
-            for name in (*FILES, "data", "parts"):  # the folder last: putting files changes its time
+            for name in (*FILES, "parts"):  # the folder last: putting files changes its time
                 if name in files:
                     set_time(self.path(tree, name), self.start + files[name].mtime)
 
@@ -73,10 +84,13 @@ class OnDisk(Model):
         if name == "parts":
             return
         place = path.with_name("beside") if anew else path
-        if name == "data":
+        if name == "data" and file.content in ("x", "y"):
             place.symlink_to(str(file.content))
         else:
-            write(place, LIBRARY.format(_MARK.format(file.content)) if name == "lib" else str(file.content))
+            more = _MORE.format(self.where["y"]) if includes_more(file.content) else ""
+            mark = _MARK.format(file.content, self.where["data"], more)
+            mark += _PARTS if self.scripted else ""
+            write(place, LIBRARY.format(mark) if name == "lib" else str(file.content))
         place.replace(path)
 
     def age_target(self) -> None:
@@ -129,7 +143,10 @@ class OnDisk(Model):
         arguments = ["--release"] if profile == "release" else []
         python = self.cargo_there.guard(self.cargo_there.folder / tree, *arguments)
         self.age_target()
-        if not any(self.cargo_there.target.glob(f"{profile}/.fingerprint/tiny-*/lib-tiny")):
+        places = (
+            f"{profile}/{place}/lib-tiny" for place in (".fingerprint/tiny-*", "build/tiny/*/fingerprint")
+        )
+        if not any(path for place in places for path in self.cargo_there.target.glob(place)):
             self.invalidate([key for key in self.units if key[0] == profile and key[1] in LOCAL])
         return python
 
@@ -177,11 +194,15 @@ def other_file_system() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_no_history_is_stale(tmp_path: Path, other_file_system: Path, seed: int) -> None:
-    random = Random(seed)
-    history = History(OnDisk(tmp_path, other_file_system / "target" if seed % 2 else None))
-    history.play(steps(random, 30))
+@pytest.mark.parametrize("hidden", [False, True], ids=["near", "hidden"])
+@pytest.mark.parametrize("scripted", [True, False], ids=["all files", "noted files"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_history_is_stale(
+    there: TinyCargo, other_file_system: Path, seed: int, scripted: bool, hidden: bool
+) -> None:
+    if seed % 2:
+        there.move_target(other_file_system / "target")
+    History(OnDisk(there, scripted, hidden)).play(steps(Random(f"{seed} {scripted} {hidden}"), 30))
 
 
 def test_cargo_looks_at_the_sources_when_it_has_its_lock(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.front_ends import BUILD, BUILD_FROM_SDIST, UV_BUILD, UV_BUILD_FROM_SDIST, FrontEnd
-from support.sample_crates import Project
+from support.sample_crates import Project, PyO3
 
 from .workshop import Bench
 
@@ -202,9 +202,34 @@ def test_a_file_added_where_no_sources_are_raises_no_doubt(bench: Bench, place: 
     assert bench.build(BUILD, project, bench.shimmed).compiled == []
 
 
-def test_an_older_file_added_to_the_sources_raises_doubt_once(bench: Bench) -> None:
+def test_an_older_file_that_nobody_reads_raises_no_doubt(bench: Bench) -> None:
     project = bench.project()
     bench.build(BUILD, project, bench.shimmed)
     _write_aged(project.folder / "src" / "added.rs", "", _HOUR)
-    assert bench.build(BUILD, project, bench.shimmed).compiled == ["tiny"]
+    assert bench.build(BUILD, project, bench.shimmed).compiled == []
+
+
+def test_an_older_file_in_place_of_another_costs_the_projects_own_crate_once(bench: Bench) -> None:
+    project = bench.project(answer="newer")
+    bench.build(BUILD, project, bench.shimmed)
+    project.set_answer("older")
+    project.age(_HOUR)
+    built = bench.build(BUILD, project, bench.shimmed)
+    assert built.compiled == ["tiny"]
+    assert bench.answer(built) == "older"
+    assert bench.build(BUILD, project, bench.shimmed).compiled == []
+
+
+@pytest.mark.parametrize("version", ["0.26", "0.30"])
+def test_doubt_in_an_abi3_project_costs_its_own_crate(bench: Bench, version: str) -> None:
+    """maturin (1.16) makes PyO3's build script declare a file that maturin writes below ``target``."""
+    pyo3 = PyO3(version, ("abi3-py39",))
+    project = bench.project(answer="newer", pyo3=pyo3)
+    bench.build(BUILD, project, bench.shimmed)
+    for answer in ("older", "oldest"):
+        project.set_answer(answer)
+        project.age(_HOUR)
+        built = bench.build(BUILD, project, bench.shimmed)
+        assert bench.answer(built) == answer
+        assert built.compiled == ["tiny"]
     assert bench.build(BUILD, project, bench.shimmed).compiled == []

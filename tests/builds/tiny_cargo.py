@@ -16,6 +16,8 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import pytest
+
 from support import CHECKOUT
 
 from .workshop import real_cargo, small_environment
@@ -41,9 +43,8 @@ LIBRARY = '#[used] #[no_mangle] pub static MARK: &str = concat!("{{{{", {}, "}}}
 class TinyCargo:
     """A folder for worktrees, and the variables of a build in them."""
 
-    def __init__(self, folder: Path, target: Path | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.target = target or folder / "target"
         standin = folder / "vendor" / "standin"
         write(standin / "Cargo.toml", MANIFEST.format(name="standin"))
         write(standin / "build.rs", STANDIN)
@@ -53,10 +54,10 @@ class TinyCargo:
         write(folder / ".cargo" / "config.toml", sources)
         self.environment = {
             **small_environment(),
-            "CARGO_TARGET_DIR": str(self.target),
             "CARGO_NET_OFFLINE": "true",
             "PYO3_PYTHON": "/random/0",
         }
+        self.move_target(folder / "target")
         self._builds = 0
 
     def tree(
@@ -83,6 +84,19 @@ class TinyCargo:
         set_back(tree, age)
         return tree
 
+    def move_target(self, target: Path) -> None:
+        """Have cargo use another target folder."""
+        self.target = target
+        self.environment["CARGO_TARGET_DIR"] = str(target)
+
+    def use_second_layout(self) -> None:
+        """Have cargo use its second layout of a build folder; skip the test if it has none."""
+        self.environment |= {"CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true", "RUSTC_BOOTSTRAP": "1"}
+        self.build(self.tree("layout"))
+        if (self.target / "debug" / ".fingerprint").exists():
+            pytest.skip("this cargo has no second layout")
+        remove([self.target, self.folder / "layout"])
+
     def guard(self, tree: Path, *arguments: str) -> str:
         """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
         call = CargoCall(real_cargo(), ["build", *arguments], self._at(tree))
@@ -90,10 +104,10 @@ class TinyCargo:
         os.chdir(tree)
         try:
             with Query(call) as query:
-                workspace = query.workspace()
+                nonce = freshness.nonce_for(query.workspace())
         finally:
             os.chdir(before)
-        return f"/store/environment-{freshness.nonce_for(workspace)}"
+        return f"/store/environment-{nonce}"
 
     def unguarded(self) -> str:
         """Return the value of PYO3_PYTHON in an ordinary isolated build: a new one each time."""

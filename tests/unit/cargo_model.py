@@ -5,7 +5,8 @@ built, if the value of a variable it registered differs, if a unit it depends on
 newer output, or if one of the inputs it noted is gone or has an mtime later than the unit's own
 ``invoked.timestamp``. An input within the package is noted relative to it, and where a link led.
 
-A worktree is a package of three inputs: ``lib``; what the link ``data`` leads to (``x`` or ``y``);
+A worktree is a package of three inputs: ``lib``, which may include ``y``; ``data``, or what it leads to
+if it is a link (``x`` or ``y``);
 and the names in the folder ``parts``, which the build script watches. The units are ``standin``
 (PyO3: its build script, ``asking``, registers PYO3_PYTHON), ``script`` and ``tiny``, which depend on it.
 cargo holds a lock on a profile while it compiles, and does not believe what it left of a unit when it
@@ -20,13 +21,14 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
-from pyo3_envshim.freshness import LINK, Source, Stamp, doubtful
+from pyo3_envshim.freshness import Stamp, doubtful
+from pyo3_envshim.sources import LINK, Source
 
 TICK = 4_000_000  # ns: what the kernel's file times count
 SECOND = 1_000_000_000
 PARTS = ("parts/p", "parts/q")
-FILES = ("lib", "x", "y", *PARTS)
-ALL = (*FILES, "data", "parts")
+FILES = ("lib", "x", "y", "data", *PARTS)
+ALL = (*FILES, "parts")
 LOCAL = ("script", "tiny")
 PROFILES = ("debug", "release")
 Content = tuple[object, ...]
@@ -78,6 +80,22 @@ def steps(random: Random, count: int) -> Iterator[Step]:
             yield random.choice(more)
 
 
+def behind(files: dict[str, File]) -> str:
+    """Return the name of the file that ``data`` is, or leads to."""
+    content = str(files["data"].content)
+    return content if content in ("x", "y") else "data"
+
+
+def name_of(path: str) -> str:
+    """Return the name of a source within its worktree."""
+    return path.partition("/")[2].partition(" -> ")[0]
+
+
+def includes_more(lib: object) -> bool:
+    """Tell whether a library with this content includes ``y``."""
+    return str(lib)[-1] in "02468"
+
+
 class File:
     """A file, a link (whose content is where it leads) or a folder: contents are all of one size."""
 
@@ -94,17 +112,22 @@ class Unit:
         self.python = python
         self.time = time
         self.inputs = inputs
+        self.noted: list[str] = []  # by cargo and by rustc, when it is complete
         self.content = content
         self.is_complete = False
 
 
 class Model:
-    """Worktrees that share one target folder."""
+    """Worktrees that share one target folder.
+
+    Not *scripted*: there is no build script, and the guard goes by what cargo noted, where that is enough.
+    """
 
     linked = True  # False: nobody looks at the link, which no two worktrees have in common
     without = ""  # the part of the guard's rule that is left out, to see that it is needed
 
-    def __init__(self, grain: int = TICK, target_grain: int = TICK) -> None:
+    def __init__(self, grain: int = TICK, target_grain: int = TICK, scripted: bool = True) -> None:
+        self.scripted = scripted
         self.now = 1000 * SECOND
         self.grain = grain
         self.target_grain = target_grain
@@ -131,7 +154,9 @@ class Model:
         self.now += nanoseconds
 
     def write(self, tree: str, name: str, content: str, age: int = 0) -> None:
-        """Write a file in place, or anew; and set its mtime back as ``cp -p`` does."""
+        """Write a file in place, or anew if there is none or a link; set its mtime back as ``cp -p`` does."""
+        if name == "data" and name in self.trees[tree] and behind(self.trees[tree]) != name:
+            del self.trees[tree][name]
         if name not in self.trees[tree]:
             self.trees[tree][name] = self.new(content)
             self.touch_parts(tree, name)
@@ -168,7 +193,9 @@ class Model:
 
     def check_out(self, tree: str, mark: str, age: int) -> None:
         """Make a worktree anew: with the times of now, or as a source archive has them."""
-        self.trees[tree] = {name: self.new("x" if name == "data" else f"{mark} {name}") for name in ALL}
+        self.trees[tree] = {name: self.new(f"{mark} {name}") for name in ALL}
+        if self.scripted:
+            self.trees[tree]["data"].content = "x"
         for file in self.trees[tree].values():
             file.mtime = (self.now - age) // self.grain * self.grain
 
@@ -206,15 +233,16 @@ class Model:
     def truth(self, tree: str) -> Content:
         """Return what a compiler would read now."""
         files = self.trees[tree]
-        data = files.get(str(files["data"].content))
-        parts = tuple(name for name in PARTS if name in files)
-        return files["lib"].content, data and data.content, parts
+        data = [files[behind(files)].content]
+        data += [files["y"].content] if includes_more(files["lib"].content) else []
+        parts = tuple(name for name in PARTS if name in files and self.scripted)
+        return files["lib"].content, "+".join(map(str, data)), parts
 
     def sources(self, tree: str) -> dict[str, Source]:
-        """Do what `freshness.local_sources` does."""
+        """Do what `sources.Listing` does."""
         found = {}
         for name, file in self.trees[tree].items():
-            if name == "data":
+            if name == "data" and behind(self.trees[tree]) != "data":
                 if not self.linked:
                     continue
                 found[f"{tree}/{name} -> {file.content}"] = Source(LINK, file.mtime, file.ctime)
@@ -237,7 +265,16 @@ class Model:
         local = [(profile, name) for name in LOCAL if (profile, name) in self.units]
         end = max((self.units[key].time for key in local), default=None)
         stamp = self.stamps.get(profile)
-        doubted = doubtful({**self.gone(tree, stamp, sources), **sources}, stamp, end)
+        judged = {**self.gone(tree, stamp, sources), **sources}
+        by_notes = not self.scripted and local != []
+        if self.without != "notes":  # those of a unit that is being compiled are not yet written
+            by_notes = by_notes and all(self.units[key].is_complete for key in local)
+        if by_notes:
+            read = {name for key in local for name in self.units[key].noted}
+            if self.without == "links":  # cargo notes where one led, rustc its name
+                read.discard("data")
+            judged = {path: it for path, it in judged.items() if name_of(path) in read}
+        doubted = doubtful(judged, stamp, end)
         if self.without == "doubt" or (self.without == "no stamp" and stamp is None):
             doubted = []
         is_other = stamp is not None and stamp.root != tree and self.without != "root"
@@ -247,7 +284,9 @@ class Model:
             nonce = f"{self.nonces:x}"
         elif doubted != []:
             self.invalidate([key for key in local if key[1] != self.without])
-        files = {path: source.state for path, source in sources.items()}
+        everything = doubtful({**self.gone(tree, stamp, sources), **sources}, stamp, end) or []
+        unread = set(everything) - judged.keys()
+        files = {path: source.state for path, source in sources.items() if path not in unread}
         self.stamps[profile] = Stamp(tree, nonce, self.time(self.target_grain), files)
         return f"/entry-{nonce}"
 
@@ -274,8 +313,10 @@ class Model:
             "asking": [],
             "standin": [],
             "script": ["parts", *(name for name in PARTS if name in files)],
-            "tiny": ["lib", str(files["data"].content)],
+            "tiny": ["lib", behind(files), *(["y"] if includes_more(files["lib"].content) else [])],
         }
+        if not self.scripted:
+            del plan["script"]
         dirty: set[str] = set()
         self.running[profile] = {}
         for name, inputs in plan.items():
@@ -284,7 +325,9 @@ class Model:
             value = "" if name == "asking" else python
             if dirty or unit is None or unit.python != value or self.is_dirty(unit, files, needs):
                 dirty.add(name)
+                before = unit.noted if unit else []
                 unit = Unit(value, self.time(self.target_grain), inputs, self.truth(tree))
+                unit.noted = before
                 self.units[profile, name] = unit
             self.running[profile][name] = unit
         return dirty
@@ -296,8 +339,9 @@ class Model:
             if not unit.is_complete:
                 self.units[profile, name] = unit
                 unit.is_complete = True
+                unit.noted = [*unit.inputs, *(["data"] if name == "tiny" else [])]
         lib, data, _ = units["tiny"].content
-        self.artefacts[profile] = lib, data, units["script"].content[2]
+        self.artefacts[profile] = lib, data, units["script" if self.scripted else "tiny"].content[2]
 
     def kill(self, profile: str) -> None:
         """Let the cargo that has the lock end as it is."""

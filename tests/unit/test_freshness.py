@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -19,7 +20,8 @@ from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
-from pyo3_envshim.freshness import LINK, Source, Stamp, doubtful
+from pyo3_envshim.freshness import Stamp, doubtful
+from pyo3_envshim.sources import LINK, Source
 
 from .environments import ROOT, run, tree
 from .test_target_dir import dep_info
@@ -139,6 +141,7 @@ class Workshop:
         self.root = folder / "work"
         self.build = self.root / "target"
         self.packages = [self.root]
+        self.scripts = True
         self.last = ""
         self.noted = dep_info("src/lib.rs")
         self.write("src/lib.rs", "fn one() {}")
@@ -162,11 +165,15 @@ class Workshop:
         end = ends_at or 4_000_000_000
         os.utime(unit / TIME, (end, end))
         (unit / "dep-lib-tiny").write_bytes(self.noted)
+        os.utime(unit / "dep-lib-tiny", (end, end))
 
     def nonce(self) -> str:
         where = {"workspace_root": str(self.root), "target_directory": str(self.build), "packages": []}
         workspace = Workspace(where, [])
-        workspace.folders = {str(package): {"tiny"} for package in self.packages}
+        workspace.packages = {str(package): {"tiny"} for package in self.packages}
+        if not self.scripts:
+            workspace.crates = {str(self.root / "src"): {"tiny"}}
+        workspace.scripts = self.scripts
         self.last = freshness.nonce_for(workspace)
         return self.last
 
@@ -400,14 +407,14 @@ class TestTheCrateIsCompiled:
         """The end is read last: what was newer a moment ago may not be now."""
         workshop.settled()
         workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
-        listed = freshness.local_sources
+        listing = freshness._list_sources
 
-        def meanwhile(*arguments: Any) -> dict[str, Source]:
-            found = listed(*arguments)
+        def meanwhile(*arguments: Any) -> Any:
+            found = listing(*arguments)
             workshop.built(4_000_000_002)
             return found
 
-        monkeypatch.setattr(freshness, "local_sources", meanwhile)
+        monkeypatch.setattr(freshness, "_list_sources", meanwhile)
         assert workshop.verdict() == COMPILED
 
 
@@ -493,6 +500,117 @@ class TestThePathIsNew:
         other.build = workshop.build
         found = [each.nonce() for each in (workshop, other) * 4]
         assert len(set(found)) == 8
+
+
+class TestWhereRustcAloneReads:
+    """No build script, no macros but PyO3's: what cargo noted is all there is."""
+
+    @pytest.fixture
+    def workshop(self, tmp_path: Path) -> Workshop:
+        workshop = Workshop(tmp_path)
+        workshop.scripts = False
+        workshop.write(f"target/debug/deps/tiny-{UNIT[-16:]}.d", "x: src/lib.rs\n\nsrc/lib.rs:\n")
+        return workshop
+
+    @pytest.mark.parametrize("name", ["node_modules/x/y.js", "NOTES.txt", "src/other.rs"])
+    def test_other_files_raise_no_doubt(self, name: str, workshop: Workshop) -> None:
+        workshop.settled()
+        workshop.write(name)
+        assert workshop.verdict() == TRUSTED
+
+    @pytest.mark.parametrize("name", ["src/lib.rs", "Cargo.toml"])
+    def test_what_was_read_raises_doubt(self, name: str, workshop: Workshop) -> None:
+        workshop.settled()
+        workshop.write(name, "two")
+        assert workshop.verdict() == COMPILED
+
+    def test_other_folders_are_neither_listed_nor_kept_in_mind(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workshop.write("node_modules/x/y.js")
+        workshop.settled()
+        listed: list[str] = []
+        scandir = os.scandir
+
+        def scan(path: str) -> Any:
+            listed.append(path)
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", scan)
+        assert workshop.verdict() == TRUSTED
+        assert sorted(listed) == [str(workshop.root), str(workshop.root / "src")]
+        assert "node_modules" not in workshop.stamp.read_text()
+
+    def test_a_link_on_the_way_raises_doubt(self, workshop: Workshop) -> None:
+        """The crate's root is a link to another folder, and then to a third."""
+        for name in ("one", "two"):
+            workshop.write(f"../{name}/lib.rs", name)
+        (workshop.root / "src" / "lib.rs").unlink()
+        (workshop.root / "src").rmdir()
+        (workshop.root / "src").symlink_to("../one")
+        workshop.noted = dep_info(str(workshop.root.parent / "one" / "lib.rs"))
+        workshop.nonce()
+        workshop.built()
+        workshop.nonce()  # what lies outside is known from the second build on
+        workshop.back_date(workshop.stamp, 3_000_000_000)
+        workshop.built()
+        assert workshop.verdict() == TRUSTED
+        workshop.back_date(workshop.stamp, 3_000_000_000)
+        (workshop.root / "src").unlink()
+        (workshop.root / "src").symlink_to("../two")
+        assert workshop.verdict() == COMPILED
+
+
+class TestAFolderThatCannotBeRead:
+    @pytest.mark.parametrize("scripts", [True, False])
+    def test_holds_nothing(self, scripts: bool, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A data base's, of another user, who alone may look into it."""
+        workshop.scripts = scripts
+        workshop.write("pgdata/base/1")
+        scandir, stat = os.scandir, os.stat
+
+        def refuse(path: Any, *rest: Any, **more: Any) -> Any:
+            if f"{os.fspath(path)}/".partition("pgdata/")[2]:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return stat(path, *rest, **more)
+
+        def scan(path: str) -> Any:
+            return refuse(path + "/x") if path.endswith("pgdata") else scandir(path)
+
+        monkeypatch.setattr(os, "stat", refuse)
+        monkeypatch.setattr(os, "scandir", scan)
+        workshop.settled()
+        assert workshop.verdict() == TRUSTED
+
+
+class TestAFileThatCargoReadsItsConfigurationFrom:
+    @pytest.fixture
+    def path(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(workshop.root)
+        return workshop.write(".cargo/config.toml", "one")
+
+    def test_raises_no_doubt_if_it_is_written_again(self, workshop: Workshop, path: Path) -> None:
+        workshop.settled()
+        path.write_text("one")
+        assert workshop.verdict() == TRUSTED
+
+    @pytest.mark.parametrize("change", [lambda path: path.write_text("two"), Path.unlink])
+    def test_makes_the_path_new(
+        self, workshop: Workshop, path: Path, change: Callable[[Path], object]
+    ) -> None:
+        workshop.settled()
+        change(path)
+        assert workshop.verdict() == NEW_PATH
+
+    @pytest.mark.parametrize("home", ["home", ""])
+    def test_may_lie_in_cargos_home(
+        self, home: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CARGO_HOME", str(tmp_path / home) if home else "")
+        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+        workshop.settled()
+        workshop.write(f"../{home or 'user/.cargo'}/config.toml", "one")
+        assert workshop.verdict() == NEW_PATH
 
 
 UNSEEN: dict[str, Callable[[Workshop], object]] = {
@@ -671,52 +789,6 @@ def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
     assert freshness.read_stamp(str(tmp_path / "gone")) is None
 
 
-def test_sources_are_found_by_their_path_and_state(workshop: Workshop) -> None:
-    found = freshness.local_sources([str(workshop.root)], {str(workshop.build)})
-    assert sorted(found) == [str(workshop.root / "Cargo.toml"), str(workshop.root / "src" / "lib.rs")]
-    at = (workshop.root / "Cargo.toml").stat()
-    source = found[str(workshop.root / "Cargo.toml")]
-    assert (source.mtime, source.ctime) == (at.st_mtime_ns, at.st_ctime_ns)
-
-
-def test_each_folder_is_looked_through_once(workshop: Workshop) -> None:
-    one = freshness.local_sources([str(workshop.root), str(workshop.root / "src")], set())
-    assert sorted(one) == sorted(freshness.local_sources([str(workshop.root)], set()))
-
-
-def test_a_folder_that_a_link_leads_back_to_is_looked_through_once(workshop: Workshop) -> None:
-    (workshop.root / "src" / "again").symlink_to("..")
-    names = {
-        os.path.relpath(path, workshop.root) for path in freshness.local_sources([str(workshop.root)], set())
-    }
-    assert names == {"Cargo.toml", "src/lib.rs", f"src/again -> {workshop.root}"}
-
-
-def test_an_input_that_is_no_source_or_known_hides_no_other(workshop: Workshop) -> None:
-    for name in (".hidden/x.rs", "target/debug/x.rs"):
-        workshop.write(name)
-    names = ("src/lib.rs", "gone.rs", "too-long" * 100, "target/debug/x.rs", ".hidden/x.rs")
-    root = str(workshop.root)
-    found = freshness.local_sources([root], {str(workshop.build)}, [f"{root}/{name}" for name in names])
-    assert sorted(os.path.relpath(path, root) for path in found) == [
-        ".hidden/x.rs",
-        "Cargo.toml",
-        "src/lib.rs",
-    ]
-
-
-def test_a_link_is_as_old_as_itself_and_one_that_leads_nowhere_hides_nothing(workshop: Workshop) -> None:
-    for number in range(20):  # folders are listed in no order
-        (workshop.root / "src" / f"dangling{number}").symlink_to("nothing")
-    link = workshop.root / "src" / "link.rs"
-    link.symlink_to("lib.rs")
-    found = freshness.local_sources([str(workshop.root / "src")], set())
-    source = found[f"{link} -> {workshop.root}/src/lib.rs"]
-    assert set(found) == {f"{link} -> {workshop.root}/src/lib.rs", str(link), f"{workshop.root}/src/lib.rs"}
-    assert (source.mtime, source.ctime) == (link.lstat().st_mtime_ns, link.lstat().st_ctime_ns)
-    assert source.mtime != link.stat().st_mtime_ns
-
-
 def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Workshop) -> None:
     root = str(workshop.root)
     files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link -> /gone": LINK}
@@ -732,7 +804,7 @@ from pyo3_envshim.cargo import target_dir
 _, build, root, other = sys.argv
 freshness.write_stamp(other, "/\\u00fc", "", {})
 stamp = freshness.read_stamp(build + "/" + freshness.STAMP)
-print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], []).inputs["tiny"]))))
+print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
 """
 
 
@@ -752,25 +824,3 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
     assert found is not None
     assert found.root == "/\u00fc"
-
-
-@pytest.mark.parametrize("mark", ["CACHEDIR.TAG", "pyvenv.cfg"])
-def test_a_folder_that_looks_like_a_cache_is_one_unless_a_build_script_declares_it(
-    mark: str, tmp_path: Path
-) -> None:
-    for name in (mark, "x"):
-        (tmp_path / "parts" / "of" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "parts" / name).touch()
-    root = str(tmp_path)
-    assert freshness.local_sources([root], set()) == {}
-    found = freshness.local_sources([root], set(), [f"{root}/parts"])
-    assert {f"{root}/parts/x", f"{root}/parts/{mark}"} <= found.keys()
-
-
-def test_a_skipped_folder_above_the_project_hides_none_of_its_inputs(tmp_path: Path) -> None:
-    hidden = tmp_path / "project" / ".hidden" / "x.rs"
-    hidden.parent.mkdir(parents=True)
-    hidden.touch()
-    root = str(tmp_path / "project")
-    assert set(freshness.local_sources([root], {str(tmp_path)}, [str(hidden)])) == {str(hidden)}
-    assert freshness.local_sources([root], {str(hidden.parent)}, [str(hidden)]) == {}

@@ -98,8 +98,19 @@ class TestAWorkspace:
 
     def test_knows_where_the_sources_are(self, answer: dict[str, Any], tmp_path: Path) -> None:
         found = Workspace(answer, answer["packages"])
-        folders = {"/elsewhere": {"tiny"}, "/work/helper": {"helper"}, "/work/tiny": {"tiny"}}
-        assert (found.root, found.folders) == (str(tmp_path), folders)
+        assert found.root == str(tmp_path)
+        assert found.packages == {"/work/helper": {"helper"}, "/work/tiny": {"tiny"}}
+        assert found.crates == {"/elsewhere": {"tiny"}}
+
+    def test_knows_whether_there_may_be_a_build_script_or_a_macro(self, answer: dict[str, Any]) -> None:
+        tiny = answer["packages"][0]
+        helper = {**tiny, "name": "helper", "dependencies": []}
+        script, macro = (
+            {**helper, "targets": [{"src_path": "/work/x.rs", "kind": [kind]}]}
+            for kind in ("custom-build", "proc-macro")
+        )
+        asked = ([tiny], [tiny, helper], [tiny, script], [tiny, macro])
+        assert [Workspace(answer, packages).scripts for packages in asked] == [True, False, True, True]
 
     @pytest.mark.parametrize(
         ("arguments", "profile"),
@@ -158,7 +169,7 @@ class TestAWorkspace:
         with Query(call) as query:
             call.cargo = str(everything.path)
             found = query.workspace()
-        assert ("/other" in found.folders) == bool(asked)
+        assert ("/other" in found.packages) == bool(asked)
         calls = [it.arguments for it in everything.all_calls]
         assert calls == [["metadata", "--format-version", "1", it, "--config", "a=1"] for it in asked]
         environs = [{name: it.environ.get(name) for name in ("A", "HOME")} for it in everything.all_calls]
@@ -246,7 +257,8 @@ class TestRealCargo:
         found = locate()
         assert found.build_dir == f"{tmp_path}/work/target"
         assert found.root == f"{tmp_path}/work"
-        assert {f"{tmp_path}/work", f"{tmp_path}/work/src", f"{tmp_path}/helper"} <= set(found.folders)
+        assert found.packages == {f"{tmp_path}/work": {"tiny"}, f"{tmp_path}/helper": {"helper"}}
+        assert set(found.crates) == {f"{tmp_path}/work/src", f"{tmp_path}/helper/src"}
         assert found.build_dir in found.exclude
 
     def test_names_a_crate_that_a_patch_brings(self, locate: Locate, real: str, tmp_path: Path) -> None:
@@ -256,7 +268,7 @@ class TestRealCargo:
             manifest.read_text() + '[target."cfg(unix)".dependencies]\nextra = { path = "../extra" }\n'
         )
         run([real, "generate-lockfile", "--offline"], os.environ, tmp_path / "work")
-        assert f"{tmp_path}/extra" in locate().folders
+        assert f"{tmp_path}/extra" in locate().packages
 
     def test_is_believed_about_target_folders(self, locate: Locate, tmp_path: Path) -> None:
         for arguments, more in (

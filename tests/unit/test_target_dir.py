@@ -58,7 +58,7 @@ def dep_info(*paths: str | bytes, version: int = 1) -> bytes:
 
 def noted(build: Path, *names: str) -> set[str]:
     """Return the inputs of all local packages: those called so, and others that cargo noted files of."""
-    inputs = target_dir.read_notes(target_dir.profiles(str(build)), names).inputs
+    inputs = target_dir.read_notes(list(target_dir.profiles(str(build))), names, str(build)).inputs
     return set().union(*inputs.values())
 
 
@@ -78,8 +78,14 @@ class TestWhatCargoNotedAsInputs:
         names = ["/elsewhere/x.rs", f"src/{'long' * 200}.rs", "src/lib.rs", "src/last.rs"]
         checksums = ["", "blake3=0", f"blake3={'0' * 300}", ""]
         entries = [noted_file(name, checksum=checksum) for name, checksum in zip(names, checksums)]
-        content = dep_info(entries[0], noted_file("debug/out.rs", in_package=False), *entries[1:])
+        content = dep_info(entries[0], noted_file("debug/build/x/out/y", in_package=False), *entries[1:])
         assert self.noted(built, content) == set(names)
+
+    def test_is_what_lies_in_the_build_folder_but_what_build_scripts_made(self, built: Built) -> None:
+        """All of it if that is above the sources."""
+        names = ("gen/x", "debug/x", "build/x", "debug/build/x/out/y")
+        content = dep_info(*(noted_file(name, in_package=False) for name in names))
+        assert self.noted(built, content) == {f"{built.build}/{name}" for name in names[:3]}
 
     def test_is_read_of_all_units(self, built: Built) -> None:
         for number in range(3):
@@ -117,7 +123,7 @@ class TestWhatCargoNotedAsInputs:
         """Return what is noted where a build script has left *text* in a unit's folder."""
         self.noted(built, dep_info("src/lib.rs"))
         unit = built.build / "debug" / folder
-        unit.mkdir(parents=True)
+        unit.mkdir(parents=True, exist_ok=True)
         (unit / "run-build-script-build-script-build.json").write_text(text)
         return noted(built.build)
 
@@ -131,6 +137,13 @@ class TestWhatCargoNotedAsInputs:
         assert self.asked_for(built, folder.format("from-a-registry"), text) == own
         asked = {"data/x", "/elsewhere/y"}
         assert self.asked_for(built, folder.format("tiny"), text) == own | asked
+
+    def test_tells_of_a_build_script_that_told_cargo_nothing(self, built: Built) -> None:
+        unit(built.build / "debug", "tiny", "tiny")
+        for local, undirected in (([{"Precalculated": "1"}], {"tiny"}), ([{"RerunIfEnvChanged": {}}], set())):
+            self.asked_for(built, f".fingerprint/tiny-{HASH}", json.dumps({"local": local}))
+            profile = str(built.build / "debug")
+            assert target_dir.read_notes([profile], ["tiny"], str(built.build)).undirected == undirected
 
     @pytest.mark.parametrize("text", ["", '{"local":[{"Rerun', "{}"])
     def test_is_not_what_a_build_script_asked_for_in_a_note_that_is_cut_short(
@@ -153,9 +166,13 @@ class TestWhatCargoNotedAsInputs:
             unit(profile, name, name)
             (profile / ".fingerprint" / f"{name}-{HASH}" / f"dep-lib-{name}").write_bytes(content)
         unit(profile, "not-built-yet", "not_built_yet")
-        notes = target_dir.read_notes([str(profile)], ["empty"])
+        notes = target_dir.read_notes([str(profile)], ["empty"], str(built.build))
         assert notes.inputs == {"tiny": {"src/lib.rs"}, "outside": {"/elsewhere/lib.rs"}, "empty": set()}
-        assert {Path(folder).name for folder in notes.foreign} == {f"pyo3-{HASH}", f"included-{HASH}"}
+        assert notes.unplaced == {"tiny"}
+        assert {Path(foreign.folder).name for foreign in notes.foreign} == {
+            f"pyo3-{HASH}",
+            f"included-{HASH}",
+        }
 
 
 class TestTheEndOfTheLastBuild:
@@ -219,7 +236,8 @@ class TestTheEndOfTheLastBuild:
     def test_is_not_that_of_a_foreign_unit(self, tmp_path: Path) -> None:
         assert self.end(tmp_path, "debug/.fingerprint/a-1", "debug/.fingerprint/pyo3-1") == 2 * SECOND
         profile = str(tmp_path / "debug")
-        assert target_dir.end_of_last_build([profile], {f"{profile}/.fingerprint/pyo3-1"}) == SECOND
+        (pyo3,) = (unit for unit in target_dir.units([profile]) if unit.package == "pyo3")
+        assert target_dir.end_of_last_build([profile], [pyo3]) == SECOND
 
     def test_is_not_that_of_another_profile(self, tmp_path: Path) -> None:
         self.end(
@@ -328,6 +346,74 @@ class TestEvicting:
         unit(tmp_path / "debug", "own", "own")
         with pytest.raises(PermissionError), undeletable(tmp_path / "debug" / ".fingerprint" / f"own-{HASH}"):
             target_dir.evict(str(tmp_path), set(), set())
+
+
+class TestWhatRustcRead:
+    """Told by the dep-info that rustc itself writes, beside what it compiles."""
+
+    FIRST = (
+        f".fingerprint/tiny-{HASH}/dep-lib-tiny",
+        f"deps/tiny-{HASH}.d",
+        f"deps/libpyo3_macros-{OTHER}.so",
+    )
+    SECOND = (
+        f"build/tiny/{HASH}/fingerprint/dep-lib-tiny",
+        f"build/tiny/{HASH}/out/tiny-{HASH}.d",
+        f"build/pyo3-macros/{OTHER}/out/libpyo3_macros-{OTHER}.so",
+    )
+
+    NAMES = frozenset({"src/lib.rs", "src/a b.rs", "/x/y"})
+
+    def read(self, profile: Path) -> target_dir.Rustc:
+        notes = target_dir.read_notes([str(profile)], ["tiny"], str(profile))
+        return target_dir.read_by_rustc([str(profile)], notes)
+
+    @pytest.fixture(params=[FIRST, SECOND], ids=["first layout", "second layout"])
+    def files(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, Path]:
+        """Return the note, rustc's dep-info, and the macro."""
+        note, info, macro = (tmp_path / name for name in request.param)
+        for path in (note, info, macro):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+        info.write_text(
+            "/t/libtiny.so: src/lib.rs src/a\\ b.rs\n\nsrc/lib.rs:\nsrc/a\\ b.rs:\n/x/y:\n# env-dep:A=b\n"
+        )
+        return note, info, macro
+
+    def test_is_known_by_the_names_that_it_used(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        found = self.read(tmp_path)
+        assert found.names == self.NAMES
+        assert (found.is_all, found.macros) == (True, {"pyo3_macros"})
+
+    def test_is_not_known_where_it_is_gone(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        files[1].unlink()
+        assert not self.read(tmp_path).is_all
+
+    def test_is_not_known_while_it_is_compiled_again(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        (files[0].parent / "invoked.timestamp").touch()
+        os.utime(files[0], (1, 1))
+        assert not self.read(tmp_path).is_all
+        os.utime(files[0].parent / "invoked.timestamp", (1, 1))
+        assert self.read(tmp_path).is_all
+
+    def test_is_not_known_while_it_is_compiled_for_the_first_time(
+        self, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        (files[0].parent / "invoked.timestamp").touch()
+        files[0].unlink()
+        assert not self.read(tmp_path).is_all
+
+    def test_is_nothing_where_no_unit_ended(self, files: tuple[Path, ...], tmp_path: Path) -> None:
+        files[0].unlink()
+        found = self.read(tmp_path)
+        assert (found.names, found.is_all) == (set(), True)
+
+    def test_is_known_of_a_library_whose_name_has_no_hash(
+        self, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        """A cdylib's."""
+        files[1].rename(files[1].with_name("tiny.d"))
+        assert self.read(tmp_path).names == self.NAMES
 
 
 class TestInvalidating:

@@ -1,0 +1,135 @@
+"""The local source files, and the state in which they are: by `stat` alone, no content is read.
+
+Reads: the folders of the local packages, and what cargo or rustc is known to have read elsewhere.
+"""
+
+from __future__ import annotations
+
+import os  # nothing else: every call that compiles imports this module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LINK = "link"  # the state of a link; its key says where it leads
+
+
+class Source:
+    """A local source file: its state (to compare), and its mtime and ctime in ns."""
+
+    __slots__ = ("ctime", "mtime", "state")
+
+    def __init__(self, state: str, mtime: int, ctime: int) -> None:
+        self.state = state
+        self.mtime = mtime
+        self.ctime = ctime
+
+
+FILES, SOURCES, HIDDEN_TOO, EVERYTHING = range(4)  # how much of a folder counts
+
+
+class Listing:
+    """The source files, by path: *found*. Links are followed, because cargo reads what they lead to.
+
+    *read*: the names of those that something is known to have read, and where these lead.
+
+    Hidden folders, environments, tagged caches, what setuptools builds, and the folders in *skip* hold no
+    sources, except for what was read. A folder that cannot be read holds none: cargo cannot read it either.
+    """
+
+    def __init__(self, skip: Iterable[str], packages: Iterable[str]) -> None:
+        self.found: dict[str, Source] = {}
+        self.read: set[str] = set()
+        # Always scan the packages' own folders, even ones that look like caches.
+        self._own = {os.path.realpath(folder) for folder in packages}
+        self._skipped = {os.path.realpath(folder) for folder in skip} - self._own
+        self._seen: dict[str, int] = {}
+
+    def add(self, folder: str, reach: int = SOURCES) -> None:
+        """Add the files of a folder of sources: so many of those below it as *reach* tells."""
+        real = os.path.realpath(folder)
+        if real != folder:  # decides where a `..` behind it leads
+            self.found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
+            self.read.add(folder)
+        self._own.add(real)
+        self._collect(real, reach)
+
+    def add_read(self, paths: Iterable[str], unwatched: tuple[str, ...] = ()) -> None:
+        """Add files that something has read, and all below the folders; but none below *unwatched* ones."""
+        folders: dict[str, str] = {}
+        for path in paths:
+            folder, name = os.path.split(path)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            real = os.path.join(folders[folder], name)
+            if name in ("", os.curdir, os.pardir) or os.path.islink(real):
+                real = os.path.realpath(path)
+            if real.startswith(unwatched):
+                continue
+            plain = os.path.normpath(path)
+            self.read.update((plain, real))
+            if plain != real:
+                self._add_links(path)
+            if os.path.isdir(real):
+                self._collect(real, EVERYTHING)
+            elif real not in self.found and os.path.exists(real):
+                self._add(real)
+
+    def _add_links(self, path: str) -> None:
+        """Add the links on the way to *path*, each by the folder that it really lies in."""
+        above = ""
+        while path != above:
+            folder, name = os.path.split(path)
+            if os.path.islink(path):
+                place = os.path.join(os.path.realpath(folder), name)
+                self.read.add(place)
+                if os.path.exists(path):
+                    self.found.setdefault(f"{place} -> {os.path.realpath(path)}", Source(LINK, 0, 0))
+            path, above = folder, path
+
+    def _collect(self, folder: str, reach: int) -> None:
+        """Add the files below *folder*, a path without links."""
+        if folder in self._skipped or self._seen.get(folder, -1) >= reach:
+            return
+        try:
+            with os.scandir(folder) as entries:
+                listing = list(entries)
+        except PermissionError:
+            return
+        is_tagged = any(entry.name in ("pyvenv.cfg", "CACHEDIR.TAG") for entry in listing)
+        if is_tagged and reach < EVERYTHING and folder not in self._own:
+            return
+        self._seen[folder] = reach
+        for entry in listing:
+            path = place = entry.path
+            if entry.is_symlink():
+                if not os.path.exists(path):  # cargo sees nothing there
+                    continue
+                at = entry.stat(follow_symlinks=False)
+                place = os.path.realpath(path)
+                self.found[f"{path} -> {place}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+            if not entry.is_dir():
+                self._add(path)
+            elif reach == EVERYTHING or (reach and not _holds_no_sources(folder, entry.name, reach)):
+                self._collect(place, reach)
+            if reach == EVERYTHING:
+                self.read.add(path)
+
+    def _add(self, path: str) -> None:
+        try:
+            at = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # removed since it was listed
+            return
+        state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
+        self.found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
+
+
+def _holds_no_sources(folder: str, name: str, reach: int) -> bool:
+    """Tell whether a folder is hidden, or made by setuptools: ``build/lib.linux-x86_64-cpython-39``.
+
+    setuptools copies modules there in each build; for Python 3.9 their times have no fraction of a
+    second. The macros of sqlx read ``.sqlx``.
+    """
+    if name.startswith("."):
+        return name == ".git" or (reach == SOURCES and name != ".sqlx")
+    return os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
