@@ -1,0 +1,51 @@
+"""Variables that cargo may see with another value than its process has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim.cargo.configuration import may_change
+
+NAMES = ("PYO3_PYTHON", "PATH", "RUSTFLAGS", "OTHER")
+
+
+def changed(folder: Path, *arguments: str, **environ: str) -> set[str]:
+    return may_change(NAMES, str(folder), arguments, {"HOME": "/nonexistent", **environ}) - {
+        "PATH",
+        "RUSTFLAGS",
+    }
+
+
+def test_rustup_extends_some(tmp_path: Path) -> None:
+    assert may_change(NAMES, str(tmp_path), [], {}) == {"PATH", "RUSTFLAGS"}
+
+
+@pytest.mark.parametrize("name", ["config.toml", "config"])
+def test_a_file_above_mentions_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".cargo").mkdir()
+    (tmp_path / ".cargo" / name).write_text('env.PYO3_PYTHON = "python3"\n')
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert changed(tmp_path / "a" / "b") == {"PYO3_PYTHON"}
+
+
+def test_cargos_home_mentions_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".cargo").mkdir(parents=True)
+    (home / ".cargo" / "config.toml").write_text('[env]\nOTHER = "x"\n')
+    assert changed(tmp_path, HOME=str(home)) == {"OTHER"}
+    assert changed(tmp_path, CARGO_HOME=str(home / ".cargo")) == {"OTHER"}
+    assert changed(tmp_path) == set()
+
+
+def test_an_option_mentions_one(tmp_path: Path) -> None:
+    assert changed(tmp_path, "--config", 'env.OTHER="x"', "build") == {"OTHER"}
+    (tmp_path / "more.toml").write_text('[env]\nPYO3_PYTHON = "x"\n')
+    assert changed(tmp_path, "--config=more.toml") == {"PYO3_PYTHON"}
+
+
+def test_a_file_that_includes_others_may_set_any(tmp_path: Path) -> None:
+    (tmp_path / ".cargo").mkdir()
+    (tmp_path / ".cargo" / "config.toml").write_text('include = ["more.toml"]\n')
+    assert changed(tmp_path) == {"PYO3_PYTHON", "OTHER"}
