@@ -69,6 +69,7 @@ class Fabricated:
         self.second_layout = second_layout
         self.clock = START
         self.sources = dict.fromkeys(("core", "tiny", "plain"), (1, START))
+        self.made: dict[tuple[str, str], str] = {}
         (build / "debug").mkdir(parents=True)
 
     # What a user does
@@ -121,9 +122,9 @@ class Fabricated:
             if name == breaks_at:
                 break
             recorded.write_text(text)
-            recorded.with_name(f"{unit.name}.json").write_text(
-                json.dumps(self._facts(unit, environ, numbers))
-            )
+            facts = json.dumps(self._facts(unit, environ, numbers))
+            recorded.with_name(f"{unit.name}.json").write_text(facts)
+            self.made[name, text] = self.content(name)
         return compiled
 
     def build_for(self, environ: Environ, *wanted: str) -> list[str]:
@@ -136,7 +137,7 @@ class Fabricated:
 
     def content(self, name: str) -> str:
         """Return what a unit's main output says."""
-        return self._outputs(UNITS[name])[0].read_text()
+        return self.outputs(name)[0].read_text()
 
     def right(self, name: str, environ: Environ) -> str:
         """Return what it should say."""
@@ -145,6 +146,16 @@ class Fabricated:
         values = [str(environ.get(variable)) for variable in unit.variables]
         inner = ",".join(self.right(need, environ) for need in unit.needs)
         return f"{name}{version}{values}({inner})"
+
+    def check(self) -> None:
+        """Fail if a fingerprint lies beside what it was not made for, or without its dependencies."""
+        recorded = {name: self._place(unit) / unit.name for name, unit in UNITS.items()}
+        numbers = {name: path.read_text() for name, path in recorded.items() if path.exists()}
+        for name, text in numbers.items():
+            if text:
+                outputs = [path for path in self.outputs(name) if path.exists()]
+                assert {path.read_text() for path in outputs} == {self.made[name, text]}, name
+                assert all(numbers.get(need) for need in UNITS[name].needs), name
 
     def files(self) -> dict[str, str]:
         """Return all that cargo would find, by path: not the sets, locks and marks, which are ours."""
@@ -160,6 +171,14 @@ class Fabricated:
         """Return what lies on the shelf."""
         return sorted((self.build / "debug" / ".envshim-sets").glob("*"))
 
+    def place(self, name: str) -> Path:
+        """Return the folder of a unit's fingerprint."""
+        return self._place(UNITS[name])
+
+    def outputs(self, name: str) -> list[Path]:
+        """Return a unit's outputs: first what cargo asks the mtime of, then what it never looks at."""
+        return self._outputs(UNITS[name])
+
     # How cargo goes about it
 
     def _in_order(self, wanted: Sequence[str]) -> list[str]:
@@ -172,13 +191,11 @@ class Fabricated:
         return self.build / unit.triple / "debug"
 
     def _place(self, unit: Unit) -> Path:
-        """Return the folder of a unit's fingerprint."""
         if self.second_layout:
             return self.profile(unit) / "build" / unit.package / unit.hash / "fingerprint"
         return self.profile(unit) / ".fingerprint" / f"{unit.package}-{unit.hash}"
 
     def _outputs(self, unit: Unit) -> list[Path]:
-        """Return a unit's outputs: first what cargo asks the mtime of, then what it never looks at."""
         kind = unit.name.partition("-")[0]
         crate = unit.name.rpartition("lib-")[2] if "lib-" in unit.name else unit.name.partition("-")[2]
         crate = crate.replace("-", "_") + ("" if unit.is_hashless else f"-{unit.hash}")

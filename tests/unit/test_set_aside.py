@@ -108,6 +108,47 @@ class TestRounds:
         assert there.files() == before  # not a file of the other's beside them
         there.build_for(python["B"], *ALL)
 
+    def test_a_later_build_that_we_know_nothing_of_stays(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        there.edit("tiny")
+        there.cargo(python["A"], *ALL)
+        assert there.build_for(python["A"], *ALL) == []
+        assert there.sets() == []
+
+    def test_a_dependent_of_what_was_overwritten_is_trusted_no_more(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        there.cargo(python["B"], "tiny")
+        there.exchange(python["C"])
+        assert not (there.place("test") / "test-lib-tiny").exists()
+
+
+class TestAtEveryMoment:
+    def test_no_fingerprint_is_beside_what_it_was_not_made_for(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        moments = 0
+
+        def checked(call: Callable[..., Any]) -> Callable[..., Any]:
+            def checked(*arguments: Any, **options: Any) -> Any:
+                nonlocal moments
+                found = call(*arguments, **options)
+                there.check()
+                moments += 1
+                return found
+
+            return checked
+
+        for name in ("A", "B"):
+            there.build_for(python[name], *ALL)
+        for name in ("rename", "replace", "unlink"):
+            monkeypatch.setattr(os, name, checked(getattr(os, name)))
+        for name in ("A", "B", "C", "A"):
+            there.exchange(python[name])
+        assert moments > 200
+
 
 class TestWhatRustdocMade:
     def test_it_has_no_hash_and_is_made_again(self, there: Fabricated, python: Environs) -> None:
@@ -216,7 +257,7 @@ class TestWhatLiesOutside:
         there.build_for(python["A"], *ALL)
         there.clock -= 3600
         there.sources["core"] = (2, there.clock)
-        core = Path(there._outputs(UNITS["core"])[0])
+        core = there.outputs("core")[0]
         core.unlink()  # so that even this clock lets cargo see it
         there.build_for(python["B"], *ALL)
         there.clock += 3600
@@ -225,7 +266,7 @@ class TestWhatLiesOutside:
     def test_a_dependency_with_other_settings(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
         there.exchange(python["B"])
-        place = there._place(UNITS["core"])
+        place = there.place("core")
         (place / "lib-core_x").write_text("00" * 8)
         done = there.exchange(python["A"])
         assert (done.brought_back, "compiled" in done.reason) == (0, True)
@@ -234,14 +275,15 @@ class TestWhatLiesOutside:
 
 class TestCleaned:
     @pytest.mark.parametrize("again", [False, True])
-    def test_a_package(self, there: Fabricated, python: Environs, again: bool) -> None:
+    @pytest.mark.parametrize("package", ["standin", "tiny", "plug"])
+    def test_a_package(self, there: Fabricated, python: Environs, package: str, again: bool) -> None:
         """``cargo clean -p`` knows nothing of sets, and means them."""
         for name in "AB":
             there.build_for(python[name], *ALL)
-        there.clean("standin")
+        there.clean(package)
         if again:
             there.cargo(python["B"], *ALL)  # a cargo that we know nothing of
-        assert "standin" in there.build_for(python["A"], *ALL)
+        assert package in there.build_for(python["A"], *ALL)
 
     def test_the_crate_itself_was_cleaned_because_of_older_sources(
         self, there: Fabricated, python: Environs
@@ -329,7 +371,7 @@ class TestNothingIsMoved:
         self, first: Fabricated, python: Environs, path: str, text: str
     ) -> None:
         first.build_for(python["A"], *ALL)
-        file = first._place(UNITS["standin"]) / path
+        file = first.place("standin") / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         before = first.files()
