@@ -27,7 +27,17 @@ import os  # nothing else at the top: every call that compiles imports this modu
 
 from pyo3_envshim import files
 from pyo3_envshim.cargo import target_dir
-from pyo3_envshim.cargo.target_dir import Outputs, UnitFolder, UnknownFormat
+from pyo3_envshim.cargo.units import (
+    MARK,
+    Outputs,
+    UnitFolder,
+    UnknownFormat,
+    doomed,
+    recorded_variables,
+    stem_of,
+    unit_folders,
+    with_dependents,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +45,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyo3_envshim.call import CargoCall
+    from pyo3_envshim.cargo.metadata import Workspace
+    from pyo3_envshim.cargo.units import Fingerprint
 
     Values = Mapping[str, "str | None"]
 
 FOLDER = ".envshim-sets"
 KEPT = 8  # sets of a profile: an interpreter's wheels, tests and editor need one or two
+_ROOT = "root"
 _MANIFEST = "manifest"
 _FORMAT = "pyo3-envshim set 1"
 _TEMPORARY = "tmp-"
@@ -64,39 +77,44 @@ class Exchange:
 
 
 class Set:
-    """What was put aside together: its path, the values that it was compiled for, and when."""
+    """What was put aside together: its path, the workspace root and the values it is for, and when."""
 
-    __slots__ = ("path", "time", "values")
+    __slots__ = ("path", "root", "time", "values")
 
-    def __init__(self, path: str, values: dict[str, str | None], time: int) -> None:
+    def __init__(self, path: str, head: Mapping[str, Any], time: int) -> None:
         self.path = path
-        self.values = values
+        self.root: str = head["root"]
+        self.values: dict[str, str | None] = head["values"]
         self.time = time
 
+    def fits(self, root: str, seen: Values) -> bool:
+        """Tell whether it is for a cargo that works in *root* and sees these values."""
+        values = self.values.items()
+        return self.root == root and all(name in seen and seen[name] == value for name, value in values)
 
-def exchange(call: CargoCall, environ: Mapping[str, str], build: str, profile: str) -> Exchange:
+
+def exchange(call: CargoCall, environ: Mapping[str, str], workspace: Workspace) -> Exchange:
     """Put aside what a cargo with these variables would overwrite, and bring back what it would make.
 
-    *build*: the build folder; *profile*: what its profiles' folders are called. Raises nothing that
-    could keep cargo from running: where something is not as it should be, things stay as they are.
+    Raises nothing that could keep cargo from running: where something is not as it should be, things
+    stay as they are.
     """
     done = Exchange()
+    place = Place(workspace)
     try:
-        profiles = target_dir.profiles_called(profile, build)
-        shelf = os.path.join(build, profile, FOLDER)
-        sets = read_sets(shelf)
-        recorded = target_dir.recorded_variables(profiles)
+        sets = read_sets(place.shelf)
+        recorded = recorded_variables(place.profiles)
         seen = _values_seen({*recorded, *(name for each in sets for name in each.values)}, environ)
-        if not _is_due(recorded, sets, seen):
-            return done
-        from pyo3_envshim.cargo.configuration import may_change
+        if _is_due(place, recorded, sets, seen):
+            from pyo3_envshim.cargo.configuration import may_change
 
-        for name in may_change(seen, os.getcwd(), call.arguments, environ):
-            del seen[name]
-        if _is_due(recorded, sets, seen):
-            _exchange_locked(Place(build, profiles, shelf), seen, done)
+            for name in may_change(seen, os.getcwd(), call.arguments, environ):
+                del seen[name]
+            if _is_due(place, recorded, sets, seen):
+                _exchange_locked(place, seen, done)
     except (OSError, UnknownFormat, Refused) as error:
         done.reason = str(error)
+    place.note_root()
     return done
 
 
@@ -110,14 +128,9 @@ def _is_not_unicode(value: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_due(recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
+def _is_due(place: Place, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
     differs = any(values != {seen[name]} for name, values in recorded.items() if name in seen)
-    return differs or any(matches(each.values, seen) for each in sets)
-
-
-def matches(values: Values, seen: Values) -> bool:
-    """Tell whether a set for *values* is for a cargo that sees *seen*."""
-    return all(name in seen and seen[name] == value for name, value in values.items())
+    return differs or any(each.fits(place.root, seen) for each in sets)
 
 
 def read_sets(shelf: str) -> list[Set]:
@@ -131,7 +144,7 @@ def read_sets(shelf: str) -> list[Set]:
             with open(name, encoding="utf-8") as file:
                 head = _loads(file.readline())
             if head["format"] == _FORMAT:
-                found.append(Set(path, head["values"], os.stat(name).st_mtime_ns))
+                found.append(Set(path, head, os.stat(name).st_mtime_ns))
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             pass  # cut short by a full disk, or by what removes caches; `_prune` removes it
     return sorted(found, key=lambda each: (each.time, each.path), reverse=True)
@@ -144,19 +157,43 @@ def _loads(text: str) -> Any:
 
 
 class Place:
-    """Where an exchange takes place: the build folder, its profiles of one name, and the shelf for sets."""
+    """Where an exchange takes place.
 
-    __slots__ = ("build", "outputs", "profiles", "shelf", "units")
+    *root*: the workspace's. *build*, *profiles*: its build folder, and the profiles in it that have the
+    name of the call's. *shelf*: the folder for sets. *last_root*: where the last cargo worked here.
+    """
 
-    def __init__(self, build: str, profiles: list[str], shelf: str) -> None:
-        self.build = build
-        self.profiles = profiles
-        self.shelf = shelf
+    __slots__ = ("build", "last_root", "outputs", "profiles", "root", "shelf", "units")
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.root = workspace.root
+        self.build = workspace.build_dir
+        self.profiles = target_dir.profiles_called(workspace.profile, self.build)
+        self.shelf = os.path.join(self.build, workspace.profile, FOLDER)
         self.units: list[UnitFolder] = []
+        self.last_root = ""
+        try:
+            with open(os.path.join(self.shelf, _ROOT), encoding="utf-8", errors="surrogateescape") as file:
+                self.last_root = file.read()
+        except OSError:
+            pass  # nobody knows whose sources the units were compiled from: they make no set
+
+    def note_root(self) -> None:
+        """Leave a note of the root for the next exchange. What is there must not be taken for another's."""
+        path = os.path.join(self.shelf, _ROOT)
+        if self.last_root != self.root:
+            try:
+                if not os.path.isdir(self.build):
+                    os.makedirs(self.build)
+                    target_dir.tag(self.build)
+                os.makedirs(self.shelf, exist_ok=True)
+                files.replace(path, self.root.encode("utf-8", "surrogateescape"))
+            except OSError:
+                files.remove(path)
 
     def read(self) -> None:
         """Read what cargo has left. Raises OSError, UnknownFormat."""
-        self.units = target_dir.unit_folders(self.profiles)
+        self.units = unit_folders(self.profiles)
         self.outputs = Outputs(self.profiles)
 
     def relative(self, path: str) -> str:
@@ -191,7 +228,7 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
             done.put_aside = _put_aside(place, moving, seen)
             place.outputs = Outputs(place.profiles)
         for each in read_sets(place.shelf):
-            if matches(each.values, seen) and not done.brought_back:
+            if each.fits(place.root, seen) and not done.brought_back:
                 done.brought_back = _bring_back(place, each, done)
         _prune(place.shelf)
 
@@ -214,51 +251,16 @@ def _check_folders(place: Place) -> None:
 # ---- What moves: decided without touching anything.
 
 
-def doomed(units: Iterable[UnitFolder]) -> list[tuple[UnitFolder, str]]:
-    """Return the units that cargo will compile in any case, each as its folder and its fingerprint's name.
-
-    Those that it had begun to compile, and those that nothing in place could be a dependency of.
-    """
-    live = [(unit, it) for unit in units for it in unit.fingerprints]
-    everything, before = live, -1
-    while len(live) != before:
-        before = len(live)
-        numbers = {it.number for _, it in live if it.number}
-        live = [(unit, it) for unit, it in live if it.number and it.needs <= numbers]
-    kept = {id(it) for _, it in live}
-    return [(unit, it.name) for unit, it in everything if id(it) not in kept]
-
-
 def to_move(units: Iterable[UnitFolder], seen: Values) -> list[UnitFolder]:
     """Return the folders of units that cargo would overwrite, dependents before their dependencies."""
     units = list(units)
-    moving = [unit for unit in units if any(_differs(it.variables, seen) for it in unit.fingerprints)]
-    before = 0
-    while len(moving) > before:
-        before = len(moving)
-        numbers = {it.number for unit in moving for it in unit.fingerprints}
-        moving += [
-            unit
-            for unit in units
-            if unit not in moving and any(not it.needs.isdisjoint(numbers) for it in unit.fingerprints)
-        ]
-    found: list[UnitFolder] = []
-    while moving:
-        needed = [(unit, need) for unit in moving for it in unit.fingerprints for need in it.needs]
-        ready = [
-            unit
-            for unit in moving
-            if not any(
-                other is not unit and need == it.number for it in unit.fingerprints for other, need in needed
-            )
-        ]
-        found += ready or moving
-        moving = [unit for unit in moving if ready and unit not in ready]
-    return found
+    return with_dependents(
+        (unit for unit in units if any(_differs(it, seen) for it in unit.fingerprints)), units
+    )
 
 
-def _differs(variables: Values, seen: Values) -> bool:
-    return any(name in seen and seen[name] != value for name, value in variables.items())
+def _differs(it: Fingerprint, seen: Values) -> bool:
+    return any(name in seen and seen[name] != value for name, value in it.variables.items())
 
 
 def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None] | None:
@@ -274,8 +276,8 @@ def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None
 
 def is_worthwhile(values: Values | None) -> bool:
     """Tell whether anybody may ask for these values again: not for an interpreter that is gone."""
-    python = values.get("PYO3_PYTHON") if values is not None else ""
-    return python is None or (python != "" and (not os.path.isabs(python) or os.path.lexists(python)))
+    python = values.get("PYO3_PYTHON") if values else None
+    return bool(values) and (not python or not os.path.isabs(python) or os.path.lexists(python))
 
 
 def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
@@ -322,9 +324,10 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
         prints = [path for unit in moving for path in _files_of(unit)]
         for path in [*prints, *outputs]:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if is_worthwhile(values):
+        if place.last_root and is_worthwhile(values):
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
-            _commit(place.shelf, temporary, {"format": _FORMAT, "values": values}, body)
+            head = {"format": _FORMAT, "root": place.last_root, "values": values}
+            _commit(place.shelf, temporary, head, body)
     except BaseException:
         _move_back(moved)
         raise
@@ -338,21 +341,21 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
 def _files_of(unit: UnitFolder) -> list[str]:
     """Return the paths of a folder's files but the mark: first those without which cargo trusts no other."""
     first = [os.path.join(unit.place, it.name) for it in unit.fingerprints]
-    rest = sorted({*target_dir.paths_in(unit.place)} - {*first, os.path.join(unit.place, target_dir.MARK)})
+    rest = sorted({*target_dir.paths_in(unit.place)} - {*first, os.path.join(unit.place, MARK)})
     return first + rest
 
 
 def _marked(folder: str) -> str:
     """Return what the mark in a folder says; leave one if there is none. Raises OSError."""
     if not read_mark(folder):
-        files.replace(os.path.join(folder, target_dir.MARK), os.urandom(8).hex().encode())
+        files.replace(os.path.join(folder, MARK), os.urandom(8).hex().encode())
     return read_mark(folder)
 
 
 def read_mark(folder: str) -> str:
     """Return what the mark in a folder says; "" if there is none."""
     try:
-        with open(os.path.join(folder, target_dir.MARK), encoding="ascii") as file:
+        with open(os.path.join(folder, MARK), encoding="ascii") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -472,7 +475,7 @@ def flaw_of(place: Place, path: str, body: dict[str, Any]) -> str:
 def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:
     """Return the profiles, folders and stems of a set's outputs without a hash."""
     paths = [os.path.join(place.build, path) for path in body["outputs"] if not target_dir.hash_of(path)]
-    parts = [(os.path.split(os.path.dirname(path)), target_dir.stem_of(path)) for path in paths]
+    parts = [(os.path.split(os.path.dirname(path)), stem_of(path)) for path in paths]
     return {(profile, folder, stem) for (profile, folder), stem in parts if folder in ("deps", "examples")}
 
 
@@ -495,7 +498,7 @@ def _prune(shelf: str) -> None:
     """Remove what is no set, sets for interpreters that are gone, and the oldest ones beyond `KEPT`."""
     kept = [each.path for each in read_sets(shelf) if is_worthwhile(each.values)][:KEPT]
     for path in target_dir.paths_in(shelf):
-        if path not in kept:
+        if path not in kept and os.path.isdir(path):
             gone = os.path.join(shelf, f"{_TEMPORARY}{os.path.basename(path)}")
             os.rename(path, gone)  # a set that is removed by halves must not count
             files.remove(gone)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyo3_envshim.call import CargoCall
+from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import Exchange, exchange
 from support.interpreters import base_interpreter, other_interpreter
 from support.sample_crates import PyO3, write_project
@@ -47,6 +48,13 @@ OWN = {"tiny", "my-bin", "ex-a", "plug-in"}
 DEPENDENT = {"standin", *OWN}
 
 
+def exchanged(environ: Mapping[str, str]) -> Exchange:
+    """Do what the wrapper does before cargo starts in the working directory."""
+    call = CargoCall(real_cargo(), ["build"], environ)
+    with Query(call) as query:
+        return exchange(call, environ, query.workspace())
+
+
 class Interpreters:
     """A workspace, its target folder, and a target folder for each interpreter to compare with."""
 
@@ -70,13 +78,12 @@ class Interpreters:
     def environ(self, name: str) -> dict[str, str]:
         return {**self.there.environment, "PYO3_PYTHON": str(self.there.folder / name)}
 
-    def exchange(self, name: str, profile: str = "debug") -> Exchange:
+    def exchange(self, name: str) -> Exchange:
         """Do what the wrapper does before cargo starts."""
         before = os.getcwd()
         os.chdir(self.tree)
         try:
-            call = CargoCall(real_cargo(), ["build"], self.environ(name))
-            return exchange(call, call.environ, str(self.there.target), profile)
+            return exchanged(self.environ(name))
         finally:
             os.chdir(before)
 
@@ -266,9 +273,9 @@ def test_killed_at_some_renames(there: Interpreters, monkeypatch: pytest.MonkeyP
 def test_real_pyo3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second_layout: bool, features: tuple[str, ...]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     cargo = TinyCargo(tmp_path / "tiny", tmp_path / "target")
     project = write_project(tmp_path / "project", pyo3=PyO3(features=features))
+    monkeypatch.chdir(project.folder)
     if second_layout:
         cargo.environment |= {"CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true", "RUSTC_BOOTSTRAP": "1"}
     del cargo.environment["CARGO_NET_OFFLINE"]
@@ -277,10 +284,6 @@ def test_real_pyo3(
         variables = {"PYO3_PYTHON": python, "CARGO_TARGET_DIR": str(target)}
         output = cargo.run(["build", "--message-format=json"], project.folder, **variables)
         return compiled(output.splitlines()), (target / "debug" / "libtiny.so").read_bytes()
-
-    def exchanged(environ: Mapping[str, str]) -> Exchange:
-        call = CargoCall(real_cargo(), ["build"], environ)
-        return exchange(call, environ, str(cargo.target), "debug")
 
     pythons = (base_interpreter(), other_interpreter())
     own = {python: library(python, tmp_path / f"own-{at}")[1] for at, python in enumerate(pythons)}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyo3_envshim.call import CargoCall
+from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.set_aside import Exchange, exchange
 
 START = 1_700_000_000
@@ -91,10 +92,11 @@ class Fabricated:
                         if path.parent.name in ("deps", "examples"):
                             path.unlink(missing_ok=True)
 
-    def exchange(self, environ: Environ) -> Exchange:
+    def exchange(self, environ: Environ, root: str = "/work") -> Exchange:
         """Do what the wrapper does before cargo starts."""
+        answer = {"workspace_root": root, "target_directory": str(self.build), "packages": []}
         call = CargoCall("cargo", ["build"], environ)
-        return exchange(call, environ, str(self.build), "debug")
+        return exchange(call, environ, Workspace(answer, [], call.arguments))
 
     def cargo(self, environ: Environ, *wanted: str, breaks_at: str = "") -> list[str]:
         """Build some units, and what they need; return the names of those that were compiled.
@@ -169,7 +171,7 @@ class Fabricated:
 
     def sets(self) -> list[Path]:
         """Return what lies on the shelf."""
-        return sorted((self.build / "debug" / ".envshim-sets").glob("*"))
+        return sorted(path for path in (self.build / "debug" / ".envshim-sets").glob("*") if path.is_dir())
 
     def place(self, name: str) -> Path:
         """Return the folder of a unit's fingerprint."""

@@ -125,6 +125,23 @@ class TestRounds:
         assert not (there.place("test") / "test-lib-tiny").exists()
 
 
+class TestAnotherWorkspaceInTheSameBuildFolder:
+    """cargo knows a crate by its place in its workspace, and would take the other's for its own."""
+
+    def test_it_gets_no_set_of_the_first_one(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        there.cargo(python["B"], *ALL)
+        assert there.exchange(python["A"], "/other").brought_back == 0
+        assert there.exchange(python["A"]).brought_back == 8
+
+    def test_units_that_nobody_knows_the_workspace_of_make_no_set(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.cargo(python["A"], *ALL)
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (8, [])
+
+
 class TestAtEveryMoment:
     def test_no_fingerprint_is_beside_what_it_was_not_made_for(
         self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
