@@ -273,7 +273,8 @@ def test_killed_at_some_renames(there: Interpreters, monkeypatch: pytest.MonkeyP
 def test_real_pyo3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second_layout: bool, features: tuple[str, ...]
 ) -> None:
-    cargo = TinyCargo(tmp_path / "tiny", tmp_path / "target")
+    cargo = TinyCargo(tmp_path / "tiny")
+    cargo.move_target(tmp_path / "target")
     project = write_project(tmp_path / "project", pyo3=PyO3(features=features))
     monkeypatch.chdir(project.folder)
     if second_layout:
