@@ -149,8 +149,11 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     configuration = cargo_configuration.read()
     rustc = target_dir.read_by_rustc(profiles, notes)
     by_notes = rustc.is_all and rustc.macros <= MACROS and _has_no_other_reader(workspace, found)
-    by_notes = by_notes and not cargo_configuration.may_vendor_below(found.folders, configuration)
-    listing = _list_sources(workspace, found, {build, *profiles}, by_notes)
+    reach = FILES if by_notes else SOURCES
+    # Where nothing was built, it is not known what will be read.
+    if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
+        by_notes, reach = False, HIDDEN_TOO
+    listing = _list_sources(workspace, found, {build, *profiles}, reach)
     root = os.path.realpath(workspace.root)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     listing.add_read(
@@ -176,17 +179,15 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     return found
 
 
-def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], by_notes: bool) -> Listing:
-    """List the files in the packages' folders; *by_notes*, only those that rustc is likely to read."""
+def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
+    """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
     listing = Listing({*workspace.exclude, *skip}, found.folders)
-    # Where nothing was built, it is not known what will be read.
-    reach = FILES if by_notes else SOURCES if any(found.notes.inputs.values()) else HIDDEN_TOO
     for folder in (workspace.root, *workspace.packages):
         listing.add(folder, reach)
     for folder in workspace.crates:
         place = os.path.realpath(folder)
         is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
-        listing.add(folder, SOURCES if is_below or not by_notes else FILES)
+        listing.add(folder, max(reach, SOURCES) if is_below else reach)
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
@@ -217,10 +218,8 @@ def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
 
 def _has_no_other_reader(workspace: Workspace, found: Assessment) -> bool:
     """Tell whether rustc, and macros, are all that may have read local files."""
-    notes = found.notes
-    is_noted = any(notes.inputs.values()) and not notes.unplaced
-    is_plain = not workspace.scripts and not workspace.settings
-    return is_noted and is_plain and not _declared_elsewhere(workspace, found)
+    is_plain = not workspace.scripts and not workspace.settings and not found.notes.unplaced
+    return is_plain and not _declared_elsewhere(workspace, found)
 
 
 def _declared_elsewhere(workspace: Workspace, found: Assessment) -> bool:
@@ -305,12 +304,16 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
 
 def owners(paths: Iterable[str], found: Assessment) -> set[str]:
     """Return the packages that noted one of *paths*, or that it lies in."""
+    places = {folder: set(names) for folder, names in found.folders.items()}
+    for path, names in found.noted.items():
+        for place in (os.path.normpath(path), os.path.realpath(path)):
+            places.setdefault(place, set()).update(names)
     owned: set[str] = set()
     for path in paths:
         for place in path.split(" -> "):
             above = ""
             while place != above:
-                owned.update(found.noted.get(place, ()), found.folders.get(place, ()))
+                owned |= places.get(place, set())
                 place, above = os.path.dirname(place), place
     return owned
 

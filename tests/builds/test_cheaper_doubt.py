@@ -86,11 +86,17 @@ def test_a_file_that_is_nobodys_makes_cargo_compile_what_a_new_path_would(there:
     assert there.build(tree) == {"tiny", "build-script-build"}
 
 
-def test_a_vendored_crate_that_was_replaced_is_compiled(there: TinyCargo) -> None:
+@pytest.mark.parametrize("place", ["vendor", ".vendor"])
+def test_a_vendored_crate_that_was_replaced_is_compiled(place: str, there: TinyCargo) -> None:
     """cargo compares nothing of it until it compiles it for another reason, such as a new path."""
+    (there.folder / "vendor").rename(there.folder / place)
+    configuration = there.folder / ".cargo" / "config.toml"
+    configuration.write_text(configuration.read_text().replace('"vendor"', f"'{place}'"))
     tree = there.tree(".")
-    there.build(tree)
-    replace(there.folder / "vendor" / "standin" / "src" / "lib.rs", "pub fn two() {}")
+    for _ in range(2):
+        there.build(tree)
+    assert there.build(tree) == set()
+    replace(there.folder / place / "standin" / "src" / "lib.rs", "pub fn two() {}")
     assert "standin" in there.build(tree)
 
 
@@ -192,9 +198,8 @@ fn main() {
 """
 
 
-@pytest.mark.parametrize("lost", ["nothing", "stamp", "local units"])
-def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo, lost: str) -> None:
-    """It is not the project's own crate that would be stale, but one that cargo takes for unchanging."""
+def declared_by_others(there: TinyCargo, conf: Path) -> Path:
+    """Return a tree that uses a crate of a registry whose build script declares this file."""
     reader = there.folder / "vendor" / "reader"
     write(reader / "Cargo.toml", MANIFEST.format(name="reader") + '[build-dependencies]\nstandin = "0.1"\n')
     write(reader / "build.rs", _READER)
@@ -202,16 +207,37 @@ def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo
     write(reader / ".cargo-checksum.json", '{"files": {}}')
     library = "#[used] #[no_mangle] pub static MARK: [u8; 7] = { let c = reader::READ.as_bytes(); "
     library += "[b'{', b'{', c[0], c[1], c[2], b'}', b'}'] };\n"
-    files = {"conf.txt": "one", "src/lib.rs": library}
-    tree = there.tree(also='reader = "0.1"\n', files=files)
-    there.environment["CONF"] = str(tree / "conf.txt")
-    for _ in range(2):
+    tree = there.tree(also='reader = "0.1"\n', files={"src/lib.rs": library})
+    there.environment["CONF"] = str(conf)
+    write(conf, "one", _HOUR)
+    for _ in range(3):
         there.build(tree)
     assert there.build(tree) == set()
+    return tree
+
+
+@pytest.mark.parametrize("lost", ["nothing", "stamp", "local units"])
+def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo, lost: str) -> None:
+    """It is not the project's own crate that would be stale, but one that cargo takes for unchanging."""
+    tree = declared_by_others(there, there.folder / "tree" / "conf.txt")
     if lost == "stamp":
         (there.target / "debug" / freshness.STAMP).unlink()
     elif lost == "local units":
         clean_as_rust_cache(there.target, ["tiny"])
     replace(tree / "conf.txt", "two")
+    assert "reader" in there.build(tree)
+    assert there.mark() == "two"
+
+
+@pytest.mark.parametrize("path", ["target/gen/conf.txt", "link/gen/conf.txt", "link/gen/../gen/conf.txt"])
+def test_one_below_the_target_folder_makes_no_other_doubt_expensive(there: TinyCargo, path: str) -> None:
+    """As maturin's, for abi3; it is watched for all that."""
+    (there.folder / "link").symlink_to("target")
+    (there.target / "gen").mkdir(parents=True)
+    tree = declared_by_others(there, there.folder / path)
+    library = (tree / "src" / "lib.rs").read_text()
+    replace(tree / "src" / "lib.rs", library + "pub fn more() {}\n")
+    assert there.build(tree) == {"tiny"}
+    replace(there.target / "gen" / "conf.txt", "two")
     assert "reader" in there.build(tree)
     assert there.mark() == "two"

@@ -22,6 +22,17 @@ _READS = """fn main() {{
     {}
     println!("cargo:rustc-env=PART={{}}", std::fs::read_to_string("{}").unwrap());
 }}"""
+_BY_SCRIPT = """
+#[macro_export]
+macro_rules! mark { () => {
+    #[used] #[no_mangle]
+    pub static MARK: [u8; 7] = {
+        let part = over::PART.as_bytes();
+        [b'{', b'{', part[0], part[1], part[2], b'}', b'}']
+    };
+} }
+"""
+_CALLS_SCRIPT = "over::mark!();\n"
 _MACRO = '#[macro_export] macro_rules! mark {{ () => {{ "{}" }} }}'
 
 
@@ -141,21 +152,32 @@ def test_a_path_dependency_of_one_outside_of_the_workspace(lock: bool, there: Ti
         assert there.mark() == mark
 
 
-def test_a_crate_that_the_configuration_puts_in_the_place_of_another(there: TinyCargo) -> None:
+@pytest.mark.parametrize("script", [False, True], ids=["plain", "with a build script"])
+def test_a_crate_that_the_configuration_puts_in_the_place_of_another(script: bool, there: TinyCargo) -> None:
     """By ``paths``: neither ``cargo metadata --no-deps`` nor the lock file tells where it lies."""
     vendor, other = there.folder / "vendor" / "over", there.folder / "override"
     for folder, text in ((vendor, "vendored"), (other, "one")):
-        write(folder / "Cargo.toml", MANIFEST.format(name="over") + _NEEDS_STANDIN)
-        write(folder / "src" / "lib.rs", _MACRO.format(text))
+        needs = _NEEDS_STANDIN + (_USES_STANDIN if script else "")
+        write(folder / "Cargo.toml", MANIFEST.format(name="over") + needs)
+        if script:
+            write(folder / "build.rs", _READS.format('println!("cargo:rerun-if-changed=x");', "x"))
+            write(folder / "x", text)
+            write(folder / "src" / "lib.rs", f'pub const PART: &str = env!("PART");\n{_BY_SCRIPT}')
+        else:
+            write(folder / "src" / "lib.rs", _MACRO.format(text))
     write(vendor / ".cargo-checksum.json", '{"files": {}}')
-    tree = there.tree("tree", "over::mark!()", 'over = "0.1"\n')
+    files = {"src/lib.rs": _CALLS_SCRIPT} if script else {}
+    tree = there.tree("tree", "over::mark!()", 'over = "0.1"\n', files)
     configuration = there.folder / ".cargo" / "config.toml"
     configuration.write_text(f'paths = ["{other}"]\n' + configuration.read_text())
     set_back(other, _YEARS)
     for _ in range(2):
         there.build(tree)
     assert there.mark() == "one"
-    replace(other / "src" / "lib.rs", _MACRO.format("two"))
+    if script:
+        replace(other / "x", "two")
+    else:
+        replace(other / "src" / "lib.rs", _MACRO.format("two"))
     assert "standin" not in there.build(tree)
     assert there.mark() == "two"
 

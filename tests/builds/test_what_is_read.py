@@ -107,15 +107,15 @@ pub fn template(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
 """
 
 
+@pytest.mark.parametrize("is_local", [True, False], ids=["of its own", "of others"])
 @pytest.mark.parametrize("place", ["templates/one.html", ".sqlx/query.json"])
-def test_what_a_macro_reads_and_tells_nobody_is_noticed(place: str, there: TinyCargo) -> None:
-    files = {
-        "macros/Cargo.toml": MANIFEST.format(name="macros") + "[lib]\nproc-macro = true\n",
-        "macros/src/lib.rs": _MACRO % place,
-        "src/lib.rs": "macros::template!();\n",
-        place: "{{one}}",
-    }
-    tree = there.tree(also='macros = { path = "macros" }\n', files=files)
+def test_what_a_macro_reads_and_tells_nobody_is_noticed(place: str, is_local: bool, there: TinyCargo) -> None:
+    macros = there.folder / ("tree" if is_local else "vendor") / "macros"
+    write(macros / "Cargo.toml", MANIFEST.format(name="macros") + "[lib]\nproc-macro = true\n")
+    write(macros / "src" / "lib.rs", _MACRO % place)
+    write(macros / ".cargo-checksum.json", '{"files": {}}') if not is_local else None
+    also = 'macros = { path = "macros" }\n' if is_local else 'macros = "0.1"\n'
+    tree = there.tree(also=also, files={"src/lib.rs": "macros::template!();\n", place: "{{one}}"})
     there.build(tree)
     assert there.build(tree) == set()
     replace(tree / place, "{{two}}")
@@ -165,9 +165,13 @@ def test_cargos_configuration_is_watched(place: str, there: TinyCargo) -> None:
         assert there.build(tree) == set()
 
 
-def test_what_no_crate_reads_is_not_looked_at(there: TinyCargo, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("crate", ["rlib", "cdylib"])
+def test_what_no_crate_reads_is_not_looked_at(
+    crate: str, there: TinyCargo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However much it is: not listed, and not kept in mind."""
-    tree = there.tree(files={f"node_modules/{number}/deep/x.js": "" for number in range(30)})
+    also = f'[lib]\ncrate-type = ["{crate}"]\n'
+    tree = there.tree(also=also, files={f"node_modules/{number}/deep/x.js": "" for number in range(30)})
     there.build(tree)
     assert there.build(tree) == set()
     listed: list[str] = []

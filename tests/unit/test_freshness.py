@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -582,6 +583,26 @@ class TestAFolderThatCannotBeRead:
         workshop.settled()
         assert workshop.verdict() == TRUSTED
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+    @pytest.mark.parametrize("scripts", [True, False])
+    def test_raises_no_doubt(self, scripts: bool) -> None:
+        """The shim was off for good."""
+        code = "import encodings.ascii, os, sys\n"  # all of them before it cannot read them any more
+        code += "from pyo3_envshim import freshness; from pyo3_envshim.environment import hashing\n"
+        code += "from pyo3_envshim.cargo.metadata import Workspace\n"
+        code += "os.setuid(65534); os.environ['HOME'] = '/nonexistent'; folder = sys.argv[1]\n"
+        code += "answer = dict(workspace_root=folder, target_directory=folder + '/target', packages=[])\n"
+        code += f"workspace = Workspace(answer, []); workspace.scripts = {scripts}\n"
+        code += "workspace.packages = {folder: {'tiny'}}\n"
+        code += "print([freshness.nonce_for(workspace) for _ in 'ab'])"
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            for name in ("", "src", "pgdata", "pgdata/base"):
+                os.makedirs(os.path.join(folder, name), exist_ok=True)
+                os.chmod(os.path.join(folder, name), 0o777)
+                Path(folder, name, "x").touch()
+            Path(folder, "pgdata").chmod(0o700)
+            assert run([sys.executable, "-c", code, folder], {}, ROOT) == "['', '']\n"
+
 
 class TestAFileThatCargoReadsItsConfigurationFrom:
     @pytest.fixture
@@ -799,6 +820,7 @@ def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Wo
 
 IN_ASCII = """
 import sys
+import tempfile
 from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
 _, build, root, other = sys.argv
