@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
+from pyo3_envshim.cargo import fast_json
 from pyo3_envshim.cargo.target_dir import (
     _RUN,
     _TIMESTAMP,
@@ -20,8 +21,7 @@ from pyo3_envshim.cargo.target_dir import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Iterable, Iterator
 
 
 class UnknownFormat(Exception):
@@ -100,27 +100,41 @@ MARK = "envshim-mark"  # ours, in a fingerprint's folder (`set_aside`)
 def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
     """Return the variables that build scripts asked for, with the values that cargo saw. Raises OSError.
 
-    Reads as little as that takes: only what has run has a folder in ``build``.
+    Reads as little as that takes: only what has run has a folder in ``build``, or ``run`` in its own.
     """
     found: dict[str, set[str | None]] = {}
-    for profile in profiles:
-        for path in paths_in(profile, "build"):
-            if hash_of(path):
-                places = [os.path.join(profile, ".fingerprint", os.path.basename(path))]
-            else:
-                places = [os.path.join(unit, "fingerprint") for unit in paths_in(path)]
-            for name in (name for place in places for name in paths_in(place)):
-                if os.path.basename(name).startswith(_RUN) and name.endswith(".json"):
-                    for variable, value in watched_variables(_read_facts(name)).items():
-                        found.setdefault(variable, set()).add(value)
+    for place in (place for profile in profiles for place in _places_of_runs(profile)):
+        for name in _names_in(place):
+            if name.startswith(_RUN) and name.endswith(".json"):
+                for variable, value in _read_variables(f"{place}/{name}").items():
+                    found.setdefault(variable, set()).add(value)
     return found
 
 
-def _read_facts(path: str) -> dict[str, Any]:
+def _places_of_runs(profile: str) -> Iterator[str]:
+    for name in _names_in(f"{profile}/build"):
+        if hash_of(name):
+            yield f"{profile}/.fingerprint/{name}"
+        else:
+            units = (f"{profile}/build/{name}/{number}" for number in _names_in(f"{profile}/build/{name}"))
+            yield from (f"{unit}/fingerprint" for unit in units if os.path.exists(f"{unit}/run"))
+
+
+def _names_in(folder: str) -> list[str]:
     try:
-        return {"facts": _read_json(path)}
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_variables(path: str) -> dict[str, str | None]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+        facts = fast_json.loads(text.decode()) if b"RerunIfEnvChanged" in text else {}
     except (FileNotFoundError, ValueError):  # a cargo is writing it
-        return {"facts": {}}
+        return {}
+    return watched_variables({"facts": facts})
 
 
 def unit_folders(profiles: Iterable[str]) -> list[UnitFolder]:
