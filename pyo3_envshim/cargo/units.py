@@ -1,12 +1,14 @@
 """cargo's units as a graph: what each needs, what belongs to it, and what its build script asked for.
 
 Reads what `target_dir` describes, and only what is known for sure: anything else is `UnknownFormat`.
+Only `invalidate` and `UnitFolder.mark` change anything.
 """
 
 from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
+from pyo3_envshim import files
 from pyo3_envshim.cargo import fast_json
 from pyo3_envshim.cargo.target_dir import (
     _RUN,
@@ -78,6 +80,26 @@ class UnitFolder:
         """The hashes of all that its units depend on."""
         return {need for it in self.fingerprints for need in it.needs}
 
+    def files(self) -> list[str]:
+        """Return the paths of its files but the mark: first those without which cargo trusts no other."""
+        first = [os.path.join(self.place, it.name) for it in self.fingerprints]
+        return first + sorted({*paths_in(self.place)} - {*first, os.path.join(self.place, MARK)})
+
+    def mark(self) -> str:
+        """Return what the mark in it says; leave one if there is none. Raises OSError."""
+        if not self.read_mark():
+            with open(os.path.join(self.place, MARK), "w", encoding="ascii") as file:
+                file.write(os.urandom(8).hex())
+        return self.read_mark()
+
+    def read_mark(self) -> str:
+        """Return what the mark in it says; "" if there is none."""
+        try:
+            with open(os.path.join(self.place, MARK), encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
     def stems(self) -> set[tuple[str, str]]:
         """Return what files without a hash may be called up to the first dot, each with its folder's name."""
         found = set()
@@ -94,7 +116,7 @@ class UnitFolder:
 _KINDS = ("lib-", "bin-", "example-", "integration-test-", "bench-", "build-script-")
 _FLAVORS = ("test-", "doc-", "run-")
 _LOCAL = ("Precalculated", "CheckDepInfo", "RerunIfChanged", "RerunIfEnvChanged")
-MARK = "envshim-mark"  # ours, in a fingerprint's folder (`set_aside`)
+MARK = "envshim-mark"  # ours, in a folder of fingerprints, to be missed where somebody removed that
 
 
 def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
@@ -233,6 +255,15 @@ def doomed(units: Iterable[UnitFolder]) -> list[tuple[UnitFolder, str]]:
         live = [(unit, it) for unit, it in live if it.number and it.needs <= numbers]
     kept = {id(it) for _, it in live}
     return [(unit, it.name) for unit, it in everything if id(it) not in kept]
+
+
+def invalidate(units: Iterable[tuple[UnitFolder, str]]) -> None:
+    """Let cargo compile units, each given as its folder and its fingerprint's name."""
+    for unit, name in units:
+        it = next(it for it in unit.fingerprints if it.name == name)
+        for file in it.files:
+            files.remove(os.path.join(unit.place, file))
+        unit.fingerprints.remove(it)
 
 
 def with_dependents(chosen: Iterable[UnitFolder], units: Iterable[UnitFolder]) -> list[UnitFolder]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import set_aside
+from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
 
 from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
@@ -454,7 +454,7 @@ class TestValues:
     def test_not_more_than_a_few(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(set_aside, "KEPT", 2)
+        monkeypatch.setattr(shelf, "KEPT", 2)
         python = environs(tmp_path)
         for name in ("A", "B", "C", "none"):
             there.build_for(python[name], *ALL)
