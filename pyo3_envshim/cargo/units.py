@@ -1,12 +1,15 @@
 """cargo's units as a graph: what each needs, what belongs to it, and what its build script asked for.
 
 Reads what `target_dir` describes, and only what is known for sure: anything else is `UnknownFormat`.
+Only `invalidate` and `UnitFolder.mark` change anything.
 """
 
 from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
+from pyo3_envshim import files
+from pyo3_envshim.cargo import fast_json
 from pyo3_envshim.cargo.target_dir import (
     _RUN,
     _TIMESTAMP,
@@ -20,8 +23,7 @@ from pyo3_envshim.cargo.target_dir import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Iterable, Iterator
 
 
 class UnknownFormat(Exception):
@@ -78,6 +80,26 @@ class UnitFolder:
         """The hashes of all that its units depend on."""
         return {need for it in self.fingerprints for need in it.needs}
 
+    def files(self) -> list[str]:
+        """Return the paths of its files but the mark: first those without which cargo trusts no other."""
+        first = [os.path.join(self.place, it.name) for it in self.fingerprints]
+        return first + sorted({*paths_in(self.place)} - {*first, os.path.join(self.place, MARK)})
+
+    def mark(self) -> str:
+        """Return what the mark in it says; leave one if there is none. Raises OSError."""
+        if not self.read_mark():
+            with open(os.path.join(self.place, MARK), "w", encoding="ascii") as file:
+                file.write(os.urandom(8).hex())
+        return self.read_mark()
+
+    def read_mark(self) -> str:
+        """Return what the mark in it says; "" if there is none."""
+        try:
+            with open(os.path.join(self.place, MARK), encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
     def stems(self) -> set[tuple[str, str]]:
         """Return what files without a hash may be called up to the first dot, each with its folder's name."""
         found = set()
@@ -94,33 +116,47 @@ class UnitFolder:
 _KINDS = ("lib-", "bin-", "example-", "integration-test-", "bench-", "build-script-")
 _FLAVORS = ("test-", "doc-", "run-")
 _LOCAL = ("Precalculated", "CheckDepInfo", "RerunIfChanged", "RerunIfEnvChanged")
-MARK = "envshim-mark"  # ours, in a fingerprint's folder (`set_aside`)
+MARK = "envshim-mark"  # ours, in a folder of fingerprints, to be missed where somebody removed that
 
 
 def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
     """Return the variables that build scripts asked for, with the values that cargo saw. Raises OSError.
 
-    Reads as little as that takes: only what has run has a folder in ``build``.
+    Reads as little as that takes: only what has run has a folder in ``build``, or ``run`` in its own.
     """
     found: dict[str, set[str | None]] = {}
-    for profile in profiles:
-        for path in paths_in(profile, "build"):
-            if hash_of(path):
-                places = [os.path.join(profile, ".fingerprint", os.path.basename(path))]
-            else:
-                places = [os.path.join(unit, "fingerprint") for unit in paths_in(path)]
-            for name in (name for place in places for name in paths_in(place)):
-                if os.path.basename(name).startswith(_RUN) and name.endswith(".json"):
-                    for variable, value in watched_variables(_read_facts(name)).items():
-                        found.setdefault(variable, set()).add(value)
+    for place in (place for profile in profiles for place in _places_of_runs(profile)):
+        for name in _names_in(place):
+            if name.startswith(_RUN) and name.endswith(".json"):
+                for variable, value in _read_variables(f"{place}/{name}").items():
+                    found.setdefault(variable, set()).add(value)
     return found
 
 
-def _read_facts(path: str) -> dict[str, Any]:
+def _places_of_runs(profile: str) -> Iterator[str]:
+    for name in _names_in(f"{profile}/build"):
+        if hash_of(name):
+            yield f"{profile}/.fingerprint/{name}"
+        else:
+            units = (f"{profile}/build/{name}/{number}" for number in _names_in(f"{profile}/build/{name}"))
+            yield from (f"{unit}/fingerprint" for unit in units if os.path.exists(f"{unit}/run"))
+
+
+def _names_in(folder: str) -> list[str]:
     try:
-        return {"facts": _read_json(path)}
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read_variables(path: str) -> dict[str, str | None]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+        facts = fast_json.loads(text.decode()) if b"RerunIfEnvChanged" in text else {}
     except (FileNotFoundError, ValueError):  # a cargo is writing it
-        return {"facts": {}}
+        return {}
+    return watched_variables({"facts": facts})
 
 
 def unit_folders(profiles: Iterable[str]) -> list[UnitFolder]:
@@ -219,6 +255,15 @@ def doomed(units: Iterable[UnitFolder]) -> list[tuple[UnitFolder, str]]:
         live = [(unit, it) for unit, it in live if it.number and it.needs <= numbers]
     kept = {id(it) for _, it in live}
     return [(unit, it.name) for unit, it in everything if id(it) not in kept]
+
+
+def invalidate(units: Iterable[tuple[UnitFolder, str]]) -> None:
+    """Let cargo compile units, each given as its folder and its fingerprint's name."""
+    for unit, name in units:
+        it = next(it for it in unit.fingerprints if it.name == name)
+        for file in it.files:
+            files.remove(os.path.join(unit.place, file))
+        unit.fingerprints.remove(it)
 
 
 def with_dependents(chosen: Iterable[UnitFolder], units: Iterable[UnitFolder]) -> list[UnitFolder]:

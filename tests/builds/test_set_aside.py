@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,13 +15,15 @@ import pytest
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import Exchange, exchange
+from support import CHECKOUT
+from support.front_ends import MATURIN_BUILD, UV_BUILD, FrontEnd
 from support.interpreters import base_interpreter, other_interpreter
 from support.sample_crates import PyO3, write_project
 from unit.fabricated_cargo import Killed
 from unit.test_set_aside import failing
 
 from .tiny_cargo import MANIFEST, TinyCargo, compiled, write
-from .workshop import real_cargo
+from .workshop import Bench, real_cargo
 
 SEES = """\
 fn main() {
@@ -265,6 +270,57 @@ def test_killed_at_some_renames(there: Interpreters, monkeypatch: pytest.MonkeyP
         for name in "AB":
             there.build(name)
             there.check(name)
+
+
+def wrapped(there: Interpreters, name: str, *arguments: str, **variables: str) -> tuple[list[str], str]:
+    """Run cargo through the wrapper, in a call that passes through: no front end is there.
+
+    Returns what was compiled, and what was said.
+    """
+    program = f"import sys; sys.path.append({str(CHECKOUT)!r}); from pyo3_envshim.wrapper import main; main()"
+    command = [sys.executable, "-I", "-c", program, *arguments]
+    environ = {**there.environ(name), "PYO3_ENVSHIM_CARGO": real_cargo(), "PYO3_ENVSHIM_VERBOSE": "1"}
+    environ |= {"PYO3_ENVSHIM": "on", **variables}
+    process = subprocess.run(command, cwd=there.tree, env=environ, capture_output=True, text=True, check=True)
+    return compiled(process.stdout.splitlines()), process.stderr
+
+
+def test_the_wrapper_does_it_where_it_is_asked_to(there: Interpreters) -> None:
+    build = ("build", *EVERYTHING, "--message-format=json")
+    for name in "AB":
+        wrapped(there, name, *build, PYO3_ENVSHIM_SET_ASIDE="on")
+    for name in "AB":
+        names, said = wrapped(there, name, *build, PYO3_ENVSHIM_SET_ASIDE="on")
+        assert names == []
+        assert "6 units set aside, 6 brought back" in said
+        there.check(name)
+    for variables in ({"PYO3_ENVSHIM": "off", "PYO3_ENVSHIM_SET_ASIDE": "on"}, {}):
+        assert "set aside" not in wrapped(there, "C", "check", **variables)[1]
+
+
+@pytest.mark.parametrize("front_end", [UV_BUILD, MATURIN_BUILD], ids=lambda it: it.name)
+def test_front_ends_for_two_interpreters_in_turn(bench: Bench, front_end: FrontEnd) -> None:
+    project, plain = bench.project(), bench.project(name="plain")
+    pythons = (base_interpreter(), other_interpreter())
+    wheels = [
+        bench.build(front_end, plain, bench.host(front_end, shimmed=False), python=it) for it in pythons
+    ]
+    shimmed = bench.host(front_end, shimmed=True)
+    for is_second in (False, True):
+        for python, wheel in zip(pythons, wheels):
+            variables = {"PYO3_ENVSHIM_SET_ASIDE": "on", "PYO3_ENVSHIM_VERBOSE": "1"}
+            built = bench.build(front_end, project, shimmed, python=python, **variables)
+            assert bench.answer(built, python) == "42"
+            assert built.compiled == [] or not is_second, built.output
+            assert built.wheel is not None
+            assert wheel.wheel is not None
+            assert content(built.wheel) == content(wheel.wheel)
+
+
+def content(wheel: Path) -> dict[str, bytes]:
+    """Return what is in a wheel."""
+    with zipfile.ZipFile(wheel) as file:
+        return {name: file.read(name) for name in file.namelist()}
 
 
 @pytest.mark.slow

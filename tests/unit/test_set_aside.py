@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import set_aside
+from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
 
 from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
@@ -230,7 +230,7 @@ class TestErrorsOfTheFileSystem:
 
 
 class failing:
-    """Let the call *at* of those that change a file system fail, and for `Killed` all that follow."""
+    """Let the call *at* of those of *names* fail; after `Killed`, nothing changes a file system any more."""
 
     NAMES = ("rename", "replace", "mkdir", "unlink", "rmdir", "open")
 
@@ -246,17 +246,20 @@ class failing:
     def __enter__(self) -> Callable[[], bool]:
         self.context = self.patch.context()
         patch = self.context.__enter__()
-        for name in self.names:
+        for name in self.NAMES:
             patch.setattr(os, name, self.counted(getattr(os, name)))
         return lambda: self.left >= 0
 
     def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
-            changes = call.__name__ != "open" or arguments[1] & os.O_CREAT
-            if changes:
-                self.left -= 1
-            if changes and (self.left == -1 or (self.left < 0 and isinstance(self.error, Killed))):
+            if call.__name__ == "open" and not arguments[1] & os.O_CREAT:
+                return call(*arguments, **options)
+            if self.left < 0 and isinstance(self.error, Killed):
                 raise self.error
+            if call.__name__ in self.names:
+                self.left -= 1
+                if self.left == -1:
+                    raise self.error
             return call(*arguments, **options)
 
         return counted
@@ -454,7 +457,7 @@ class TestValues:
     def test_not_more_than_a_few(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(set_aside, "KEPT", 2)
+        monkeypatch.setattr(shelf, "KEPT", 2)
         python = environs(tmp_path)
         for name in ("A", "B", "C", "none"):
             there.build_for(python[name], *ALL)

@@ -64,7 +64,8 @@ class TestUnitsAndWhatBelongsToThem:
         (tmp_path / "build" / f"tiny-rs-{HASH}").mkdir(parents=True)
         assert units.recorded_variables([str(tmp_path)]) == {"PYO3_PYTHON": {"/a"}}
         second = tmp_path / "build" / "tiny" / HASH / "fingerprint"
-        second.mkdir(parents=True)
+        (second.parent / "run").mkdir(parents=True)
+        second.mkdir()
         (second / "run-build-script-x.json").write_text(facts(ASKED).replace("/a", "/b"))
         assert units.recorded_variables([str(tmp_path)]) == {"PYO3_PYTHON": {"/a", "/b"}}
         (second / "run-build-script-x.json").write_text("{")  # a cargo is writing it
