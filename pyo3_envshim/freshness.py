@@ -123,9 +123,7 @@ def nonce_for(workspace: Workspace) -> str:
     Raises OSError where the guard cannot tell; the call must then be passed through.
     """
     build, root = workspace.build_dir, workspace.root
-    if not os.path.isdir(build):
-        os.makedirs(build, exist_ok=True)
-        target_dir.tag(build)
+    _make_build_dir(build)
     folder = os.path.join(build, workspace.profile)
     found = assess(workspace, build, workspace.profile)
     if found.trusted or (not found.is_other and invalidate(workspace, found)):
@@ -138,13 +136,65 @@ def nonce_for(workspace: Workspace) -> str:
     return nonce
 
 
-def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
+def _make_build_dir(path: str) -> None:
+    if not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        target_dir.tag(path)
+
+
+def refresh(workspace: Workspace) -> bool:
+    """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
+
+    Where only a nonce would help, the old stamp stays. Raises OSError where the guard cannot tell.
+    """
+    folder = os.path.join(workspace.build_dir, workspace.profile)
+    _make_build_dir(workspace.build_dir)
+    found = assess(workspace, workspace.build_dir, workspace.profile)
+    if not found.trusted and (found.is_other or not invalidate(workspace, found)):
+        return False
+    nonce = found.stamp.nonce if found.stamp else ""
+    return write_stamp(folder, workspace.root, nonce, found.sources, only_as_first=found.stamp is None)
+
+
+def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
+    """Make cargo compile what is in doubt of a set that is about to come back; return its sources.
+
+    *place*: the folder that holds it as the build folder does, and the stamp of the last build for
+    which it was in place. The profile must be locked. Raises OSError.
+    """
+    found = assess(workspace, workspace.build_dir, workspace.profile, place)
+    if not found.trusted:
+        profiles = moved(_profiles(workspace.build_dir, workspace.profile), workspace, place)
+        packages = None if found.is_other else _in_doubt(workspace, found, profiles)
+        target_dir.invalidate(profiles, packages)
+    return found.sources
+
+
+def add_to_stamp(workspace: Workspace, sources: Mapping[str, Source]) -> None:
+    """Add *sources* to the stamp that was left a moment ago. Raises OSError."""
+    folder = os.path.join(workspace.build_dir, workspace.profile)
+    stamp = read_stamp(os.path.join(folder, STAMP))
+    if stamp:
+        known = {path: Source(state, 0, 0) for path, state in stamp.files.items()}
+        write_stamp(folder, stamp.root, stamp.nonce, {**sources, **known})
+
+
+def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str]:
+    """Return where profiles are in a folder that holds them as the build folder does."""
+    return [os.path.join(place, os.path.relpath(profile, workspace.build_dir)) for profile in profiles]
+
+
+def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
-    Raises OSError where the guard cannot tell.
+    *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
     """
     profiles = _profiles(build, profile)
-    notes = target_dir.read_notes(profiles, workspace.local_names, build)
+    unwatched = target_dir.unwatched(profiles)
+    skip = {build, *profiles}
+    if place:
+        profiles = moved(profiles, workspace, place)
+    notes = target_dir.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
     configuration = cargo_configuration.read()
     rustc = target_dir.read_by_rustc(profiles, notes)
@@ -153,18 +203,18 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     # Where nothing was built, it is not known what will be read.
     if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
         by_notes, reach = False, HIDDEN_TOO
-    listing = _list_sources(workspace, found, {build, *profiles}, reach)
+    listing = _list_sources(workspace, found, skip, reach)
     root = os.path.realpath(workspace.root)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     listing.add_read(
         {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
-        (*target_dir.unwatched(profiles), *_beside(others, found.folders)),
+        (*unwatched, *_beside(others, found.folders)),
     )
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
     end = target_dir.end_of_last_build(profiles, () if found.has_vendored else notes.foreign)
-    found.stamp = stamp = read_stamp(os.path.join(build, profile, STAMP))
+    found.stamp = stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
     found.doubted = doubtful({**gone, **found.sources}, stamp, end)
     if by_notes and found.doubted:
@@ -281,18 +331,10 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     """Make cargo compile what is in doubt. Returns False where that cannot be done."""
     from pyo3_envshim.store.lock import Locks
 
-    owned = owners(found.doubted or (), found)
-    # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if found.has_vendored or _declared_elsewhere(workspace, found):
-        return False
-    if found.notes.declared and (found.doubted is None or not owned.isdisjoint(found.notes.declared)):
-        return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
-    packages = set(found.notes.inputs)
-    if found.doubted is not None:
-        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
-        if would_be_compiled is not None:
-            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
+    packages = _in_doubt(workspace, found, profiles)
+    if packages is None:
+        return False
     try:
         with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
             if free:
@@ -300,6 +342,22 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
             return free
     except OSError:
         return False
+
+
+def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> set[str] | None:
+    """Return the packages that cargo has to compile; None where crates of others may be among them."""
+    owned = owners(found.doubted or (), found)
+    # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
+    if found.has_vendored or _declared_elsewhere(workspace, found):
+        return None
+    if found.notes.declared and (found.doubted is None or not owned.isdisjoint(found.notes.declared)):
+        return None
+    packages = set(found.notes.inputs)
+    if found.doubted is not None:
+        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
+        if would_be_compiled is not None:
+            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
+    return packages
 
 
 def owners(paths: Iterable[str], found: Assessment) -> set[str]:

@@ -13,10 +13,12 @@ beside another's outputs is what all of this is about:
   its dependencies'. Where we are killed, outputs may lack their fingerprints: cargo compiles again.
 - A set is written in ``tmp-…`` and counts from the rename to its name on: what was put aside by
   halves never comes back. To come back, it is first renamed to ``tmp-…`` again.
-- A set is what its manifest says, file by file, or it does not come back. It comes back only
-  beside the very dependencies that it was compiled against, and where no other unit lives.
+- A set is what its manifest says, file by file, or it does not come back, nor where another unit
+  lives. A unit comes back only beside the very dependencies that it was compiled against.
 - A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
-  takes it away, and the set does not come back.
+  takes it away, and the unit does not come back.
+- cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
+  of the last build for which it was in place.
 
 Sets lie on the profile's `shelf`.
 """
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
-from pyo3_envshim import files, shelf
+from pyo3_envshim import files, freshness, shelf
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.units import (
     Outputs,
@@ -70,14 +72,16 @@ class Exchange:
         return f"{done}: {self.reason}" if self.reason else done
 
 
-def exchange(call: CargoCall, environ: Mapping[str, str], workspace: Workspace) -> Exchange:
+def exchange(
+    call: CargoCall, environ: Mapping[str, str], workspace: Workspace, is_stamped: bool = False
+) -> Exchange:
     """Put aside what a cargo with these variables would overwrite, and bring back what it would make.
 
-    Raises nothing that could keep cargo from running: where something is not as it should be, things
-    stay as they are.
+    *is_stamped*: whether the guard has left its stamp for this call. Raises nothing that could keep
+    cargo from running: where something is not as it should be, things stay as they are.
     """
     done = Exchange()
-    place = Place(workspace)
+    place = Place(workspace, is_stamped)
     try:
         sets = place.shelf.sets()
         recorded = recorded_variables(place.profiles)
@@ -125,12 +129,17 @@ class Place:
     """Where an exchange takes place.
 
     *root*: the workspace's. *build*, *profiles*: its build folder, and the profiles in it that have the
-    name of the call's. *units*, *outputs*: what cargo has left in them.
+    name of the call's. *units*, *outputs*: what cargo has left in them. *stamp*: the guard's.
     """
 
-    __slots__ = ("build", "outputs", "profiles", "root", "shelf", "units")
+    __slots__ = (
+        *("build", "is_stamped", "outputs", "profiles", "root", "shelf", "stamp", "units", "workspace"),
+    )
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, is_stamped: bool = False) -> None:
+        self.workspace = workspace
+        self.is_stamped = is_stamped
+        self.stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.STAMP)
         self.root = workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
@@ -251,6 +260,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
         if values is not None and is_worthwhile(values) and place.shelf.last_root:
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
+            _keep_stamp(place.stamp, temporary)
             place.shelf.commit(temporary, values, body)
     except BaseException:
         _move_back(moved)
@@ -260,6 +270,14 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
     for unit in moving:
         unit.fingerprints.clear()
     return len(moving)
+
+
+def _keep_stamp(stamp: str, folder: str) -> None:
+    """Give a set the stamp that there is, with its time. Without one, what is local does not come back."""
+    try:
+        os.link(stamp, os.path.join(folder, freshness.STAMP))
+    except OSError:  # none, or no hard links here
+        pass
 
 
 def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
@@ -298,7 +316,7 @@ def _move_back(moved: list[tuple[str, str]]) -> None:
 
 
 def _bring_back(place: Place, found: Set, done: Exchange) -> None:
-    """Bring a set back; where it must not come back, remove it."""
+    """Bring back what can be trusted of a set; what must not come back is removed with it."""
     body = found.body()
     done.reason = flaw_of(place, body) if body else "the set is not what it was"
     if body and not done.reason:
@@ -306,9 +324,15 @@ def _bring_back(place: Place, found: Set, done: Exchange) -> None:
     temporary = place.shelf.take(found.path)
     try:
         if body and not done.reason:
-            for path in [*body["outputs"], *body["fingerprints"]]:
+            left_out = _leave_out(place, body, temporary)
+            sources = freshness.judge_set(place.workspace, temporary)
+            outputs = [path for path in body["outputs"] if target_dir.hash_of(path) not in left_out]
+            prints = [it for it in body["fingerprints"] if os.path.lexists(os.path.join(temporary, it))]
+            for path in [*outputs, *prints]:
                 _rename(os.path.join(temporary, path), os.path.join(place.build, path), [])
-            done.brought_back = len(body["marks"])
+            if place.is_stamped:
+                freshness.add_to_stamp(place.workspace, sources)
+            done.brought_back = len({os.path.dirname(path) for path in prints})
     finally:
         files.remove(temporary)
 
@@ -316,22 +340,44 @@ def _bring_back(place: Place, found: Set, done: Exchange) -> None:
 def flaw_of(place: Place, body: dict[str, Any]) -> str:
     """Tell why a set must not come back; "" if it may."""
     units = {place.relative(unit.place): unit for unit in place.units}
-    for folder, mark in body["marks"].items():
-        if folder not in units or units[folder].read_mark() != mark:
-            return f"{folder} was removed since the set was made"
-        if units[folder].fingerprints:
+    for folder in body["marks"]:
+        if folder in units and units[folder].fingerprints:
             return f"another unit is in {folder}"
-    for noted in body["outside"]:
-        unit = units.get(noted["place"])
-        if unit is None or noted["number"] not in {it.number for it in unit.fingerprints}:
-            return f"{noted['place']} is not what the set was compiled against"
-        if _state(place, unit, noted["name"], noted["number"]) != noted:
-            return f"{noted['place']} was compiled again since the set was made"
     stems = _stems(place, body)
     for unit in place.units:
         if not stems.isdisjoint((unit.profile, *stem) for stem in place.outputs.claims(unit)):
             return f"an output without a hash may belong to {unit.package}, too"
     return ""
+
+
+def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
+    """Remove from a set the fingerprints of units that must not come back; return the hashes of some.
+
+    Those are units whose folder was removed since (`cargo clean -p`); the others, what was compiled
+    against something that is not there any more, and all that needs either.
+    """
+    units = {place.relative(unit.place): unit for unit in place.units}
+    theirs = unit_folders(freshness.moved(place.profiles, place.workspace, temporary))
+    gone = [
+        unit
+        for unit in theirs
+        for folder in [os.path.relpath(unit.place, temporary)]
+        if folder not in units or units[folder].read_mark() != body["marks"].get(folder)
+    ]
+    changed = {noted["number"] for noted in body["outside"] if not _is_as_it_was(place, units, noted)}
+    stale = [unit for unit in theirs if not unit.needs.isdisjoint(changed)]
+    for unit in with_dependents([*gone, *(unit for unit in stale if unit not in gone)], theirs):
+        for path in unit.files():
+            os.unlink(path)
+    return {unit.hash for unit in gone}
+
+
+def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str, Any]) -> bool:
+    """Tell whether a unit that a set was compiled against is there, and was not compiled again."""
+    unit = units.get(noted["place"])
+    if unit is None or noted["number"] not in {it.number for it in unit.fingerprints}:
+        return False
+    return _state(place, unit, noted["name"], noted["number"]) == noted
 
 
 def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:

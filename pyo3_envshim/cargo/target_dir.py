@@ -179,15 +179,18 @@ class Notes:
         self.foreign: list[Unit] = []
 
 
-def read_notes(profiles: Sequence[str], names: Collection[str], build: str) -> Notes:
+def read_notes(
+    profiles: Sequence[str], names: Collection[str], build: str, made: tuple[str, ...] | None = None
+) -> Notes:
     """Read what cargo noted in some profiles of the build folder *build*. Raises OSError.
 
+    *made*: the folders that hold no sources, if these profiles were moved (default: `unwatched`).
     Local are the packages called *names*, and all of which cargo noted files that no build script made.
     """
     notes = Notes(names)
     found, scripts = list(units(profiles)), []
     build = os.path.realpath(build)
-    made = unwatched(profiles)
+    made = unwatched(profiles) if made is None else made
     for unit in found:
         for name in _names_in(unit.folder):
             path = f"{unit.folder}/{name}"
@@ -322,15 +325,17 @@ def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> se
     return found
 
 
-def invalidate(profiles: Iterable[str], packages: Container[str]) -> None:
-    """Make cargo compile *packages*, and what needs them; their profiles must be locked. Raises OSError.
+def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None:
+    """Make cargo compile *packages* (all, if None), and what needs them. Raises OSError.
+
+    Their profiles must be locked.
 
     A unit without dep-info is stale, and so is all that depends on it: the run of a build script
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
     it; so does ``OUT_DIR``, in which a build script may go on from what is there.
     """
     for unit in units(profiles):
-        if unit.package in packages:
+        if packages is None or unit.package in packages:
             for path in paths_in(unit.folder):
                 os.unlink(path)
 

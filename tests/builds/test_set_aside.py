@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim import freshness
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import Exchange, exchange
@@ -57,7 +58,8 @@ def exchanged(environ: Mapping[str, str]) -> Exchange:
     """Do what the wrapper does before cargo starts in the working directory."""
     call = CargoCall(real_cargo(), ["build"], environ)
     with Query(call) as query:
-        return exchange(call, environ, query.workspace())
+        workspace = query.workspace()
+    return exchange(call, environ, workspace, freshness.refresh(workspace))
 
 
 class Interpreters:
@@ -181,6 +183,17 @@ def an_edit_of_what_needs_no_python(there: Interpreters) -> None:
     write(there.tree / "core" / "src" / "lib.rs", "pub fn f() -> u32 { 2 }\n")
 
 
+def an_older_source(there: Interpreters) -> None:
+    write(there.tree / "src" / "lib.rs", USES + "pub fn g() {}\n")
+    os.utime(there.tree / "src" / "lib.rs", (1_700_000_000, 1_700_000_000))
+
+
+def an_older_source_that_needs_no_python(there: Interpreters) -> None:
+    write(there.tree / "core" / "src" / "lib.rs", "pub fn f() -> u32 { 2 }\n")
+    os.utime(there.tree / "core" / "src" / "lib.rs", (1_700_000_000, 1_700_000_000))
+    there.cargo("B", "clean", "-p", "core-of-it")  # as the guard does for a front end, and no other
+
+
 def other_features(there: Interpreters) -> None:
     there.build("C", "build", *EVERYTHING, "--features", "more")
     there.build("A", "build", *EVERYTHING, "--features", "more")
@@ -215,10 +228,12 @@ def half_a_call(there: Interpreters) -> None:
     ("happens", "is_compiled"),
     [
         (an_edit, OWN),
-        (an_edit_of_what_needs_no_python, {*DEPENDENT, "core_of_it"}),
+        (an_edit_of_what_needs_no_python, {*OWN, "core_of_it"}),
+        (an_older_source, OWN),
+        (an_older_source_that_needs_no_python, {*OWN, "core_of_it"}),
         (other_features, OWN),  # the library has no hash in its names
         (other_flags, None),
-        (a_package_cleaned, DEPENDENT),
+        (a_package_cleaned, OWN),
         (everything_cleaned, None),
         (a_cargo_without_us, DEPENDENT),
         (half_a_call, None),
