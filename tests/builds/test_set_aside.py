@@ -262,6 +262,28 @@ def test_a_cleaned_package_is_compiled(there: Interpreters) -> None:
     assert "tiny" in there.build("A")
 
 
+def test_an_older_source_of_what_was_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No local unit is in place meanwhile, so that only the set's own stamp tells."""
+    cargo = TinyCargo(tmp_path)
+    tree = cargo.tree()
+    monkeypatch.chdir(tree)
+
+    def build(name: str, *arguments: str) -> list[str]:
+        (tmp_path / name).touch()
+        environ = {**cargo.environment, "PYO3_PYTHON": str(tmp_path / name)}
+        exchanged(environ)
+        output = cargo.run(["build", "--message-format=json", *arguments], tree, **environ)
+        return compiled(output.splitlines())
+
+    build("A")
+    build("B", "-p", "standin")
+    write(tree / "src" / "lib.rs", "pub fn other() {}\n")
+    os.utime(tree / "src" / "lib.rs", (1_700_000_000, 1_700_000_000))
+    assert build("A") == ["tiny"]
+    assert build("B") == ["tiny"]
+    assert build("A") == []
+
+
 def test_a_dependency_compiled_while_the_clock_was_wrong(there: Interpreters) -> None:
     """It is older than the dependents that were put aside, so that cargo would take them for fresh."""
     for name in "AB":
