@@ -254,10 +254,9 @@ class Range(Workshop):
             build = self.build(way.front_end, way.host)
         finally:
             self.variables = {}
-        after = stamps(self.target)
-        compiled = sorted(
-            {crate for (crate, path), time in after.items() if before.get((crate, path)) != time}
-        )
+        known = {(crate, time) for (crate, _), time in before.items()}  # units that move keep their time
+        after = stamps(self.target).items()
+        compiled = sorted({crate for (crate, _), time in after if (crate, time) not in known})
         way.builds.append(Build(compiled, build.seconds, build.file, build.sha256))
 
     def environment_time(self, name: str, isolated: Way, limit: Way, rounds: int) -> float:
