@@ -103,7 +103,8 @@ class Fabricated:
 
         *breaks_at*: the name of a unit whose compiler fails half-way.
         """
-        self.clock += 10
+        begun = self.clock + 10
+        self.clock = begun + 2 * len(UNITS)
         compiled: list[str] = []
         numbers: dict[str, int] = {}
         stale: set[str] = set()
@@ -120,7 +121,7 @@ class Fabricated:
             compiled.append(name)
             if recorded.exists():
                 recorded.write_text("")
-            self._compile(unit, environ, is_broken=name == breaks_at)
+            self._compile(unit, environ, begun + 2 * list(UNITS).index(name), is_broken=name == breaks_at)
             if name == breaks_at:
                 break
             recorded.write_text(text)
@@ -240,23 +241,22 @@ class Fabricated:
         path = self._outputs(unit)[0]
         return path.stat().st_mtime if path.exists() else None
 
-    def _compile(self, unit: Unit, environ: Environ, *, is_broken: bool) -> None:
+    def _compile(self, unit: Unit, environ: Environ, now: int, *, is_broken: bool) -> None:
         """Leave what the compiler does: from what lies there, whoever made it."""
         version = self.sources[unit.source][0] if unit.source else ""
         values = [str(environ.get(variable)) for variable in unit.variables]
         name = next(name for name, it in UNITS.items() if it is unit)
         inner = ",".join(self.content(need) for need in unit.needs)
         said = f"{name}{version}{values}({inner})"
-        self._write(self._place(unit) / "invoked.timestamp", "")
-        self._write(self._place(unit) / f"dep-{unit.name}", "")
-        self.clock += 1
+        self._write(self._place(unit) / "invoked.timestamp", "", now)
+        self._write(self._place(unit) / f"dep-{unit.name}", "", now)
         for path in self._outputs(unit):
             # For some interpreters only, there is what no staleness check looks at.
             if path.suffix != ".pdb" or "/B" in said:
-                self._write(path, "half" if is_broken else said)
+                self._write(path, "half" if is_broken else said, now + 1)
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str, now: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_text(text)
-        os.utime(path, (self.clock, self.clock))
+        os.utime(path, (now, now))
