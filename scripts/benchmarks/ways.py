@@ -333,6 +333,8 @@ def stamps(target: Path) -> dict[tuple[str, str], int]:
     found = {}
     for path in target.rglob("invoked.timestamp"):
         crate = path.parent.name.rpartition("-")[0]
+        if path.parent.name in ("fingerprint", "run"):  # cargo's second layout: build/<crate>/<hash>/…
+            crate = path.parent.parent.parent.name
         found[crate, str(path.relative_to(target))] = path.stat().st_mtime_ns
     return found
 
