@@ -196,10 +196,9 @@ class Range(Workshop):
 
     def forget(self, packages: Container[str]) -> None:
         """Have cargo compile these packages anew (`cargo clean -p` takes others' with equal crate names)."""
-        for fingerprints in self.target.rglob(".fingerprint"):
-            for unit in fingerprints.iterdir():
-                if unit.name.rpartition("-")[0] in packages:
-                    shutil.rmtree(unit)
+        for unit in [*self.target.rglob(".fingerprint/*"), *self.target.rglob("build/*/*/fingerprint")]:
+            if _crate_of(unit) in packages:
+                shutil.rmtree(unit)
 
     def said(self) -> str:
         """Return the output of the last command."""
@@ -328,14 +327,16 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text)
 
 
+def _crate_of(unit: Path) -> str:
+    """Return the crate of a unit's folder, in cargo's first layout or its second."""
+    return unit.parent.parent.name if unit.name in ("fingerprint", "run") else unit.name.rpartition("-")[0]
+
+
 def stamps(target: Path) -> dict[tuple[str, str], int]:
     """Return when cargo last compiled each unit below a target folder: by crate and path."""
     found = {}
     for path in target.rglob("invoked.timestamp"):
-        crate = path.parent.name.rpartition("-")[0]
-        if path.parent.name in ("fingerprint", "run"):  # cargo's second layout: build/<crate>/<hash>/…
-            crate = path.parent.parent.parent.name
-        found[crate, str(path.relative_to(target))] = path.stat().st_mtime_ns
+        found[_crate_of(path.parent), str(path.relative_to(target))] = path.stat().st_mtime_ns
     return found
 
 
