@@ -35,8 +35,14 @@ def may_vendor_below(folders: Iterable[str], configuration: Mapping[str, bytes])
     """Tell whether a ``[source.x] directory = "vendor"`` may lie below one of *folders*."""
     for path, content in configuration.items():
         above = os.path.dirname(os.path.dirname(path))
-        for text in os.fsdecode(content).replace("'", '"').split("directory")[1:]:
-            place = os.path.realpath(os.path.join(above, text.partition('"')[2].partition('"')[0]))
+        for value in _values("directory", content):
+            place = os.path.realpath(os.path.join(above, value))
             if any(os.path.join(place, "").startswith(os.path.join(folder, "")) for folder in folders):
                 return True
     return False
+
+
+def _values(key: str, content: bytes) -> list[str]:
+    """Return what may be the values of keys that contain *key*: too many rather than too few."""
+    parts = os.fsdecode(content).replace("'", '"').split(key)[1:]
+    return [part.partition("=")[2].partition('"')[2].partition('"')[0] for part in parts]
