@@ -151,10 +151,12 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     profiles = _profiles(build, profile)
     notes = target_dir.read_notes(profiles, workspace.local_names, build)
     found = Assessment(_resolved(workspace), notes)
-    configuration = cargo_configuration.read()
+    configuration = cargo_configuration.read(workspace.settings)
     rustc = target_dir.read_by_rustc(profiles, notes)
-    by_notes = rustc.is_all and rustc.macros <= MACROS and _has_no_other_reader(workspace, found)
-    reach = FILES if by_notes else SOURCES
+    links_files = cargo_configuration.links_files(configuration)
+    has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
+    by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
+    reach = FILES if by_notes else SOURCES if rustc.macros <= MACROS else HIDDEN_TOO
     # Where nothing was built, it is not known what will be read.
     if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
         by_notes, reach = False, HIDDEN_TOO
@@ -165,6 +167,8 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
         {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
         _beside((*target_dir.unwatched(profiles), *others), found.folders),
     )
+    programs = [os.path.realpath(path) for path in cargo_configuration.programs(configuration)]
+    listing.add_read(programs)
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
@@ -173,8 +177,8 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
     end = target_dir.end_of_last_build(profiles, () if vendored else notes.foreign)
     gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
     sources = {**gone, **found.sources}
-    unseen = {path for path in sources if path.startswith(vendored)}
-    if not rustc.macros <= MACROS or notes.undirected:
+    unseen = {*programs, *(path for path in sources if path.startswith(vendored))}
+    if has_readers:
         unseen.update(path for path in sources if not _is_seen(path, listing.read))
     found.doubted = doubtful(sources, stamp, end, unseen)
     if by_notes and found.doubted:
@@ -198,6 +202,10 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
         place = os.path.realpath(folder)
         is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
         listing.add(folder, max(reach, SOURCES) if is_below else reach)
+    here = os.getcwd()
+    is_above = os.path.realpath(workspace.root).startswith(os.path.join(here, ""))
+    if reach == HIDDEN_TOO and is_above and os.path.exists("pyproject.toml"):
+        listing.add(here)  # the Python project's folder, which holds the workspace's
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
@@ -267,7 +275,8 @@ def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
         return {}
     from pyo3_envshim.environment.hashing import of_bytes
 
-    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in configuration.items()}
+    texts = {path: cargo_configuration.compared(text) for path, text in configuration.items()}
+    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in texts.items() if it}
 
 
 def _profiles(build: str, profile: str) -> list[str]:

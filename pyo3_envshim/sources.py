@@ -128,7 +128,7 @@ class Listing:
 
 
 def _holds_no_sources(folder: str, name: str, reach: int) -> bool:
-    """Tell whether a folder is hidden, or made by setuptools: egg-info, ``build/lib.linux-x86_64-cpython-39``.
+    """Tell whether a folder is hidden, or made by setuptools: ``build/lib.linux-x86_64-cpython-39``.
 
     setuptools copies modules there in each build; for Python 3.9 their times have no fraction of a
     second. The macros of sqlx read ``.sqlx``.

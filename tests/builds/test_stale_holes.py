@@ -358,11 +358,13 @@ _HERE = '[source.crates-io]\nreplace-with = "here"\n[source.here]\n'
     [
         (_HERE + 'directory = "tree/vendor"\n', 0),
         (_HERE + '"directory" = "tree/vendor"\n', _YEARS),
+        ('include = ["more.toml"]\n', _YEARS),
     ],
-    ids=["newer", "quoted"],
+    ids=["newer", "quoted", "include"],
 )
 def test_a_vendored_crate_in_the_project(text: str, age: int, first: TinyCargo) -> None:
     over = vendored_in_the_tree(first)
+    write(first.folder / ".cargo" / "more.toml", _HERE + 'directory = "tree/vendor"\n')
     write(first.folder / ".cargo" / "config.toml", text)
     also = 'over = "0.1"\n[workspace]\nexclude = ["vendor"]\n'
     tree = first.tree("tree", "over::mark!()", also, {"src/x": ""})
@@ -428,3 +430,112 @@ def test_a_header_of_the_system_makes_no_doubt_expensive(declares: str, first: T
     vendored(first, "over", "", {"build.rs": script, "src/lib.rs": ""})
     tree = first.tree("tree", 'include_str!("x")', 'over = "0.1"\n', {"src/x": "one"})
     check(first, tree, lambda: replace(tree / "src" / "x", "two"))
+
+
+_WRAPPER = '#!/bin/sh\nexec "$@" --cfg \'mark="%s"\'\n'
+_BY_WRAPPER = 'if cfg!(mark = "one") { "{{one}}" } else { "{{two}}" }'
+
+
+def wrapped(there: TinyCargo) -> Path:
+    """Return a tree whose library tells which of two wrappers around rustc compiled it."""
+    for mark in ("one", "two"):
+        write(there.folder / mark, _WRAPPER % mark, 3600).chmod(0o755)
+    return there.tree(files={"src/lib.rs": f"#[used] #[no_mangle] pub static MARK: &str = {_BY_WRAPPER};"})
+
+
+@pytest.mark.parametrize("how", ["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER", "--config", "file", "include"])
+def test_another_wrapper_around_rustc(how: str, first: TinyCargo) -> None:
+    """cargo does not compare which one it is, though it may change all that is compiled."""
+    tree = wrapped(first)
+    more, main = first.folder / ".cargo" / "more.toml", first.folder / ".cargo" / "config.toml"
+    if how == "include":
+        main.write_text('include = ["more.toml"]\n' + main.read_text())
+    for mark in ("one", "two"):
+        arguments = []
+        setting = f"build.rustc-wrapper = '{first.folder / mark}'"
+        if how.endswith("WRAPPER"):
+            first.environment[how] = str(first.folder / mark)
+        elif how == "--config":
+            arguments = ["--config", setting]
+        else:
+            write(more, setting, _YEARS)
+            arguments = ["--config", str(more)] if how == "file" else []
+        for _ in range(2):
+            first.build(tree, *arguments)
+        assert first.mark() == mark
+        assert first.build(tree, *arguments) == set()
+
+
+@pytest.mark.parametrize("how", ["variable", "on PATH", "configuration"])
+def test_a_wrapper_around_rustc_that_was_edited(how: str, first: TinyCargo) -> None:
+    tree = wrapped(first)
+    wrapper = first.folder / "one"
+    if how == "variable":
+        first.environment["RUSTC_WRAPPER"] = str(wrapper)
+    elif how == "on PATH":
+        first.environment["RUSTC_WRAPPER"] = wrapper.name
+        first.environment["PATH"] = f"{first.folder}:{first.environment['PATH']}"
+    else:
+        main = first.folder / ".cargo" / "config.toml"
+        main.write_text(f'[build]\n"rustc-wrapper" = "./one"\n{main.read_text()}')
+    check(first, tree, lambda: write(wrapper, _WRAPPER % "two"))
+
+
+@pytest.mark.parametrize("text", ["# a comment\n", "\n\n[alias] # mine\nx = 'build'\n", "[net]\nretry = 3\n"])
+def test_configuration_that_compiles_nothing_costs_nothing(text: str, first: TinyCargo) -> None:
+    tree = first.tree()
+    for _ in range(2):
+        first.build(tree)
+    main = first.folder / ".cargo" / "config.toml"
+    main.write_text(main.read_text() + text)
+    assert first.build(tree) == set()
+    main.write_text(main.read_text() + "[build]\nrustc-wrapper = 'env'\n")
+    assert "standin" in first.build(tree)
+
+
+@pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
+def test_a_hidden_folder_that_a_macro_reads(age: int, first: TinyCargo) -> None:
+    tree = with_macro(first, _TEMPLATE.replace("templates", ".schema"), {".schema/x": "{{one}}"})
+    place = tree / ".schema" / "x"
+    check(first, tree, lambda: replace(place, "{{two}}") if age else write(place, "{{two}}"))
+
+
+def test_a_template_beside_the_folder_of_the_workspace(first: TinyCargo) -> None:
+    """In the Python project, in whose folder front ends start cargo."""
+    with_macro(first, _TEMPLATE.replace("templates", "../templates"), {})
+    project = first.folder / "project"
+    files = {"src/lib.rs": "macros::template!();\n", "../templates/x": "{{one}}", "../pyproject.toml": ""}
+    first.tree("project/rust", also='macros = "0.1"\n', files=files)
+    set_back(project, 3600)
+    argument = "--manifest-path=rust/Cargo.toml"
+    for _ in range(3):
+        first.build(project, argument)
+    assert first.build(project, argument) == set()
+    write(project / "templates" / "x", "{{two}}")
+    assert first.build(project, argument) == {"tiny"}
+    assert first.mark() == "two"
+
+
+_LIBRARY = 'const char *x_mark = "{{%s}}";'
+
+
+@pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
+def test_a_library_that_flags_name(age: int, first: TinyCargo) -> None:
+    tree = first.tree(
+        files={"src/lib.rs": '#[used] #[no_mangle] pub static MARK: &str = "";', "native/y": ""}
+    )
+    place = tree / "native" / "libx.a"
+
+    def make(mark: str) -> None:
+        at = place.parent.stat()
+        place.unlink(missing_ok=True)
+        write(first.folder / "x.c", _LIBRARY % mark)
+        run(["cc", "-c", "x.c", "-o", "x.o"], os.environ, first.folder)
+        run(["ar", "rcD", str(place), "x.o"], os.environ, first.folder)
+        if age:
+            os.utime(place, (1e9, 1e9))
+            os.utime(place.parent, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+    make("one")
+    first.environment["RUSTFLAGS"] = f"-Lnative={place.parent} -lstatic=x"
+    check(first, tree, lambda: make("two"))
