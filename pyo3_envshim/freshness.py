@@ -64,8 +64,14 @@ STAMP = ".fingerprint-envshim"
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
-# Crates of macros that read no files, by what they are known to do.
-MACROS = frozenset(("pyo3_macros", "indoc", "paste", "serde_derive", "thiserror_impl"))
+# Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
+_KNOWN_MACROS = """
+pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
+displaydoc enum_dispatch futures_macro indoc monostate_impl num_derive openssl_macros paste pastey phf_macros
+pin_project_internal ref_cast_impl schemars_derive serde_derive serde_repr strum_macros thiserror_impl
+time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive zerovec_derive
+"""
+MACROS = frozenset(_KNOWN_MACROS.split())
 # What cargo is given another value of with another path; a build script may ask for one of these.
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
@@ -118,7 +124,8 @@ class Assessment:
     def vendored(self) -> tuple[str, ...]:
         """The folders of directory sources that lie among the sources, now or at the last build."""
         paths = (*self.sources, *(self.stamp.files if self.stamp else ()))
-        return tuple({dirname(dirname(path)) + os.sep for path in paths if path.endswith(_VENDORED)})
+        crates = {dirname(path) for path in paths if path.endswith(_VENDORED)} - self.folders.keys()
+        return tuple({os.path.join(dirname(crate), "") for crate in crates})
 
 
 def nonce_for(workspace: Workspace) -> str:

@@ -519,6 +519,15 @@ class TestWhereRustcAloneReads:
         workshop.write(name)
         assert workshop.verdict() == TRUSTED
 
+    def test_what_was_read_and_is_newer_raises_none_though_the_package_has_checksums(
+        self, workshop: Workshop
+    ) -> None:
+        """As one that was unpacked from a registry: it is no vendored crate for all that."""
+        workshop.write(".cargo-checksum.json")
+        workshop.settled()
+        workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
+        assert workshop.verdict() == TRUSTED
+
     @pytest.mark.parametrize("name", ["src/lib.rs", "Cargo.toml"])
     def test_what_was_read_raises_doubt(self, name: str, workshop: Workshop) -> None:
         workshop.settled()
