@@ -69,7 +69,8 @@ _KNOWN_MACROS = """
 pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
 displaydoc enum_dispatch futures_macro indoc monostate_impl num_derive openssl_macros paste pastey phf_macros
 pin_project_internal ref_cast_impl schemars_derive serde_derive serde_repr strum_macros thiserror_impl
-time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive zerovec_derive
+time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive
+zerovec_derive
 """
 MACROS = frozenset(_KNOWN_MACROS.split())
 # What cargo is given another value of with another path; a build script may ask for one of these.
