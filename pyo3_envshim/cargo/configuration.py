@@ -57,7 +57,8 @@ def _included(path: str, content: bytes) -> list[str]:
     if b"include" not in content:
         return []
     names = os.fsdecode(content).replace("'", '"').split('"')
-    return [os.path.join(os.path.dirname(path), name) for name in names if name.endswith(".toml")]
+    above = os.path.dirname(path)
+    return [os.path.realpath(os.path.join(above, name)) for name in names if name.endswith(".toml")]
 
 
 def compared(content: bytes) -> bytes:
