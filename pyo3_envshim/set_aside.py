@@ -89,7 +89,7 @@ def exchange(
         if _is_due(place, recorded, sets, seen):
             from pyo3_envshim.cargo.configuration import may_change
 
-            for name in may_change(seen, call.arguments, environ):
+            for name in may_change(seen, workspace.settings):
                 del seen[name]
             if _is_due(place, recorded, sets, seen):
                 _exchange_locked(place, seen, done)

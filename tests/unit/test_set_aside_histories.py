@@ -65,10 +65,10 @@ def history(chance: random.Random, *kinds: str) -> list[Step]:
     for kind in chance.choices(("call", *kinds), [4 * len(kinds), *[1] * len(kinds)], k=14):
         if kind == "call":
             through_us = chance.random() < 0.8
-            wanted, breaks_at = chance.choice(WANTED), chance.choice(BREAKS)
-            if (
-                "back" in kinds
-            ):  # a target folder of each interpreter's own would be wrong if calls left some out
+            wanted: tuple[str, ...] = chance.choice(WANTED)
+            breaks_at = chance.choice(BREAKS)
+            # A target folder of each interpreter's own would be wrong if calls left some out.
+            if "back" in kinds:
                 wanted, breaks_at = EVERYTHING, ""
             found.append((kind, chance.choice(VALUES), wanted, through_us, breaks_at))
         elif kind == "killed":
