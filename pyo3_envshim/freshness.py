@@ -203,7 +203,8 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
 
 def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
     """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
-    listing = Listing({*workspace.exclude, *skip}, found.folders)
+    home = os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo")  # in the project in some CI jobs
+    listing = Listing({*workspace.exclude, *skip, home}, found.folders)
     for folder in (workspace.root, *workspace.packages):
         listing.add(folder, reach)
     for folder in workspace.crates:
