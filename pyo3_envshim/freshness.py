@@ -223,7 +223,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     listing.add_read(
         {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
-        _beside((*unwatched, *others), found.folders),
+        _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
     )
     programs = [os.path.realpath(path) for path in cargo_configuration.programs(configuration)]
     listing.add_read(programs)
@@ -253,17 +253,20 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
 
 def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
     """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
-    listing = Listing({*workspace.exclude, *skip}, found.folders)
+    skip.update(workspace.exclude)
+    if reach != FILES:  # in the project in some CI jobs
+        skip.add(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"))
+    listing = Listing(skip, found.folders)
     for folder in (workspace.root, *workspace.packages):
         listing.add(folder, reach)
     for folder in workspace.crates:
         place = os.path.realpath(folder)
         is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
         listing.add(folder, max(reach, SOURCES) if is_below else reach)
-    here = os.getcwd()
-    is_above = os.path.realpath(workspace.root).startswith(os.path.join(here, ""))
-    if reach == HIDDEN_TOO and is_above and os.path.exists("pyproject.toml"):
-        listing.add(here)  # the Python project's folder, which holds the workspace's
+    if reach == HIDDEN_TOO and os.path.exists("pyproject.toml"):
+        here = os.getcwd()
+        if os.path.realpath(workspace.root).startswith(os.path.join(here, "")):
+            listing.add(here)  # the Python project's folder, which holds the workspace's
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
@@ -287,8 +290,8 @@ def _resolved(workspace: Workspace) -> dict[str, set[str]]:
 
 
 def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
-    """Return those of *folders* that no package lies in, as prefixes of paths without links."""
-    found = {os.path.join(os.path.realpath(folder), "") for folder in folders}
+    """Return those of *folders* that no package lies in, as prefixes of paths; all are without links."""
+    found = {os.path.join(folder, "") for folder in folders}
     return tuple(at for at in found if not any(os.path.join(it, "").startswith(at) for it in packages))
 
 
@@ -303,7 +306,9 @@ def _is_read_by_others(workspace: Workspace, found: Assessment) -> bool:
 
     A relative path may lead there: it is not known where the crate lies.
     """
-    below = _beside((workspace.build_dir, workspace.target_dir), found.folders)
+    if not found.notes.declared:
+        return False
+    below = _beside(map(os.path.realpath, (workspace.build_dir, workspace.target_dir)), found.folders)
     own = tuple(os.path.join(folder, "") for folder in found.folders)
     for path in {path for declared in found.notes.declared.values() for path in declared}:
         place = os.path.join(os.path.realpath(path), "")

@@ -291,10 +291,17 @@ def test_what_a_macro_reads_is_noticed_though_it_is_newer(
 
 @pytest.mark.parametrize(
     "name",
-    ["dist/tiny-1-py3-none-any.whl", "dist/tiny-1.tar.gz", "tiny.egg-info/SOURCES.txt", "x/_x.abi3.so"],
+    [
+        "dist/tiny-1-py3-none.whl",
+        "dist/tiny-1.tar.gz",
+        "tiny.egg-info/x",
+        "x/_x.abi3.so",
+        ".home/.global-cache",
+    ],
 )
 def test_what_builds_leave_in_the_project_is_no_source(name: str, first: TinyCargo) -> None:
     """Or each build would make the next one compile."""
+    first.environment["CARGO_HOME"] = str(first.folder / "tree" / ".home")
     tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}"})
     first.build(tree)
     write(tree / name, "")
