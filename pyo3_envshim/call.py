@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyo3_envshim.build_dir import BuildDir
+    from pyo3_envshim.cargo.metadata import Workspace
 
 
 class PassThrough(Exception):
@@ -45,14 +46,24 @@ class CargoCall:
 
 
 class Plan:
-    """What to run for a call: with which variables, and in which kept build folder, if any."""
+    """What to run for a call: with which variables, and in which kept build folder, if any.
 
-    __slots__ = ("build_dir", "call", "environ")
+    *workspace*: where cargo will work, if it was asked.
+    """
 
-    def __init__(self, call: CargoCall, environ: dict[str, str], build_dir: BuildDir | None = None) -> None:
+    __slots__ = ("build_dir", "call", "environ", "workspace")
+
+    def __init__(
+        self,
+        call: CargoCall,
+        environ: dict[str, str],
+        build_dir: BuildDir | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
         self.call = call
         self.environ = environ
         self.build_dir = build_dir
+        self.workspace = workspace
 
     def execute(self) -> int:
         """Become cargo (POSIX), or run it and return its exit status."""

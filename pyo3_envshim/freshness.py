@@ -8,13 +8,15 @@ compiled each time. Any tool that makes the path stable must give the same guara
 
     cargo's time stamps can be trusted if the last build here was of the same workspace
     root, and every local source file either has an mtime later than the end of that build
-    (cargo will see it), or is the very file that was there when that build started: the
-    same inode, size, mtime and ctime, and a ctime before the start. A link must lead where
-    it led, and a folder that has lost a file must be newer than the end of that build.
+    (cargo will see it, if it has a note of the file), or is the very file that was there when
+    that build started: the same inode, size, mtime and ctime, and a ctime before the start. A
+    link must lead where it led, and a folder that has lost a file must be newer than that end.
 
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
-nothing can be stale.
+nothing can be stale. Where more than rustc and build scripts that told cargo what they read may have
+read files, "newer" is no excuse for one that cargo has no note of, nor for a manifest; and never for a
+vendored crate.
 
 Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
 notes where a link led, and not the link. Of a folder that a build script declares, that is all
@@ -29,8 +31,9 @@ compile: under cargo's own locks, their fingerprints are removed. PyO3 stays. So
 with a local package whose folder is not known (``paths`` in cargo's configuration).
 
 The environment's path gets a new nonce instead where another workspace root, or other content of
-cargo's configuration, was here last; where a crate of others may be stale, because it lies among
-the sources or its build script declares one; and where a cargo holds a lock, or there are no locks.
+cargo's configuration, was here last; where a crate of others may be stale, because what is in doubt
+lies in it, or its build script declares that or anything else in the project; and where a cargo holds
+a lock, or there are no locks.
 No other workspace root ever has the same nonce, so two builds that wait for cargo's lock cannot
 take each other's code.
 
@@ -43,11 +46,12 @@ makes a later change look earlier. It is written last: if we die earlier, the do
 from __future__ import annotations
 
 import os  # nothing else from the standard library: every call that compiles imports this module
+from os.path import dirname
 
 from pyo3_envshim import files
 from pyo3_envshim.cargo import configuration as cargo_configuration
 from pyo3_envshim.cargo import target_dir
-from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
+from pyo3_envshim.sources import ARROW, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +64,15 @@ STAMP = ".fingerprint-envshim"
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
-# Crates of macros that read no files, by what they are known to do.
-MACROS = frozenset(("pyo3_macros", "indoc", "paste", "serde_derive", "thiserror_impl"))
+# Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
+_KNOWN_MACROS = """
+pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
+displaydoc enum_dispatch futures_macro indoc monostate_impl num_derive openssl_macros paste pastey phf_macros
+pin_project_internal ref_cast_impl schemars_derive serde_derive serde_repr strum_macros thiserror_impl
+time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive
+zerovec_derive
+"""
+MACROS = frozenset(_KNOWN_MACROS.split())
 # What cargo is given another value of with another path; a build script may ask for one of these.
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
@@ -111,9 +122,11 @@ class Assessment:
         return not self.is_other and self.doubted == [] and not self.unplaced
 
     @property
-    def has_vendored(self) -> bool:
-        """Whether a crate of a directory source lies among the sources."""
-        return any(path.endswith(_VENDORED) for path in self.sources)
+    def vendored(self) -> tuple[str, ...]:
+        """The folders of directory sources that lie among the sources, now or at the last build."""
+        paths = (*self.sources, *(self.stamp.files if self.stamp else ()))
+        crates = {dirname(path) for path in paths if path.endswith(_VENDORED)} - self.folders.keys()
+        return tuple({os.path.join(dirname(crate), "") for crate in crates})
 
 
 def nonce_for(workspace: Workspace) -> str:
@@ -123,9 +136,7 @@ def nonce_for(workspace: Workspace) -> str:
     Raises OSError where the guard cannot tell; the call must then be passed through.
     """
     build, root = workspace.build_dir, workspace.root
-    if not os.path.isdir(build):
-        os.makedirs(build, exist_ok=True)
-        target_dir.tag(build)
+    _make_build_dir(build)
     folder = os.path.join(build, workspace.profile)
     found = assess(workspace, build, workspace.profile)
     if found.trusted or (not found.is_other and invalidate(workspace, found)):
@@ -138,35 +149,96 @@ def nonce_for(workspace: Workspace) -> str:
     return nonce
 
 
-def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
+def _make_build_dir(path: str) -> None:
+    if not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        target_dir.tag(path)
+
+
+def refresh(workspace: Workspace) -> bool:
+    """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
+
+    Where only a nonce would help, the old stamp stays. Raises OSError where the guard cannot tell.
+    """
+    folder = os.path.join(workspace.build_dir, workspace.profile)
+    _make_build_dir(workspace.build_dir)
+    found = assess(workspace, workspace.build_dir, workspace.profile)
+    if not found.trusted and (found.is_other or not invalidate(workspace, found)):
+        return False
+    nonce = found.stamp.nonce if found.stamp else ""
+    return write_stamp(folder, workspace.root, nonce, found.sources, only_as_first=found.stamp is None)
+
+
+def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
+    """Make cargo compile what is in doubt of a set that is about to come back; return its sources.
+
+    *place*: the folder that holds it as the build folder does, and the stamp of the last build for
+    which it was in place. The profile must be locked. Raises OSError.
+    """
+    found = assess(workspace, workspace.build_dir, workspace.profile, place)
+    if not found.trusted:
+        profiles = moved(_profiles(workspace.build_dir, workspace.profile), workspace, place)
+        packages = None if found.is_other else _in_doubt(workspace, found, profiles)
+        target_dir.invalidate(profiles, packages)
+    return found.sources
+
+
+def add_to_stamp(workspace: Workspace, sources: Mapping[str, Source]) -> None:
+    """Add *sources* to the stamp that was left a moment ago. Raises OSError."""
+    folder = os.path.join(workspace.build_dir, workspace.profile)
+    stamp = read_stamp(os.path.join(folder, STAMP))
+    if stamp:
+        known = {path: Source(state, 0, 0) for path, state in stamp.files.items()}
+        write_stamp(folder, stamp.root, stamp.nonce, {**sources, **known})
+
+
+def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str]:
+    """Return where profiles are in a folder that holds them as the build folder does."""
+    return [os.path.join(place, os.path.relpath(profile, workspace.build_dir)) for profile in profiles]
+
+
+def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
-    Raises OSError where the guard cannot tell.
+    *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
     """
     profiles = _profiles(build, profile)
-    notes = target_dir.read_notes(profiles, workspace.local_names, build)
+    unwatched = target_dir.unwatched(profiles)
+    skip = {build, *profiles}
+    if place:
+        profiles = moved(profiles, workspace, place)
+    notes = target_dir.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
-    configuration = cargo_configuration.read()
+    configuration = cargo_configuration.read(workspace.settings)
     rustc = target_dir.read_by_rustc(profiles, notes)
-    by_notes = rustc.is_all and rustc.macros <= MACROS and _has_no_other_reader(workspace, found)
-    reach = FILES if by_notes else SOURCES
+    links_files = cargo_configuration.links_files(configuration)
+    has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
+    by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
+    reach = FILES if by_notes else SOURCES if rustc.macros <= MACROS else HIDDEN_TOO
     # Where nothing was built, it is not known what will be read.
     if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
         by_notes, reach = False, HIDDEN_TOO
-    listing = _list_sources(workspace, found, {build, *profiles}, reach)
+    listing = _list_sources(workspace, found, skip, reach)
     root = os.path.realpath(workspace.root)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     listing.add_read(
         {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
-        (*target_dir.unwatched(profiles), *_beside(others, found.folders)),
+        _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
     )
+    programs = [os.path.realpath(path) for path in cargo_configuration.programs(configuration)]
+    listing.add_read(programs)
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
-    end = target_dir.end_of_last_build(profiles, () if found.has_vendored else notes.foreign)
-    found.stamp = stamp = read_stamp(os.path.join(build, profile, STAMP))
+    found.stamp = stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
+    vendored = found.vendored
+    end = target_dir.end_of_last_build(profiles, () if vendored else notes.foreign)
     gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
-    found.doubted = doubtful({**gone, **found.sources}, stamp, end)
+    sources = {**gone, **found.sources}
+    unseen = {*programs, *(path for path in sources if path.startswith(vendored))}
+    if has_readers:
+        unseen.update(path for path in sources if not _is_seen(path, listing.read))
+    found.doubted = doubtful(sources, stamp, end, unseen)
     if by_notes and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
         unread = {path for path in found.doubted if _plain(path) not in listing.read}
@@ -181,13 +253,20 @@ def assess(workspace: Workspace, build: str, profile: str = "") -> Assessment:
 
 def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
     """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
-    listing = Listing({*workspace.exclude, *skip}, found.folders)
+    skip.update(workspace.exclude)
+    if reach != FILES:  # in the project in some CI jobs
+        skip.add(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"))
+    listing = Listing(skip, found.folders)
     for folder in (workspace.root, *workspace.packages):
         listing.add(folder, reach)
     for folder in workspace.crates:
         place = os.path.realpath(folder)
         is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
         listing.add(folder, max(reach, SOURCES) if is_below else reach)
+    if reach == HIDDEN_TOO and os.path.exists("pyproject.toml"):
+        here = os.getcwd()
+        if os.path.realpath(workspace.root).startswith(os.path.join(here, "")):
+            listing.add(here)  # the Python project's folder, which holds the workspace's
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
@@ -199,7 +278,7 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
 
 def _plain(path: str) -> str:
     """Return the name of a source without where it leads."""
-    return path.partition(" -> ")[0]
+    return path.partition(ARROW)[0]
 
 
 def _resolved(workspace: Workspace) -> dict[str, set[str]]:
@@ -211,22 +290,31 @@ def _resolved(workspace: Workspace) -> dict[str, set[str]]:
 
 
 def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
-    """Return those of *folders* that no package lies in, as prefixes of paths without links."""
-    found = {os.path.join(os.path.realpath(folder), "") for folder in folders}
+    """Return those of *folders* that no package lies in, as prefixes of paths; all are without links."""
+    found = {os.path.join(folder, "") for folder in folders}
     return tuple(at for at in found if not any(os.path.join(it, "").startswith(at) for it in packages))
 
 
 def _has_no_other_reader(workspace: Workspace, found: Assessment) -> bool:
     """Tell whether rustc, and macros, are all that may have read local files."""
     is_plain = not workspace.scripts and not workspace.settings and not found.notes.unplaced
-    return is_plain and not _declared_elsewhere(workspace, found)
+    return is_plain and not _is_read_by_others(workspace, found)
 
 
-def _declared_elsewhere(workspace: Workspace, found: Assessment) -> bool:
-    """Tell whether crates of others declare files that do not lie below the target or build folder."""
-    below = _beside((workspace.build_dir, workspace.target_dir), found.folders)
-    paths = (path for declared in found.notes.declared.values() for path in declared)
-    return any(not os.path.realpath(path).startswith(below) for path in paths)
+def _is_read_by_others(workspace: Workspace, found: Assessment) -> bool:
+    """Tell whether crates of others declare files in the project, but for the target and build folder.
+
+    A relative path may lead there: it is not known where the crate lies.
+    """
+    if not found.notes.declared:
+        return False
+    below = _beside(map(os.path.realpath, (workspace.build_dir, workspace.target_dir)), found.folders)
+    own = tuple(os.path.join(folder, "") for folder in found.folders)
+    for path in {path for declared in found.notes.declared.values() for path in declared}:
+        place = os.path.join(os.path.realpath(path), "")
+        if not os.path.isabs(path) or (place.startswith(own) and not place.startswith(below)):
+            return True
+    return False
 
 
 def _compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[str] | None:
@@ -250,17 +338,26 @@ def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
         return {}
     from pyo3_envshim.environment.hashing import of_bytes
 
-    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in configuration.items()}
+    texts = {path: cargo_configuration.compared(text) for path, text in configuration.items()}
+    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in texts.items() if it}
 
 
 def _profiles(build: str, profile: str) -> list[str]:
     return target_dir.profiles_called(profile, build) if profile else list(target_dir.profiles(build))
 
 
-def doubtful(sources: Mapping[str, Source], stamp: Stamp | None, end: int | None) -> list[str] | None:
+def _is_seen(path: str, read: Container[str]) -> bool:
+    """Tell whether cargo looks at a source's time. Of a manifest, it compares only what it knows itself."""
+    return _plain(path) in read and os.path.basename(path) != "Cargo.toml"
+
+
+def doubtful(
+    sources: Mapping[str, Source], stamp: Stamp | None, end: int | None, unseen: Container[str] = ()
+) -> list[str] | None:
     """Return the sources that cargo may misjudge, by the rule in this module's docstring; None if all.
 
-    *stamp* is None where there is none; *end*, in ns, is None where nothing local was built.
+    *stamp* is None where there is none; *end*, in ns, is None where nothing local was built. *unseen*:
+    those whose times cargo does not look at.
     """
     if end is None:
         return []
@@ -270,7 +367,7 @@ def doubtful(sources: Mapping[str, Source], stamp: Stamp | None, end: int | None
     for path, source in sources.items():
         same = stamp.files.get(path) == source.state
         # cargo looks at the file that a link within a package led to, not at the link.
-        if source.mtime > end and (same or source.state != LINK):
+        if source.mtime > end and path not in unseen and (same or source.state != LINK):
             continue
         if not same or not _before(source.ctime, stamp.start):
             found.append(path)
@@ -281,18 +378,10 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     """Make cargo compile what is in doubt. Returns False where that cannot be done."""
     from pyo3_envshim.store.lock import Locks
 
-    owned = owners(found.doubted or (), found)
-    # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if found.has_vendored or _declared_elsewhere(workspace, found):
-        return False
-    if found.notes.declared and (found.doubted is None or not owned.isdisjoint(found.notes.declared)):
-        return False
     profiles = _profiles(workspace.build_dir, workspace.profile)
-    packages = set(found.notes.inputs)
-    if found.doubted is not None:
-        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
-        if would_be_compiled is not None:
-            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
+    packages = _in_doubt(workspace, found, profiles)
+    if packages is None:
+        return False
     try:
         with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
             if free:
@@ -300,6 +389,23 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
             return free
     except OSError:
         return False
+
+
+def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> set[str] | None:
+    """Return the packages that cargo has to compile; None where crates of others may be among them."""
+    owned = owners(found.doubted or (), found)
+    declared, vendored = found.notes.declared, found.vendored
+    # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
+    if _is_read_by_others(workspace, found) or (found.doubted is None and (declared or vendored)):
+        return None
+    if not owned.isdisjoint(declared) or any(path.startswith(vendored) for path in found.doubted or ()):
+        return None
+    packages = set(found.notes.inputs)
+    if found.doubted is not None:
+        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
+        if would_be_compiled is not None:
+            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
+    return packages
 
 
 def owners(paths: Iterable[str], found: Assessment) -> set[str]:
@@ -310,7 +416,7 @@ def owners(paths: Iterable[str], found: Assessment) -> set[str]:
             places.setdefault(place, set()).update(names)
     owned: set[str] = set()
     for path in paths:
-        for place in path.split(" -> "):
+        for place in path.split(ARROW):
             above = ""
             while place != above:
                 owned |= places.get(place, set())

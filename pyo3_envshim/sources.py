@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LINK = "link"  # the state of a link; its key says where it leads
+ARROW = "//-> "  # between the two in that key: in no path that has no superfluous slashes
 
 
 class Source:
@@ -33,8 +34,9 @@ class Listing:
 
     *read*: the names of those that something is known to have read, and where these lead.
 
-    Hidden folders, environments, tagged caches, what setuptools builds, and the folders in *skip* hold no
-    sources, except for what was read. A folder that cannot be read holds none: cargo cannot read it either.
+    Hidden folders, environments, tagged caches, what front and back ends make (they do so in each build),
+    and the folders in *skip* hold no sources, except for what was read. A folder that cannot be read holds
+    none: cargo cannot read it either.
     """
 
     def __init__(self, skip: Iterable[str], packages: Iterable[str]) -> None:
@@ -49,7 +51,7 @@ class Listing:
         """Add the files of a folder of sources: so many of those below it as *reach* tells."""
         real = os.path.realpath(folder)
         if real != folder:  # decides where a `..` behind it leads
-            self.found[f"{folder} -> {real}"] = Source(LINK, 0, 0)
+            self.found[f"{folder}{ARROW}{real}"] = Source(LINK, 0, 0)
             self.read.add(folder)
         self._own.add(real)
         self._collect(real, reach)
@@ -84,7 +86,7 @@ class Listing:
                 place = os.path.join(os.path.realpath(folder), name)
                 self.read.add(place)
                 if os.path.exists(path):
-                    self.found.setdefault(f"{place} -> {os.path.realpath(path)}", Source(LINK, 0, 0))
+                    self.found.setdefault(f"{place}{ARROW}{os.path.realpath(path)}", Source(LINK, 0, 0))
             path, above = folder, path
 
     def _collect(self, folder: str, reach: int) -> None:
@@ -107,9 +109,10 @@ class Listing:
                     continue
                 at = entry.stat(follow_symlinks=False)
                 place = os.path.realpath(path)
-                self.found[f"{path} -> {place}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+                self.found[f"{path}{ARROW}{place}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
             if not entry.is_dir():
-                self._add(path)
+                if reach == EVERYTHING or not _is_made_by_builds(folder, entry.name):
+                    self._add(path)
             elif reach == EVERYTHING or (reach and not _holds_no_sources(folder, entry.name, reach)):
                 self._collect(place, reach)
             if reach == EVERYTHING:
@@ -131,5 +134,13 @@ def _holds_no_sources(folder: str, name: str, reach: int) -> bool:
     second. The macros of sqlx read ``.sqlx``.
     """
     if name.startswith("."):
-        return name == ".git" or (reach == SOURCES and name != ".sqlx")
-    return os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
+        return name in (".git", ".hg", ".jj") or (reach == SOURCES and name != ".sqlx")
+    is_built = os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
+    return is_built or name.endswith(".egg-info")
+
+
+def _is_made_by_builds(folder: str, name: str) -> bool:
+    """Tell whether a file is a wheel, an sdist, or an extension module that was put beside the sources."""
+    if name.endswith(".so"):
+        return name.endswith(".abi3.so") or ".cpython-" in name
+    return name.endswith((".whl", ".pyd")) or (name.endswith(".tar.gz") and folder.endswith("dist"))

@@ -11,6 +11,8 @@ Sets for cargo, if it compiles in an ephemeral environment and nothing is in dou
 Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it and the sources are an unpacked sdist, cargo
 gets a build folder that stays (`build_dir`), and this process waits for cargo to end.
 
+Where ``PYO3_ENVSHIM_SET_ASIDE`` asks for it, units in cargo's build folder are moved (`set_aside`).
+
 Leaves: an entry in the store and a stamp in cargo's build folder; and a lock on the entry,
 held by cargo, so that nobody prunes it meanwhile.
 
@@ -47,7 +49,11 @@ def main() -> int:
         isolate_imports()
     try:
         call = make_call()
-        return make_plan(call).execute() if call else 127
+        if call is None:
+            return 127
+        plan = make_plan(call)
+        set_aside(plan)
+        return plan.execute()
     except KeyboardInterrupt:  # end as cargo would: killed by the signal, without a traceback
         import signal
 
@@ -165,7 +171,37 @@ def _with_stored_environment(call: CargoCall) -> Plan:
     note = f"environment {entry.digest[:12]}{'-' + nonce if nonce else ''} "
     note += "stored" if entry.is_new else "reused"
     call.tell(f"{note}{f', build folder {build_dir.folder}' if build_dir else ''}: PYO3_PYTHON={python}")
-    return Plan(call, environ, build_dir)
+    return Plan(call, environ, build_dir, workspace)
+
+
+def set_aside(plan: Plan) -> None:
+    """Put aside what cargo would overwrite, and bring back what it would make. Raises nothing.
+
+    Where ``PYO3_ENVSHIM_SET_ASIDE`` asks for it, in every call that compiles. Not in kept build folders,
+    of which there is one for each interpreter.
+    """
+    call = plan.call
+    if call.environ.get("PYO3_ENVSHIM_SET_ASIDE") != "on" or plan.build_dir or not is_sure(call.arguments):
+        return
+    if _startup.mode(call.environ) != "on":
+        return
+    try:
+        from pyo3_envshim.cargo.metadata import MetadataError, Query
+        from pyo3_envshim.set_aside import exchange
+
+        try:
+            is_stamped = plan.workspace is not None
+            if plan.workspace is None:
+                from pyo3_envshim import freshness
+
+                with Query(call) as query:
+                    plan.workspace = query.workspace()
+                is_stamped = freshness.refresh(plan.workspace)
+            call.tell(str(exchange(call, plan.environ, plan.workspace, is_stamped)))
+        except MetadataError as reason:
+            call.tell(f"nothing is set aside: {reason}")
+    except Exception as error:  # whatever it is, the build goes on as if we were not here
+        warn(f"warning: nothing is set aside: {type(error).__name__}: {error}")
 
 
 def ephemeral_environment(environ: Mapping[str, str]) -> str:

@@ -162,10 +162,10 @@ class Notes:
 
     *inputs*: by local package, the files in dep-info and in the ``rerun-if-changed`` of build scripts,
     which may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are
-    in no crate of a registry or of git, by package. *undirected*: local packages whose build script told
-    cargo nothing. *unplaced*: local packages that are not among the known ones, so that nobody knows
-    where they lie. *local*: units of all these packages, and what is being compiled for the first time;
-    *foreign*: all others.
+    in no crate of a registry or of git, by package; those above its own folder may be relative.
+    *undirected*: local packages whose build script told cargo nothing. *unplaced*: local packages that are
+    not among the known ones, so that nobody knows where they lie. *local*: units of all these packages, and
+    what is being compiled for the first time; *foreign*: all others.
     """
 
     __slots__ = ("declared", "foreign", "inputs", "local", "undirected", "unplaced")
@@ -179,15 +179,18 @@ class Notes:
         self.foreign: list[Unit] = []
 
 
-def read_notes(profiles: Sequence[str], names: Collection[str], build: str) -> Notes:
+def read_notes(
+    profiles: Sequence[str], names: Collection[str], build: str, made: tuple[str, ...] | None = None
+) -> Notes:
     """Read what cargo noted in some profiles of the build folder *build*. Raises OSError.
 
+    *made*: the folders that hold no sources, if these profiles were moved (default: `unwatched`).
     Local are the packages called *names*, and all of which cargo noted files that no build script made.
     """
     notes = Notes(names)
     found, scripts = list(units(profiles)), []
     build = os.path.realpath(build)
-    made = unwatched(profiles)
+    made = unwatched(profiles) if made is None else made
     for unit in found:
         for name in _names_in(unit.folder):
             path = f"{unit.folder}/{name}"
@@ -211,7 +214,7 @@ def read_notes(profiles: Sequence[str], names: Collection[str], build: str) -> N
         if package in notes.inputs:
             notes.inputs[package].update(asked)
             notes.undirected.update([package] if is_undirected else ())
-        elif elsewhere := {it for it in asked if os.path.isabs(it) and not it.startswith(made)}:
+        elif elsewhere := {it for it in asked if os.path.isabs(it) or ".." in it if not it.startswith(made)}:
             notes.declared.setdefault(package, set()).update(elsewhere)
     packages = notes.inputs.keys() | notes.declared.keys()
     for unit in found:
@@ -230,16 +233,18 @@ def unwatched(profiles: Iterable[str]) -> tuple[str, ...]:
 def end_of_last_build(profiles: Iterable[str], foreign: Iterable[Unit] = ()) -> int | None:
     """Return when the newest unit was started that is not *foreign*, in ns; None if there is none.
 
-    A unit that cargo is about to start has no time stamp yet, and will read what is there then.
+    cargo compares with dep-info and a script's output, which it dates back to that; what copies a build
+    folder may not. A unit that cargo is about to start has no time stamp yet, and will read what is there
+    then.
     """
     known = {unit.folder for unit in foreign}
-    times: list[int] = []
+    times: list[int | None] = []
     for unit in units(profiles):
         if unit.folder not in known:
-            for folder in (unit.folder, unit.run):
-                time = _mtime(f"{folder}/{_TIMESTAMP}")
-                times += [] if time is None else [time]
-    return max(times, default=None)
+            names = [name for name in _names_in(unit.folder) if name.startswith("dep-")]
+            times += [_mtime(f"{unit.folder}/{name}") for name in (_TIMESTAMP, *names)]
+            times += [_mtime(f"{unit.run}/{name}") for name in (_TIMESTAMP, "output", "stdout")]
+    return max((time for time in times if time is not None), default=None)
 
 
 def _mtime(path: str) -> int | None:
@@ -254,7 +259,7 @@ class Rustc:
 
     *names*: of the files, as it was told them: links are not resolved. They may be relative to the
     workspace. *is_all*: whether these are all: not while a unit is being compiled. *macros*: the
-    crates of which there are libraries for rustc itself to load.
+    crates of which there are libraries for rustc itself to load, and their packages.
     """
 
     __slots__ = ("is_all", "macros", "names")
@@ -270,6 +275,7 @@ def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
     found = Rustc()
     infos: dict[str, list[str]] = {}  # by hash; where outputs have none, their dep-info has none
     shared = [f"{profile}/{name}" for profile in profiles for name in ("deps", "examples")]
+    packages = {unit.out or hash_of(unit.folder): unit.package for unit in (*notes.foreign, *notes.local)}
     for folder in (*shared, *(unit.out for unit in (*notes.foreign, *notes.local) if unit.out)):
         for name in _names_in(folder):
             if name.endswith(".d"):
@@ -277,7 +283,9 @@ def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
                 infos.setdefault(key, []).append(f"{folder}/{name}")
             elif name.endswith((".so", ".dylib", ".dll")) and hash_of(name):  # a cdylib has no hash
                 crate = name.rpartition("-")[0]
-                found.macros.add(crate if name.endswith(".dll") else crate[len("lib") :])
+                crate = crate if name.endswith(".dll") else crate[len("lib") :]
+                key = hash_of(name) if folder in shared else folder
+                found.macros.update((crate, packages.get(key, crate).replace("-", "_")))
     for unit in notes.local:
         if unit.has_ended and unit.package not in notes.inputs:
             continue
@@ -322,15 +330,17 @@ def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> se
     return found
 
 
-def invalidate(profiles: Iterable[str], packages: Container[str]) -> None:
-    """Make cargo compile *packages*, and what needs them; their profiles must be locked. Raises OSError.
+def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None:
+    """Make cargo compile *packages* (all, if None), and what needs them. Raises OSError.
+
+    Their profiles must be locked.
 
     A unit without dep-info is stale, and so is all that depends on it: the run of a build script
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
     it; so does ``OUT_DIR``, in which a build script may go on from what is there.
     """
     for unit in units(profiles):
-        if unit.package in packages:
+        if packages is None or unit.package in packages:
             for path in paths_in(unit.folder):
                 os.unlink(path)
 

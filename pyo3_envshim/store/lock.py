@@ -24,6 +24,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 # open's errors where there is no file that `hold` could have locked.
 _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR)
+_SHARES = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.sshfs")
 # Shell scripts use small descriptors (dash and bash up to 63) for files of their own.
 _INHERITED = 100
 
@@ -59,6 +60,22 @@ def is_locked(path: str) -> bool:
         return not try_lock(file, exclusive=True)
     finally:
         os.close(file)
+
+
+def is_on_network(path: str) -> bool:
+    """Tell whether *path* lies on a share, where cargo takes no locks (1.95, ``util/flock.rs``).
+
+    As far as Linux knows; elsewhere cargo asks nothing and takes them.
+    """
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            mounts = [line.split(" ") for line in file]
+    except FileNotFoundError:
+        return False
+    kinds = {mount[mount.index("-") + 1] for mount in mounts if mount[2:3] == [number] and "-" in mount}
+    return any(kind.startswith(_SHARES) for kind in kinds)
 
 
 def hold(path: str) -> int | None:

@@ -196,10 +196,9 @@ class Range(Workshop):
 
     def forget(self, packages: Container[str]) -> None:
         """Have cargo compile these packages anew (`cargo clean -p` takes others' with equal crate names)."""
-        for fingerprints in self.target.rglob(".fingerprint"):
-            for unit in fingerprints.iterdir():
-                if unit.name.rpartition("-")[0] in packages:
-                    shutil.rmtree(unit)
+        for unit in [*self.target.rglob(".fingerprint/*"), *self.target.rglob("build/*/*/fingerprint")]:
+            if _crate_of(unit) in packages:
+                shutil.rmtree(unit)
 
     def said(self) -> str:
         """Return the output of the last command."""
@@ -254,10 +253,9 @@ class Range(Workshop):
             build = self.build(way.front_end, way.host)
         finally:
             self.variables = {}
-        after = stamps(self.target)
-        compiled = sorted(
-            {crate for (crate, path), time in after.items() if before.get((crate, path)) != time}
-        )
+        known = {(crate, time) for (crate, _), time in before.items()}  # units that move keep their time
+        after = stamps(self.target).items()
+        compiled = sorted({crate for (crate, _), time in after if (crate, time) not in known})
         way.builds.append(Build(compiled, build.seconds, build.file, build.sha256))
 
     def environment_time(self, name: str, isolated: Way, limit: Way, rounds: int) -> float:
@@ -329,12 +327,16 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text)
 
 
+def _crate_of(unit: Path) -> str:
+    """Return the crate of a unit's folder, in cargo's first layout or its second."""
+    return unit.parent.parent.name if unit.name in ("fingerprint", "run") else unit.name.rpartition("-")[0]
+
+
 def stamps(target: Path) -> dict[tuple[str, str], int]:
     """Return when cargo last compiled each unit below a target folder: by crate and path."""
     found = {}
     for path in target.rglob("invoked.timestamp"):
-        crate = path.parent.name.rpartition("-")[0]
-        found[crate, str(path.relative_to(target))] = path.stat().st_mtime_ns
+        found[_crate_of(path.parent), str(path.relative_to(target))] = path.stat().st_mtime_ns
     return found
 
 

@@ -229,6 +229,14 @@ def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo
     assert there.mark() == "two"
 
 
+def test_one_in_the_project_makes_all_doubt_expensive(there: TinyCargo) -> None:
+    """Its build script may have read more than it declares."""
+    tree = declared_by_others(there, there.folder / "tree" / "conf.txt")
+    library = (tree / "src" / "lib.rs").read_text()
+    replace(tree / "src" / "lib.rs", library + "pub fn more() {}\n")
+    assert "reader" in there.build(tree)
+
+
 @pytest.mark.parametrize("path", ["target/gen/conf.txt", "link/gen/conf.txt", "link/gen/../gen/conf.txt"])
 def test_one_below_the_target_folder_makes_no_other_doubt_expensive(there: TinyCargo, path: str) -> None:
     """As maturin's, for abi3; it is watched for all that."""

@@ -337,7 +337,10 @@ def test_what_a_build_script_asks_to_be_run_for_is_watched_wherever_it_lies(tmp_
 def test_a_file_that_is_gone_is_noticed_though_its_folder_kept_its_time(tmp_path: Path) -> None:
     there = TinyCargo(tmp_path)
     tree = there.tree(
-        "tree", 'env!("PARTS")', _USES_STANDIN, {"build.rs": _LISTING, "parts/p": "", "parts/q": ""}
+        "tree",
+        'env!("PARTS")',
+        _USES_STANDIN,
+        {"build.rs": _LISTING % ("parts", "parts"), "parts/p": "", "parts/q": ""},
     )
     there.build(tree)
     assert there.build(tree) == set()

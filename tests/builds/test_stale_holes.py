@@ -1,18 +1,20 @@
 """What cargo does not see, and a new path would have made it compile: each was a stale wheel once.
 
-Each test puts a file, or a link, that is older than the last build in place of another.
+Each test puts a file, or a link, that is older than the last build in place of another; or one that is newer,
+but of which cargo has no note.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .tiny_cargo import MANIFEST, TinyCargo, set_back, write
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, set_back, write
 from .workshop import run
 
 _YEARS = 5 * 365 * 24 * 3600
@@ -33,6 +35,12 @@ macro_rules! mark { () => {
 } }
 """
 _CALLS_SCRIPT = "over::mark!();\n"
+_LISTS = """fn main() {
+    let mut all: Vec<_> = std::fs::read_dir("gen").unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    println!("cargo:rustc-env=PART={}", all[0]);
+}"""
 _MACRO = '#[macro_export] macro_rules! mark {{ () => {{ "{}" }} }}'
 
 
@@ -205,3 +213,337 @@ def test_a_module_that_a_link_leads_to_outside(there: TinyCargo) -> None:
     check(there, tree, lambda: point(tree / "src" / "part", "../../two/part"))
     shutil.rmtree(there.folder / "one")
     assert there.build(tree) == set()
+
+
+# What follows does not depend on the layout of the build folder.
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> TinyCargo:
+    return TinyCargo(tmp_path)
+
+
+_FUNCTION = """\
+extern crate proc_macro;
+#[proc_macro]
+pub fn template(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let at = |name: &str| std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/" + name;
+    let text = %s;
+    format!("#[used] #[no_mangle] pub static MARK: &str = {:?};", text).parse().unwrap()
+}
+"""
+_TEMPLATE = 'std::fs::read_to_string(at("templates/x")).unwrap()'
+_NAMES = """{ let mut all: Vec<_> = std::fs::read_dir(at("templates")).unwrap()
+    .map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort(); format!("{{{{{}}}}}", all.last().unwrap()) }"""
+_METADATA = """std::fs::read_to_string(at("Cargo.toml")).unwrap().split('%').nth(1).unwrap().to_string()"""
+
+
+def vendored(there: TinyCargo, name: str, also: str, files: dict[str, str]) -> Path:
+    """Write a crate of a directory source."""
+    folder = there.folder / "vendor" / name
+    write(folder / "Cargo.toml", MANIFEST.format(name=name) + also)
+    for path, text in {".cargo-checksum.json": '{"files": {}}', **files}.items():
+        write(folder / path, text)
+    return folder
+
+
+def with_macro(there: TinyCargo, code: str, files: dict[str, str], crate: str = "macros") -> Path:
+    """Return a tree whose library is what a macro of others makes."""
+    manifest = f'[lib]\nname = "{crate}"\nproc-macro = true\n'
+    vendored(there, "macros", manifest, {"src/lib.rs": _FUNCTION % code})
+    return there.tree(also='macros = "0.1"\n', files={"src/lib.rs": f"{crate}::template!();\n", **files})
+
+
+def _edit_manifest(tree: Path) -> None:
+    manifest = tree / "Cargo.toml"
+    write(manifest, manifest.read_text().replace("{{one}}", "{{two}}"))
+
+
+_TWO = {"templates/one": "", "templates/two": ""}
+
+
+@pytest.mark.parametrize(
+    ("code", "files", "change"),
+    [
+        (_TEMPLATE, {"templates/x": "{{one}}"}, lambda tree: write(tree / "templates" / "x", "{{two}}")),
+        (_NAMES, _TWO, lambda tree: write(tree / "templates" / "zwei", "")),
+        (_NAMES, _TWO, lambda tree: (tree / "templates" / "two").unlink()),
+        (_METADATA, {}, _edit_manifest),
+    ],
+    ids=["edited", "added", "removed", "manifest"],
+)
+def test_what_a_macro_reads_is_noticed_though_it_is_newer(
+    code: str, files: dict[str, str], change: Callable[[Path], object], first: TinyCargo
+) -> None:
+    """cargo has no note of it."""
+    tree = with_macro(first, code, files)
+    write(tree / "Cargo.toml", (tree / "Cargo.toml").read_text() + "# %{{one}}%\n", 3600)
+    for _ in range(3):
+        first.build(tree)
+    before = first.mark()
+    assert first.build(tree) == set()
+    change(tree)
+    assert first.build(tree) == {"tiny"}
+    assert first.mark() != before
+    assert first.build(tree) == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dist/tiny-1-py3-none.whl",
+        "dist/tiny-1.tar.gz",
+        "tiny.egg-info/x",
+        "x/_x.abi3.so",
+        ".home/.global-cache",
+    ],
+)
+def test_what_builds_leave_in_the_project_is_no_source(name: str, first: TinyCargo) -> None:
+    """Or each build would make the next one compile."""
+    first.environment["CARGO_HOME"] = str(first.folder / "tree" / ".home")
+    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}"})
+    first.build(tree)
+    write(tree / name, "")
+    assert first.build(tree) == set()
+
+
+@pytest.mark.parametrize(
+    "script", [False, True], ids=["plain", "with a build script that tells cargo something"]
+)
+def test_a_newer_file_that_nothing_is_known_to_read_costs_nothing(script: bool, first: TinyCargo) -> None:
+    tree = scripted(first, "x", {"x": "one"}, declares="x") if script else first.tree()
+    for _ in range(2):
+        first.build(tree)
+    write(tree / "tests" / "test_x.py", "")
+    assert first.build(tree) == set()
+
+
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_what_git_ignores_and_a_build_script_without_directives_reads(change: str, first: TinyCargo) -> None:
+    """cargo does not look at it; nor does it notice that a file is gone."""
+    script = _READS.format("", "gen/x") if change == "edited" else _LISTS
+    tree = first.tree(
+        "tree", 'env!("PART")', _USES_STANDIN, {"build.rs": script, "gen/x": "one", "gen/y": ""}
+    )
+    write(tree / ".gitignore", "gen\n", 3600)
+    run(["git", "init", "-q", "."], os.environ, tree)
+    run(["git", "add", "-A"], os.environ, tree)
+    for _ in range(3):
+        first.build(tree)
+    before = first.mark()
+    if change == "edited":
+        write(tree / "gen" / "x", "two")
+    else:
+        (tree / "gen" / "x").unlink()
+    assert "standin" not in first.build(tree)
+    assert first.mark() != before
+
+
+@pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
+def test_a_macro_that_is_called_like_a_known_one(age: int, first: TinyCargo) -> None:
+    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}"}, crate="indoc")
+    place = tree / "templates" / "x"
+    check(first, tree, lambda: replace(place, "{{two}}") if age else write(place, "{{two}}"))
+
+
+def vendored_in_the_tree(there: TinyCargo) -> Path:
+    """Return a vendored crate in the project's folder, which holds what is built."""
+    (there.folder / "vendor").rename(there.folder / "tree-vendor")
+    (there.folder / "tree").mkdir()
+    (there.folder / "tree-vendor").rename(there.folder / "tree" / "vendor")
+    (there.folder / "vendor").symlink_to("tree/vendor")
+    over = vendored(there, "over", _NEEDS_STANDIN, {"src/lib.rs": _MACRO.format("one")})
+    return there.folder / "tree" / over.relative_to(there.folder)
+
+
+_HERE = '[source.crates-io]\nreplace-with = "here"\n[source.here]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        (_HERE + 'directory = "tree/vendor"\n', 0),
+        (_HERE + '"directory" = "tree/vendor"\n', _YEARS),
+        ('include = ["more.toml"]\n', _YEARS),
+    ],
+    ids=["newer", "quoted", "include"],
+)
+def test_a_vendored_crate_in_the_project(text: str, age: int, first: TinyCargo) -> None:
+    over = vendored_in_the_tree(first)
+    write(first.folder / ".cargo" / "more.toml", _HERE + 'directory = "tree/vendor"\n')
+    write(first.folder / ".cargo" / "config.toml", text)
+    also = 'over = "0.1"\n[workspace]\nexclude = ["vendor"]\n'
+    tree = first.tree("tree", "over::mark!()", also, {"src/x": ""})
+    for _ in range(3):
+        first.build(tree)
+    place = over / "src" / "lib.rs"
+    replace(place, _MACRO.format("two")) if age else write(place, _MACRO.format("two"))
+    assert {"over", "tiny"} <= first.build(tree)
+    assert first.mark() == "two"
+    # Doubt about the project's own sources costs what it costs elsewhere.
+    replace(tree / "src" / "lib.rs", LIBRARY.format('"new"'))
+    assert first.build(tree) == {"tiny"}
+    assert first.mark() == "new"
+
+
+def test_a_file_of_the_project_that_a_vendored_crate_declares_by_a_relative_path(first: TinyCargo) -> None:
+    script = _READS.format('println!("cargo:rerun-if-changed=../../tree/parts/x");', "../../tree/parts/x")
+    library = f'pub const PART: &str = env!("PART");\n{_BY_SCRIPT}'
+    vendored(first, "over", _USES_STANDIN, {"build.rs": script, "src/lib.rs": library})
+    files = {"src/lib.rs": _CALLS_SCRIPT, "parts/x": "one"}
+    tree = first.tree(also='over = "0.1"\n', files=files)
+    for _ in range(3):
+        first.build(tree)
+    replace(tree / "parts" / "x", "two")
+    first.build(tree)
+    assert first.mark() == "two"
+
+
+@pytest.mark.parametrize("below", ["registry/src/index-1/util-0.1.0", "git/checkouts/util-1/2"])
+def test_a_path_dependency_where_cargo_unpacks_crates(below: str, first: TinyCargo) -> None:
+    util = first.folder / "home" / below
+    first.environment["CARGO_HOME"] = str(first.folder / "home")
+    write(util / "Cargo.toml", MANIFEST.format(name="util") + _NEEDS_STANDIN)
+    write(util / "src" / "lib.rs", _MACRO.format("one"))
+    set_back(util, 3600)
+    tree = first.tree("tree", "util::mark!()", f'util = {{ path = "{util}" }}\n')
+    check(first, tree, lambda: replace(util / "src" / "lib.rs", _MACRO.format("two")))
+
+
+def test_a_path_with_an_arrow_in_it(first: TinyCargo) -> None:
+    tree = first.tree("a -> b", 'include_str!("x")', files={"src/x": "one"})
+    check(first, tree, lambda: replace(tree / "src" / "x", "two"))
+
+
+def test_a_build_folder_that_was_copied(there: TinyCargo) -> None:
+    """cargo compares with dep-info, which may be newer than the time stamp of the unit then."""
+    tree = there.tree("tree", 'include_str!("x")', files={"src/x": "one"})
+    for _ in range(3):
+        there.build(tree)
+    now = time.time()
+    for path in there.target.rglob("*"):
+        moment = now - 50 if path.name == "invoked.timestamp" else now + 50
+        if path.is_file() and not path.name.endswith("-envshim"):
+            os.utime(path, (moment, moment))
+    write(tree / "src" / "x", "two")
+    there.build(tree)
+    assert there.mark() == "two"
+
+
+@pytest.mark.parametrize("declares", ["/usr/include/stdio.h", "/usr/include"])
+def test_a_header_of_the_system_makes_no_doubt_expensive(declares: str, first: TinyCargo) -> None:
+    """bindgen's callbacks declare each one that a crate includes."""
+    script = f'fn main() {{ println!("cargo:rerun-if-changed={declares}"); }}'
+    vendored(first, "over", "", {"build.rs": script, "src/lib.rs": ""})
+    tree = first.tree("tree", 'include_str!("x")', 'over = "0.1"\n', {"src/x": "one"})
+    check(first, tree, lambda: replace(tree / "src" / "x", "two"))
+
+
+_WRAPPER = '#!/bin/sh\nexec "$@" --cfg \'mark="%s"\'\n'
+_BY_WRAPPER = 'if cfg!(mark = "one") { "{{one}}" } else { "{{two}}" }'
+
+
+def wrapped(there: TinyCargo) -> Path:
+    """Return a tree whose library tells which of two wrappers around rustc compiled it."""
+    for mark in ("one", "two"):
+        write(there.folder / mark, _WRAPPER % mark, 3600).chmod(0o755)
+    return there.tree(files={"src/lib.rs": f"#[used] #[no_mangle] pub static MARK: &str = {_BY_WRAPPER};"})
+
+
+@pytest.mark.parametrize("how", ["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER", "--config", "file", "include"])
+def test_another_wrapper_around_rustc(how: str, first: TinyCargo) -> None:
+    """cargo does not compare which one it is, though it may change all that is compiled."""
+    tree = wrapped(first)
+    more, main = first.folder / ".cargo" / "more.toml", first.folder / ".cargo" / "config.toml"
+    if how == "include":
+        main.write_text('include = ["more.toml"]\n' + main.read_text())
+    for mark in ("one", "two"):
+        arguments = []
+        setting = f"build.rustc-wrapper = '{first.folder / mark}'"
+        if how.endswith("WRAPPER"):
+            first.environment[how] = str(first.folder / mark)
+        elif how == "--config":
+            arguments = ["--config", setting]
+        else:
+            write(more, setting, _YEARS)
+            arguments = ["--config", str(more)] if how == "file" else []
+        for _ in range(2):
+            first.build(tree, *arguments)
+        assert first.mark() == mark
+        assert first.build(tree, *arguments) == set()
+
+
+@pytest.mark.parametrize("how", ["variable", "on PATH", "configuration"])
+def test_a_wrapper_around_rustc_that_was_edited(how: str, first: TinyCargo) -> None:
+    tree = wrapped(first)
+    wrapper = first.folder / "one"
+    if how == "variable":
+        first.environment["RUSTC_WRAPPER"] = str(wrapper)
+    elif how == "on PATH":
+        first.environment["RUSTC_WRAPPER"] = wrapper.name
+        first.environment["PATH"] = f"{first.folder}:{first.environment['PATH']}"
+    else:
+        main = first.folder / ".cargo" / "config.toml"
+        main.write_text(f'[build]\n"rustc-wrapper" = "./one"\n{main.read_text()}')
+    check(first, tree, lambda: write(wrapper, _WRAPPER % "two"))
+
+
+@pytest.mark.parametrize("text", ["# a comment\n", "\n\n[alias] # mine\nx = 'build'\n", "[net]\nretry = 3\n"])
+def test_configuration_that_compiles_nothing_costs_nothing(text: str, first: TinyCargo) -> None:
+    tree = first.tree()
+    for _ in range(2):
+        first.build(tree)
+    main = first.folder / ".cargo" / "config.toml"
+    main.write_text(main.read_text() + text)
+    assert first.build(tree) == set()
+    main.write_text(main.read_text() + "[build]\nrustc-wrapper = 'env'\n")
+    assert "standin" in first.build(tree)
+
+
+@pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
+def test_a_hidden_folder_that_a_macro_reads(age: int, first: TinyCargo) -> None:
+    tree = with_macro(first, _TEMPLATE.replace("templates", ".schema"), {".schema/x": "{{one}}"})
+    place = tree / ".schema" / "x"
+    check(first, tree, lambda: replace(place, "{{two}}") if age else write(place, "{{two}}"))
+
+
+def test_a_template_beside_the_folder_of_the_workspace(first: TinyCargo) -> None:
+    """In the Python project, in whose folder front ends start cargo."""
+    with_macro(first, _TEMPLATE.replace("templates", "../templates"), {})
+    project = first.folder / "project"
+    files = {"src/lib.rs": "macros::template!();\n", "../templates/x": "{{one}}", "../pyproject.toml": ""}
+    first.tree("project/rust", also='macros = "0.1"\n', files=files)
+    set_back(project, 3600)
+    argument = "--manifest-path=rust/Cargo.toml"
+    for _ in range(3):
+        first.build(project, argument)
+    assert first.build(project, argument) == set()
+    write(project / "templates" / "x", "{{two}}")
+    assert first.build(project, argument) == {"tiny"}
+    assert first.mark() == "two"
+
+
+_LIBRARY = 'const char *x_mark = "{{%s}}";'
+
+
+@pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
+def test_a_library_that_flags_name(age: int, first: TinyCargo) -> None:
+    tree = first.tree(
+        files={"src/lib.rs": '#[used] #[no_mangle] pub static MARK: &str = "";', "native/y": ""}
+    )
+    place = tree / "native" / "libx.a"
+
+    def make(mark: str) -> None:
+        at = place.parent.stat()
+        place.unlink(missing_ok=True)
+        write(first.folder / "x.c", _LIBRARY % mark)
+        run(["cc", "-c", "x.c", "-o", "x.o"], os.environ, first.folder)
+        run(["ar", "rcD", str(place), "x.o"], os.environ, first.folder)
+        if age:
+            os.utime(place, (1e9, 1e9))
+            os.utime(place.parent, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+    make("one")
+    first.environment["RUSTFLAGS"] = f"-Lnative={place.parent} -lstatic=x"
+    check(first, tree, lambda: make("two"))

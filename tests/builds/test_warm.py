@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from support.front_ends import BUILD, UV_BUILD, FrontEnd
-from support.sample_crates import MATURIN
+from support.sample_crates import BACK_ENDS, MATURIN, BackEnd
 
 from .workshop import Bench, run
 
@@ -56,3 +56,32 @@ def test_the_wrapper_tells_what_it_did_when_asked(bench: Bench) -> None:
         assert line.startswith("pyo3-envshim: environment ")
         assert line.endswith(f"PYO3_PYTHON={built.pyo3_python}")
     assert words == ["stored", "reused"]
+
+
+_MACRO = """\
+extern crate proc_macro;
+#[proc_macro]
+pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let place = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/text";
+    format!("{:?}", std::fs::read_to_string(place).unwrap()).parse().unwrap()
+}
+"""
+
+
+@pytest.mark.parametrize("back_end", BACK_ENDS, ids=lambda it: it.name)
+def test_a_project_whose_macro_may_read_anything_stays_warm(bench: Bench, back_end: BackEnd) -> None:
+    """What the front and back ends leave in its folder, newer each time, makes nobody doubt."""
+    project = bench.project(back_end)
+    project.extend("Cargo.toml", 'own-macros = { path = "own-macros" }\n')
+    project.write("own-macros/Cargo.toml", '[package]\nname = "own-macros"\n[lib]\nproc-macro = true\n')
+    project.write("own-macros/src/lib.rs", _MACRO)
+    project.write("text", "one")
+    project.set_expression("own_macros::text!().to_string()")
+    bench.settle_lock(project)
+    for _ in range(2):
+        bench.build(BUILD, project, bench.shimmed)
+    assert bench.build(BUILD, project, bench.shimmed).compiled == []
+    project.write("text", "two")
+    built = bench.build(BUILD, project, bench.shimmed)
+    assert "pyo3" not in built.compiled
+    assert bench.answer(built) == "two"

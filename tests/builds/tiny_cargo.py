@@ -100,13 +100,11 @@ class TinyCargo:
     def guard(self, tree: Path, *arguments: str) -> str:
         """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
         call = CargoCall(real_cargo(), ["build", *arguments], self._at(tree))
-        before = os.getcwd()
-        os.chdir(tree)
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tree)
+            patch.setattr(os, "environ", self._at(tree))
             with Query(call) as query:
                 nonce = freshness.nonce_for(query.workspace())
-        finally:
-            os.chdir(before)
         return f"/store/environment-{nonce}"
 
     def unguarded(self) -> str:

@@ -88,7 +88,7 @@ def behind(files: dict[str, File]) -> str:
 
 def name_of(path: str) -> str:
     """Return the name of a source within its worktree."""
-    return path.partition("/")[2].partition(" -> ")[0]
+    return path.partition("/")[2].partition("//-> ")[0]
 
 
 def includes_more(lib: object) -> bool:
@@ -245,7 +245,7 @@ class Model:
             if name == "data" and behind(self.trees[tree]) != "data":
                 if not self.linked:
                     continue
-                found[f"{tree}/{name} -> {file.content}"] = Source(LINK, file.mtime, file.ctime)
+                found[f"{tree}/{name}//-> {file.content}"] = Source(LINK, file.mtime, file.ctime)
             elif name != "parts":
                 state = f"{file.inode}-{file.mtime}-{file.ctime}"
                 found[f"{tree}/{name}"] = Source(state, file.mtime, file.ctime)

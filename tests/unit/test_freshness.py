@@ -519,6 +519,15 @@ class TestWhereRustcAloneReads:
         workshop.write(name)
         assert workshop.verdict() == TRUSTED
 
+    def test_what_was_read_and_is_newer_raises_none_though_the_package_has_checksums(
+        self, workshop: Workshop
+    ) -> None:
+        """As one that was unpacked from a registry: it is no vendored crate for all that."""
+        workshop.write(".cargo-checksum.json")
+        workshop.settled()
+        workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
+        assert workshop.verdict() == TRUSTED
+
     @pytest.mark.parametrize("name", ["src/lib.rs", "Cargo.toml"])
     def test_what_was_read_raises_doubt(self, name: str, workshop: Workshop) -> None:
         workshop.settled()
@@ -812,9 +821,9 @@ def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Workshop) -> None:
     root = str(workshop.root)
-    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link -> /gone": LINK}
+    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link//-> /gone": LINK}
     found = freshness.gone_sources(Stamp(root, "", START, files), {})
-    assert sorted(found) == [f"{root}/link -> /gone", f"{root}/src/gone.rs"]
+    assert sorted(found) == [f"{root}/link//-> /gone", f"{root}/src/gone.rs"]
     assert found[f"{root}/src/gone.rs"].mtime == (workshop.root / "src").stat().st_mtime_ns
 
 

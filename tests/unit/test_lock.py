@@ -257,3 +257,12 @@ class TestAHeldFile:
         lock.close(held)
         monkeypatch.setattr(sys, "platform", "darwin")
         assert lock._outlasts_exec()
+
+
+def test_where_cargo_takes_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not lock.is_on_network(str(tmp_path))
+    device = os.stat(tmp_path).st_dev
+    mounts = f"36 35 {os.major(device)}:{os.minor(device)} / /x rw master:1 - nfs4 server:/ rw\n"
+    (tmp_path / "mountinfo").write_text(mounts)
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (tmp_path / "mountinfo").open())
+    assert lock.is_on_network(str(tmp_path))

@@ -1,0 +1,163 @@
+"""The shelf of a profile: the sets of units that lie there, when one counts, and how many are kept.
+
+    <build folder>/<profile>/.envshim-sets/
+        root            where the last cargo worked that we know of
+        <hash>/         a set; its manifest says what it is for, and each file's size and mtime
+        tmp-…/          does not count: about to be a set, or about to be gone
+
+A set counts from the rename to its name on, until the rename to another ``tmp-…``. Whatever removes
+a profile removes its shelf.
+"""
+
+from __future__ import annotations
+
+import os  # nothing heavy at the top: every call that compiles imports this module
+import stat
+
+from pyo3_envshim import files
+from pyo3_envshim.cargo import fast_json, target_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Values = Mapping[str, "str | None"]
+
+FOLDER = ".envshim-sets"
+KEPT = 8  # an interpreter's wheels, tests and editor need one or two
+_ROOT = "root"
+_MANIFEST = "manifest"
+_FORMAT = "pyo3-envshim set 1"
+_TEMPORARY = "tmp-"
+
+
+class Set:
+    """What was put aside together: its path, the workspace root and the values it is for, and when."""
+
+    __slots__ = ("path", "root", "time", "values")
+
+    def __init__(self, path: str, head: Mapping[str, Any], time: int) -> None:
+        self.path = path
+        self.root: str = head["root"]
+        self.values: dict[str, str | None] = head["values"]
+        self.time = time
+
+    def fits(self, root: str, seen: Values) -> bool:
+        """Tell whether it is for a cargo that works in *root* and sees these values."""
+        values = self.values.items()
+        return self.root == root and all(name in seen and seen[name] == value for name, value in values)
+
+    def body(self) -> dict[str, Any] | None:
+        """Return what the manifest says of the units; None if the set is not what it was. Raises OSError."""
+        with open(os.path.join(self.path, _MANIFEST), encoding="utf-8") as file:
+            text = file.read()
+        try:
+            body: dict[str, Any] = fast_json.loads(text.partition("\n")[2])
+            there = states(target_dir.paths_in(self.path), self.path)
+            del there[_MANIFEST]
+            return body if body.pop("files") == there else None
+        except (ValueError, KeyError):
+            return None
+
+
+def is_worthwhile(values: Values | None) -> bool:
+    """Tell whether anybody may ask for these values again: not for an interpreter that is gone."""
+    python = values.get("PYO3_PYTHON") if values else None
+    return bool(values) and (not python or not os.path.isabs(python) or os.path.lexists(python))
+
+
+def states(paths: Iterable[str], above: str) -> dict[str, list[int]]:
+    """Return size and mtime of all files at or below *paths*, by their paths relative to *above*."""
+    found = {}
+    left = list(paths)
+    while left:
+        path = left.pop()
+        at = os.lstat(path)
+        if stat.S_ISDIR(at.st_mode):
+            left += target_dir.paths_in(path)
+        else:
+            found[os.path.relpath(path, above)] = [at.st_size, at.st_mtime_ns]
+    return found
+
+
+class Shelf:
+    """The shelf in a folder. *last_root*: where the last cargo worked, or "".
+
+    It is not known then whose sources the units in place were compiled from: they make no set.
+    """
+
+    __slots__ = ("folder", "last_root")
+
+    def __init__(self, profile: str) -> None:
+        self.folder = os.path.join(profile, FOLDER)
+        self.last_root = ""
+        try:
+            name = os.path.join(self.folder, _ROOT)
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                self.last_root = file.read()
+        except OSError:
+            pass
+
+    def note_root(self, root: str) -> None:
+        """Note where cargo works now. If that fails, what it leaves must not be taken for another root's."""
+        if root != self.last_root:
+            name = os.path.join(self.folder, _ROOT)
+            try:
+                os.makedirs(self.folder, exist_ok=True)
+                files.replace(name, root.encode("utf-8", "surrogateescape"))
+            except OSError:
+                files.remove(name)
+
+    def sets(self) -> list[Set]:
+        """Return the sets, the newest first. Raises OSError."""
+        found = []
+        for path in target_dir.paths_in(self.folder):
+            if not os.path.basename(path).startswith(_TEMPORARY):
+                name = os.path.join(path, _MANIFEST)
+                try:
+                    with open(name, encoding="utf-8") as file:
+                        head = fast_json.loads(file.readline())
+                    if head["format"] == _FORMAT:
+                        found.append(Set(path, head, os.stat(name).st_mtime_ns))
+                except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+                    pass  # the root; or a set cut short by a full disk, or by what removes caches
+        return sorted(found, key=lambda each: (each.time, each.path), reverse=True)
+
+    def temporary(self) -> str:
+        """Return a new path for what does not count. Raises OSError."""
+        os.makedirs(self.folder, exist_ok=True)
+        return os.path.join(self.folder, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
+
+    def commit(self, temporary: str, values: Values, body: dict[str, Any]) -> None:
+        """Let what lies in *temporary* be a set, in place of an older one for the same. Raises OSError."""
+        import hashlib
+        import json
+
+        body["files"] = states(target_dir.paths_in(temporary), temporary)
+        head = json.dumps({"format": _FORMAT, "root": self.last_root, "values": values}, sort_keys=True)
+        text = f"{head}\n{json.dumps(body)}\n"
+        files.create(os.path.join(temporary, _MANIFEST), text.encode())
+        path = os.path.join(self.folder, hashlib.sha256(head.encode()).hexdigest()[:16])
+        if os.path.lexists(path):
+            files.remove(self.take(path))
+        os.rename(temporary, path)
+
+    def take(self, path: str) -> str:
+        """Let a set count no more; return where it is now. Raises OSError."""
+        temporary = self.temporary()
+        os.rename(path, temporary)
+        return temporary
+
+    def sweep(self) -> None:
+        """Remove what processes left that were killed."""
+        for path in target_dir.paths_in(self.folder):
+            if os.path.basename(path).startswith(_TEMPORARY):
+                files.remove(path)
+
+    def prune(self) -> None:
+        """Remove what is no set, sets for interpreters that are gone, and the oldest beyond `KEPT`."""
+        kept = [each.path for each in self.sets() if is_worthwhile(each.values)][:KEPT]
+        for path in target_dir.paths_in(self.folder):
+            if path not in kept and os.path.isdir(path):
+                files.remove(self.take(path))

@@ -1,0 +1,100 @@
+"""cargo's configuration: what of it is compared, and what it names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim.cargo import configuration
+
+pytestmark = pytest.mark.quick
+
+NAMES = ("PYO3_PYTHON", "PATH", "RUSTFLAGS", "OTHER")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# x\n\n[build]\r\n  jobs = 1 \n", "[build]\njobs = 1"),
+        ("[alias]\nx = 'build'\n[build]\njobs = 1\n", "[build]\njobs = 1"),
+        ("[registries.x] # x\nindex = 'y'\n", ""),
+        ("[net]\nx = [\n['a'],\n]\n[ build ]\njobs = 1", "['a'],\n]\n[ build ]\njobs = 1"),
+        ("['alias']\nx = 'y'", "['alias']\nx = 'y'"),
+        ("alias.x = 'y'", "alias.x = 'y'"),
+        ("[alias.x]\n[aliases]\nx = 'y'", "[aliases]\nx = 'y'"),
+        ('[env]\nx = """\n# y\n[net]\n"""\n', '[env]\nx = """\n# y\n[net]\n"""\n'),
+    ],
+)
+def test_what_compiles_nothing_is_not_compared(text: str, expected: str) -> None:
+    assert configuration.compared(text.encode()) == expected.encode()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("-C target-cpu=native -Clink-arg=-fuse-ld=mold --cfg=x", False),
+        ("-C link-arg=-undefined -C link-arg=dynamic_lookup", False),
+        ("-Clink-arg=-Wl,-rpath,$ORIGIN/../lib", False),
+        ("-Lnative=libs -lstatic=x", True),
+        ("-C\x1flink-arg=parts/x.o", True),
+        ("-Clink-arg=@list", True),
+        ("--extern x=libx.rlib", True),
+    ],
+)
+def test_flags_that_name_files_are_known(flags: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARGO_ENCODED_RUSTFLAGS", flags)
+    assert configuration.links_files({}) == expected
+    monkeypatch.delenv("CARGO_ENCODED_RUSTFLAGS")
+    text = "[build]\nrustflags = [" + ", ".join(f"'{it}'" for it in flags.split()) + "]\njobs = '/x'"
+    assert configuration.links_files({"/.cargo/config.toml": text.encode()}) == expected
+
+
+def test_files_that_include_each_other_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARGO_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text('include = "more.toml"')
+    (tmp_path / "more.toml").write_text("[[include]]\npath = './config.toml'")
+    found = [Path(path).name for path in configuration.read() if str(tmp_path) in path]
+    assert sorted(found) == ["config.toml", "more.toml"]
+
+
+class TestVariablesThatCargoMaySeeWithAnotherValue:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Return the folder that cargo is started in."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("CARGO_HOME", str(tmp_path / "home"))
+        return tmp_path
+
+    def changed(self, *settings: str) -> set[str]:
+        return configuration.may_change(NAMES, settings) - {"PATH", "RUSTFLAGS"}
+
+    def test_rustup_extends_some(self) -> None:
+        assert configuration.may_change(NAMES, []) == {"PATH", "RUSTFLAGS"}
+
+    @pytest.mark.parametrize("name", ["config.toml", "config"])
+    def test_a_file_above_mentions_one(self, folder: Path, name: str) -> None:
+        (folder / ".cargo").mkdir()
+        (folder / ".cargo" / name).write_text('env.PYO3_PYTHON = "python3"\n')
+        (folder / "a" / "b").mkdir(parents=True)
+        os.chdir(folder / "a" / "b")
+        assert self.changed() == {"PYO3_PYTHON"}
+
+    def test_cargos_home_mentions_one(self, folder: Path) -> None:
+        assert self.changed() == set()
+        (folder / "home").mkdir()
+        (folder / "home" / "config.toml").write_text('[env]\nOTHER = "x"\n')
+        assert self.changed() == {"OTHER"}
+
+    def test_an_option_or_what_it_names_mentions_one(self, folder: Path) -> None:
+        assert self.changed('env.OTHER="x"') == {"OTHER"}
+        (folder / "more.toml").write_text('[env]\nPYO3_PYTHON = "x"\n')
+        assert self.changed("more.toml") == {"PYO3_PYTHON"}
+
+    def test_what_a_file_includes_mentions_one(self, folder: Path) -> None:
+        (folder / ".cargo").mkdir()
+        (folder / ".cargo" / "config.toml").write_text('include = ["more.toml"]\n')
+        (folder / ".cargo" / "more.toml").write_text('env.OTHER = "x"\n')
+        assert self.changed() == {"OTHER"}

@@ -1,0 +1,466 @@
+"""What is set aside and brought back, on files as cargo leaves them (`fabricated_cargo`)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyo3_envshim import shelf
+from pyo3_envshim.cargo import target_dir
+
+from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
+
+ALL = ("tiny", "test", "bin", "example", "plug", "plain", "cross")
+SOME = ("tiny", "plug")
+DEPENDENT = {"run", "standin", "tiny", "test", "bin", "example", "plug", "cross"}
+Environs = dict[str, Environ]
+
+
+@pytest.fixture(params=["first layout", "second layout"])
+def there(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fabricated:
+    monkeypatch.chdir(tmp_path)
+    return Fabricated(tmp_path / "target", second_layout=request.param == "second layout")
+
+
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fabricated:
+    monkeypatch.chdir(tmp_path)
+    return Fabricated(tmp_path / "target")
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Environs:
+    """Variables of calls for different interpreters, which exist."""
+    return environs(tmp_path)
+
+
+def environs(folder: Path) -> Environs:
+    found: Environs = {"none": {}}
+    for name in ("A", "B", "C"):
+        (folder / name).touch()
+        found[name] = {"PYO3_PYTHON": str(folder / name)}
+    return found
+
+
+class TestRounds:
+    def test_what_was_compiled_for_each_value_comes_back(self, there: Fabricated, python: Environs) -> None:
+        for name in ("A", "B", "C", "none"):
+            assert set(there.build_for(python[name], *ALL)) >= DEPENDENT
+        for name in ("A", "B", "C", "none", "A"):
+            assert there.build_for(python[name], *ALL) == []
+
+    def test_every_file_is_as_it_was(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        before = there.files()
+        there.build_for(python["B"], *ALL)
+        done = there.exchange(python["A"])
+        assert there.files() == before
+        assert (done.put_aside, done.brought_back, done.reason) == (8, 8, "")
+
+    def test_the_same_value_again_moves_nothing(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        done = there.exchange(python["A"])
+        assert (done.put_aside, done.brought_back, done.reason, there.sets()) == (0, 0, "", [])
+
+    def test_an_edit_between_the_rounds_costs_what_it_concerns(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        there.edit("tiny")
+        for name in "AB":
+            assert there.build_for(python[name], *ALL) == ["tiny", "test", "bin", "example"]
+        there.edit("core")
+        assert "core" in there.build_for(python["A"], *ALL)
+        there.build_for(python["B"], *ALL)
+        assert there.build_for(python["A"], *ALL) == []
+
+    def test_two_layouts_in_one_folder(self, first: Fabricated, python: Environs) -> None:
+        for name in ("A", "B", "A", "B"):
+            for second_layout in (False, True):
+                first.second_layout = second_layout
+                first.build_for(python[name], *ALL)
+        for name in ("A", "B"):
+            for second_layout in (False, True):
+                first.second_layout = second_layout
+                assert first.build_for(python[name], *ALL) == []
+
+    def test_a_call_that_was_interrupted_before_it_compiled_loses_nothing(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])  # and then cargo is interrupted
+        assert there.build_for(python["A"], *ALL) == []
+
+    @pytest.mark.parametrize("at", sorted(DEPENDENT))
+    def test_a_compiler_that_failed(self, there: Fabricated, python: Environs, at: str) -> None:
+        there.build_for(python["A"], *ALL)
+        before = there.files()
+        there.exchange(python["B"])
+        there.cargo(python["B"], *ALL, breaks_at=at)
+        assert there.build_for(python["A"], *ALL) == []
+        assert there.files() == before  # not a file of the other's beside them
+        there.build_for(python["B"], *ALL)
+
+    def test_a_later_build_that_we_know_nothing_of_stays(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        there.edit("tiny")
+        there.cargo(python["A"], *ALL)
+        assert there.build_for(python["A"], *ALL) == []
+        assert there.sets() == []
+
+    def test_a_dependent_of_what_was_overwritten_is_trusted_no_more(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        there.cargo(python["B"], "tiny")
+        there.exchange(python["C"])
+        assert not (there.place("test") / "test-lib-tiny").exists()
+
+
+class TestAnotherWorkspaceInTheSameBuildFolder:
+    """cargo knows a crate by its place in its workspace, and would take the other's for its own."""
+
+    def test_it_gets_no_set_of_the_first_one(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        there.cargo(python["B"], *ALL)
+        assert there.exchange(python["A"], "/other").brought_back == 0
+        assert there.exchange(python["A"]).brought_back == 8
+
+    def test_units_that_nobody_knows_the_workspace_of_make_no_set(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.cargo(python["A"], *ALL)
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (8, [])
+
+
+class TestAtEveryMoment:
+    def test_no_fingerprint_is_beside_what_it_was_not_made_for(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        moments = 0
+
+        def checked(call: Callable[..., Any]) -> Callable[..., Any]:
+            def checked(*arguments: Any, **options: Any) -> Any:
+                nonlocal moments
+                found = call(*arguments, **options)
+                there.check()
+                moments += 1
+                return found
+
+            return checked
+
+        for name in ("A", "B"):
+            there.build_for(python[name], *ALL)
+        for name in ("rename", "replace", "unlink"):
+            monkeypatch.setattr(os, name, checked(getattr(os, name)))
+        for name in ("A", "B", "C", "A"):
+            there.exchange(python[name])
+        assert moments > 200
+
+
+class TestWhatRustdocMade:
+    def test_it_has_no_hash_and_is_made_again(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], "tiny", "doc")
+        there.build_for(python["B"], "tiny", "doc")
+        assert there.build_for(python["A"], "tiny", "doc") == ["doc"]
+
+
+class TestKilledAtAnyPoint:
+    """Twice, for two values: what was put aside by halves never comes back."""
+
+    def test_at_every_rename(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *SOME)
+        for at in range(1000):
+            with failing(monkeypatch, Killed(), at, ("rename",)) as is_over:
+                there.exchange(python["A"])
+            if at % 2:
+                there.cargo(python["A"], *SOME)
+            with failing(monkeypatch, Killed(), at * 7 % 50, ("rename",)):
+                there.exchange(python["B"])
+            if at % 3:
+                there.cargo(python["B"], *SOME)
+            for name in "AB":
+                there.build_for(python[name], *SOME)
+            if is_over():
+                break
+        assert at > 30
+        assert not [path for path in there.sets() if path.name.startswith("tmp-")]
+
+
+class TestErrorsOfTheFileSystem:
+    @pytest.mark.parametrize("number", [errno.EXDEV, errno.EACCES, errno.ENOSPC, errno.EROFS])
+    def test_at_every_step(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *SOME)
+        for at in range(0, 1000, 3):
+            with failing(monkeypatch, OSError(number, os.strerror(number)), at) as is_over:
+                done = there.exchange(python["A"])
+            assert is_over() or done.reason or not there.exchange(python["A"]).reason
+            for name in "AB":
+                there.build_for(python[name], *SOME)
+            if is_over():
+                break
+        assert at > 50
+        assert there.build_for(python["A"], *SOME) == []
+
+    def test_a_refusal_leaves_everything_as_it_was(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        before = there.files()
+        for at in range(0, 40, 5):
+            with failing(monkeypatch, OSError(errno.EXDEV, "another device"), at, ("rename",)):
+                done = there.exchange(python["B"])
+            assert (done.put_aside, "another device" in done.reason) == (0, True)
+            assert there.files() == before
+
+
+class failing:
+    """Let the call *at* of those of *names* fail; after `Killed`, nothing changes a file system any more."""
+
+    NAMES = ("rename", "replace", "mkdir", "unlink", "rmdir", "open")
+
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        error: BaseException,
+        at: int,
+        names: tuple[str, ...] = NAMES,
+    ) -> None:
+        self.patch, self.error, self.left, self.names = patch, error, at, names
+
+    def __enter__(self) -> Callable[[], bool]:
+        self.context = self.patch.context()
+        patch = self.context.__enter__()
+        for name in self.NAMES:
+            patch.setattr(os, name, self.counted(getattr(os, name)))
+        return lambda: self.left >= 0
+
+    def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if call.__name__ == "open" and not arguments[1] & os.O_CREAT:
+                return call(*arguments, **options)
+            if self.left < 0 and isinstance(self.error, Killed):
+                raise self.error
+            if call.__name__ in self.names:
+                self.left -= 1
+                if self.left == -1:
+                    raise self.error
+            return call(*arguments, **options)
+
+        return counted
+
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> bool:
+        self.context.__exit__(None, None, None)
+        return isinstance(error, Killed)
+
+
+class TestWhatLiesOutside:
+    def test_a_dependency_that_was_compiled_while_the_clock_was_wrong(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        """It is older than its dependents that come back, which cargo takes for fresh."""
+        there.build_for(python["A"], *ALL)
+        there.clock -= 3600
+        there.sources["core"] = (2, there.clock)
+        core = there.outputs("core")[0]
+        core.unlink()  # so that even this clock lets cargo see it
+        there.build_for(python["B"], *ALL)
+        there.clock += 3600
+        assert there.build_for(python["A"], *ALL) == ["tiny", "test", "bin", "example"]
+
+    def test_a_dependency_with_other_settings(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        place = there.place("core")
+        (place / "lib-core_x").write_text("00" * 8)
+        done = there.exchange(python["A"])
+        assert (done.brought_back, done.reason) == (4, "")  # all but what needs it
+        assert there.sets() == []
+
+
+class TestCleaned:
+    @pytest.mark.parametrize("again", [False, True])
+    @pytest.mark.parametrize("package", ["standin", "tiny", "plug"])
+    def test_a_package(self, there: Fabricated, python: Environs, package: str, again: bool) -> None:
+        """``cargo clean -p`` knows nothing of sets, and means them."""
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        there.clean(package)
+        if again:
+            there.cargo(python["B"], *ALL)  # a cargo that we know nothing of
+        assert package in there.build_for(python["A"], *ALL)
+
+    def test_the_crate_itself_was_cleaned_because_of_older_sources(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        there.sources["tiny"] = (7, there.sources["tiny"][1])
+        there.clean("tiny")
+        there.build_for(python["A"], *ALL)
+
+
+class TestASetThatIsNotWhatItWas:
+    @pytest.mark.parametrize("what", ["gone", "touched", "longer", "added", "manifest", "cut short"])
+    def test_it_does_not_come_back(self, there: Fabricated, python: Environs, what: str) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        (found,) = there.sets()
+        output = next(found.rglob("libtiny.so"))
+        at = output.stat().st_mtime
+        if what == "gone":
+            output.unlink()
+        elif what == "added":
+            (output.parent / "more").touch()
+        elif what == "manifest":
+            (found / "manifest").unlink()
+        elif what == "cut short":
+            with (found / "manifest").open("r+") as file:
+                file.truncate(file.seek(0, 2) - 100)
+        else:
+            output.write_text(output.read_text() + ("x" if what == "longer" else ""))
+            os.utime(output, (at, at) if what == "longer" else (at, at + 1))
+        assert set(there.build_for(python["A"], *ALL)) == DEPENDENT
+        assert found not in there.sets()
+
+
+class TestNothingIsMoved:
+    def refused(self, there: Fabricated, python: Environs, words: str) -> None:
+        there.build_for(python["A"], *ALL)
+        before = there.files()
+        done = there.exchange(python["B"])
+        assert (done.put_aside, words in done.reason) == (0, True), done.reason
+        assert there.files() == before
+
+    @pytest.mark.parametrize("name", target_dir.LOCKS)
+    def test_a_cargo_works_there(self, there: Fabricated, python: Environs, name: str) -> None:
+        with (there.build / "debug" / name).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            self.refused(there, python, "locked")
+
+    def test_another_platforms_cargo_works_there(self, there: Fabricated, python: Environs) -> None:
+        lock = there.build / "x86_64-pc" / "debug" / ".cargo-lock"
+        lock.parent.mkdir(parents=True)
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.refused(there, python, "locked")
+
+    def test_on_a_network_share(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pyo3_envshim.store.lock.is_on_network", lambda _: True)
+        self.refused(there, python, "network")
+
+    @pytest.mark.parametrize("name", ["deps", "build", ".fingerprint", ".envshim-sets"])
+    def test_a_folder_is_a_link(self, first: Fabricated, python: Environs, tmp_path: Path, name: str) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (first.build / "debug" / name).symlink_to(tmp_path / "elsewhere")
+        self.refused(first, python, "link")
+
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("lib-standin.json", "{"),
+            ("lib-standin.json", '{"deps": [], "local": [{"RerunIfTheMoonIsFull": 1}]}'),
+            ("lib-standin.json", '{"deps": [[1, 2, 3]], "local": []}'),
+            ("lib-standin.json", '{"deps": [[1, "x", false, "2"]], "local": []}'),
+            ("lib-standin.json", '{"local": []}'),
+            ("lib-standin", "0123"),
+            ("lib-more", "0123456789abcdef"),
+            ("lib.json", "{}"),
+            ("wasm-standin", ""),
+            ("../odd/lib-x", ""),
+        ],
+    )
+    def test_cargos_files_are_not_as_we_know_them(
+        self, first: Fabricated, python: Environs, path: str, text: str
+    ) -> None:
+        first.build_for(python["A"], *ALL)
+        file = first.place("standin") / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        before = first.files()
+        done = first.exchange(python["B"])
+        assert (done.put_aside, bool(done.reason)) == (0, True)
+        assert first.files() == before
+
+    def test_a_file_without_a_hash_may_belong_to_another_unit(
+        self, first: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(UNITS, "plain", Unit("plain", "lib-tiny", source="plain", is_hashless=True))
+        first.build_for(python["A"], "tiny")
+        first.cargo(python["A"], "plain")  # overwrites the other's output, as cargo does with a warning
+        done = first.exchange(python["B"])
+        assert (done.put_aside, "may belong" in done.reason) == (0, True)
+
+    def test_it_may_belong_to_another_unit_by_the_time_the_set_comes_back(
+        self, first: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(UNITS, "plain", Unit("plain", "lib-tiny", source="plain", is_hashless=True))
+        first.build_for(python["A"], "tiny")
+        first.exchange(python["B"])
+        first.cargo(python["B"], "plain")
+        assert "may belong" in first.exchange(python["A"]).reason
+        assert first.cargo(python["A"], "plain") == []
+        assert first.content("plain") == first.right("plain", python["A"])
+
+
+class TestValues:
+    def test_a_variable_that_cargos_configuration_sets(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        """cargo then sees another value than its process: it would be put aside in each call."""
+        there.build_for(python["A"], *ALL)
+        (tmp_path / ".cargo").mkdir()
+        (tmp_path / ".cargo" / "config.toml").write_text('[env]\nPYO3_PYTHON = "python3"\n')
+        assert there.exchange(python["B"]).put_aside == 0
+
+    def test_values_that_contradict_are_not_kept(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        UNIT = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
+        UNITS["other"] = UNIT
+        try:
+            there.cargo(python["B"], "other")
+            there.exchange(python["C"])
+            assert there.sets() == []
+        finally:
+            del UNITS["other"]
+
+    def test_an_interpreter_that_is_gone(self, there: Fabricated, python: Environs, tmp_path: Path) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        (tmp_path / "A").unlink()
+        there.build_for(python["B"], *ALL)
+        there.exchange(python["C"])
+        assert len(there.sets()) == 1
+        (tmp_path / "B").unlink()
+        there.build_for(python["C"], *ALL)
+        (tmp_path / "C").unlink()
+        assert there.exchange(python["none"]).put_aside == 8
+        assert there.sets() == []
+
+    def test_not_more_than_a_few(
+        self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shelf, "KEPT", 2)
+        python = environs(tmp_path)
+        for name in ("A", "B", "C", "none"):
+            there.build_for(python[name], *ALL)
+        assert len(there.sets()) == 2
+        assert there.build_for(python["B"], *ALL) == []
+        assert set(there.build_for(python["A"], *ALL)) == DEPENDENT
