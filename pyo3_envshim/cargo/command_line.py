@@ -95,12 +95,12 @@ def find_cargo(
 ) -> str | None:
     """Return the real cargo: the user's own ``CARGO``, or the first on the call's ``PATH``.
 
-    Where the wrapper was called as ``cargo``, it is the next on ``PATH``, whatever ``CARGO`` says.
+    Where the wrapper was found on ``PATH``, it is the next there, whatever ``CARGO`` says.
     *environ* are the variables of the wrapper's process, *restored* those without it
     (`call.user_environ`).
     """
     folders, own = restored.get("PATH", os.defpath).split(os.pathsep), None
-    if os.path.splitext(os.path.basename(sys.argv[0]))[0] == "cargo":
+    if _startup.is_on_path(os.path.dirname(sys.argv[0])):
         folders = _behind_ours(environ.get("PATH", os.defpath).split(os.pathsep))
     else:
         own = environ.get("PYO3_ENVSHIM_CARGO") or _startup.own_cargo(sys.argv[0]) or restored.get("CARGO")
