@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import importlib
 import json
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uv
@@ -152,10 +152,9 @@ class TestTheScript:
         (site_packages(installed.root) / "elsewhere.pth").write_text(f"{elsewhere}\n")
         script(elsewhere / "platformdirs" / "__init__.py", "def user_cache_dir(*a, **b): return 'found'\n")
         assert installed.env()
-        namespace: dict[str, Any] = {}
-        lines = [line for line in installed.script.read_text().splitlines() if line.startswith("sys.path")]
-        exec("import sys\nsys.path = []\n" + lines[0].replace("sys.path +", "path "), namespace)
-        assert namespace["path"] == [str(site_packages(installed.root)), str(elsewhere)]
+        (line,) = [it for it in installed.script.read_text().splitlines() if it.startswith("sys.path += ")]
+        folders = ast.literal_eval(line[len("sys.path += ") :])
+        assert folders == [str(site_packages(installed.root)), str(elsewhere)]
 
     def test_is_told_by_doctor(self, installed: Installed) -> None:
         for how in ("with its site", "isolated"):
