@@ -296,7 +296,7 @@ def is_wrapper(path: str) -> bool:
 
 def is_on_path(folder: str) -> bool:
     """Tell by its name whether *folder*, an entry of ``PATH``, is the one whose ``cargo`` is the wrapper."""
-    return os.path.basename(folder).startswith(ON_PATH)
+    return os.path.basename(folder.rstrip(os.sep)).startswith(ON_PATH)
 
 
 def _without_wrapper(environ: Mapping[str, str]) -> Changes:

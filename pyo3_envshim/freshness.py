@@ -211,7 +211,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     found = Assessment(_resolved(workspace), notes)
     configuration = cargo_configuration.read(workspace.settings)
     rustc = target_dir.read_by_rustc(profiles, notes)
-    links_files = cargo_configuration.links_files(configuration)
+    links_files = cargo_configuration.links_files(configuration, workspace.flags)
     has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
     by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
     reach = FILES if by_notes else SOURCES if rustc.macros <= MACROS else HIDDEN_TOO

@@ -118,7 +118,10 @@ def _replace(path: str, text: bytes) -> bool:
     """Put *text* in the place of the script at *path*, if it runs there. Raises OSError."""
     new = files.write_beside(path, text, executable=True)
     try:
-        os.chmod(new, os.stat(path).st_mode & 0o7777)
+        old = os.stat(path)
+        if os.stat(new).st_gid != old.st_gid:  # a group may be all who can run it
+            os.chown(new, -1, old.st_gid)
+        os.chmod(new, old.st_mode & 0o7777)
         with open(new, "rb") as file:
             os.fsync(file.fileno())  # a script that a power failure empties would run no cargo at all
         works = _runs(new)

@@ -98,6 +98,10 @@ class Listing:
                 listing = list(entries)
         except PermissionError:
             return
+        except FileNotFoundError:
+            if folder in self._own:
+                raise
+            return  # removed since it was listed
         is_tagged = any(entry.name in ("pyvenv.cfg", "CACHEDIR.TAG") for entry in listing)
         if is_tagged and reach < EVERYTHING and folder not in self._own:
             return
@@ -135,6 +139,8 @@ def _holds_no_sources(folder: str, name: str, reach: int) -> bool:
     """
     if name.startswith("."):
         return name in (".git", ".hg", ".jj") or (reach == SOURCES and name != ".sqlx")
+    if name == "__pycache__":
+        return True
     is_built = os.path.basename(folder) == "build" and name.startswith(("lib.", "temp.", "bdist."))
     return is_built or name.endswith(".egg-info")
 
@@ -142,5 +148,5 @@ def _holds_no_sources(folder: str, name: str, reach: int) -> bool:
 def _is_made_by_builds(folder: str, name: str) -> bool:
     """Tell whether a file is a wheel, an sdist, or an extension module that was put beside the sources."""
     if name.endswith(".so"):
-        return name.endswith(".abi3.so") or ".cpython-" in name
+        return name.endswith(".abi3.so") or ".cpython-" in name or ".pypy" in name
     return name.endswith((".whl", ".pyd")) or (name.endswith(".tar.gz") and folder.endswith("dist"))

@@ -39,7 +39,8 @@ def read(settings: Iterable[str] = ()) -> dict[str, bytes]:
         folder, above = os.path.dirname(folder), folder
     places.append(os.environ.get("CARGO_HOME") or os.path.join(os.path.expanduser("~"), ".cargo"))
     paths = [os.path.join(place, name) for place in places for name in ("config.toml", "config")]
-    found = {name: os.fsencode(os.environ[name]) for name in _PROGRAMS if name in os.environ}
+    programs = (name for name in os.environ if name in _PROGRAMS or _names_linker(name))
+    found = {name: os.fsencode(os.environ[name]) for name in programs}
     for number, setting in enumerate(settings):
         found[f"--config {number}"] = os.fsencode(setting)
         paths.append(os.path.abspath(setting))
@@ -82,10 +83,13 @@ def compared(content: bytes) -> bytes:
 
 
 def programs(configuration: Mapping[str, bytes]) -> list[str]:
-    """Return the files that may be started in the place of rustc, or in front of it."""
+    """Return the files that may be started as rustc, in front of it, or as its linker."""
     found = []
     for path, content in configuration.items():
-        names = [os.fsdecode(content)] if path in _PROGRAMS else _values("rustc", content)
+        if path in _PROGRAMS or _names_linker(path):
+            names = [os.fsdecode(content)]
+        else:
+            names = _values("rustc", content) + _values("linker", content)
         for name in filter(None, names):
             above = os.path.dirname(os.path.dirname(path)) or os.getcwd()
             folders = [above] if os.path.dirname(name) else os.environ.get("PATH", "").split(os.pathsep)
@@ -94,16 +98,26 @@ def programs(configuration: Mapping[str, bytes]) -> list[str]:
     return [path for path in found if path]
 
 
-def links_files(configuration: Mapping[str, bytes]) -> bool:
-    """Tell whether flags for rustc may name files, or folders of libraries, that only the linker reads."""
-    flags = [value for name, value in os.environ.items() if name.endswith("RUSTFLAGS")]
+def links_files(configuration: Mapping[str, bytes], own: Iterable[str] = ()) -> bool:
+    """Tell whether flags for rustc may name files, or folders of libraries, that only the linker reads.
+
+    *own*: the flags on the command line.
+    """
+    flags = [*own, *(value for name, value in os.environ.items() if name.endswith("RUSTFLAGS"))]
     for content in configuration.values():
         flags += [part.partition("]")[0] for part in os.fsdecode(content).split("rustflags")[1:]]
     words = " ".join(flags)
     for separator in "\x1f\"',[=":
         words = words.replace(separator, " ")
-    paths = (os.path.dirname(word) for word in words.split() if not word.startswith("$"))  # not $ORIGIN/…
-    return any(paths) or any(word.startswith(("-L", "-l", "--extern", "@")) for word in words.split())
+    # What begins like this is looked up when the library is loaded (maturin: @rpath/…).
+    named = [word for word in words.split() if not word.startswith(("$", "@rpath/", "@loader_path/"))]
+    if any(word.startswith(("-L", "-l", "-T", "--extern", "@")) for word in named):
+        return True
+    return any(os.path.dirname(word) or os.path.isfile(word) for word in named)
+
+
+def _names_linker(variable: str) -> bool:
+    return variable.startswith("CARGO_TARGET_") and variable.endswith("_LINKER")
 
 
 def may_vendor_below(folders: Iterable[str], configuration: Mapping[str, bytes]) -> bool:

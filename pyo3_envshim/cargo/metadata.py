@@ -7,6 +7,7 @@ lists the members of the workspace only.
 from __future__ import annotations
 
 import os
+import sys
 
 from pyo3_envshim.cargo.command_line import command_of, metadata_arguments, metadata_environ, values_of
 
@@ -32,11 +33,11 @@ class Workspace:
     *crates*: the folders of their targets' sources, likewise. *scripts*: whether one of them has, or
     may have, a build script or a procedural macro. *exclude*: folders that hold no sources. *names*: the root
     package's name, or, in a virtual workspace, those of all members. *settings*: the values of
-    ``--config`` on the command line.
+    ``--config`` on the command line. *flags*: those for rustc on it.
     """
 
     __slots__ = (
-        *("build_dir", "crates", "exclude", "names", "packages", "profile", "root", "scripts"),
+        *("build_dir", "crates", "exclude", "flags", "names", "packages", "profile", "root", "scripts"),
         *("settings", "target_dir", "tells_build_dir"),
     )
 
@@ -46,6 +47,7 @@ class Workspace:
         """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
         self.profile = profile_of(arguments)
         self.settings = list(values_of("--config", arguments))
+        self.flags = list(arguments)[list(arguments).index("--") + 1 :] if "--" in arguments else []
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
         self.tells_build_dir = "build_directory" in answer
@@ -117,7 +119,10 @@ class Query:
         from pyo3_envshim.cargo import fast_json
 
         try:
-            found: dict[str, Any] = fast_json.loads(self._finish().decode())
+            said = self._finish().decode()
+            if not said.isascii() and sys.getfilesystemencoding() != "utf-8":
+                raise MetadataError("a path is not ASCII, and the locale's encoding is not UTF-8")
+            found: dict[str, Any] = fast_json.loads(said)
         except ValueError:
             raise MetadataError("cargo metadata failed, so it is not known where cargo works") from None
         return found

@@ -196,8 +196,11 @@ def read_notes(
             path = f"{unit.folder}/{name}"
             if name.startswith("dep-"):
                 unit.has_ended = True
-                with open(path, "rb") as file:
-                    noted = _read_dep_info(file.read())
+                try:
+                    with open(path, "rb") as file:
+                        noted = _read_dep_info(file.read())
+                except FileNotFoundError:  # removed since it was listed, so that cargo compiles
+                    continue
                 # What is below the build folder is relative to that.
                 own = {place if in_package else os.path.join(build, place) for in_package, place in noted}
                 if own := {place for place in own if not place.startswith(made)}:
@@ -373,7 +376,7 @@ def _rerun_if_changed(path: str) -> tuple[list[str], bool]:
     """Return the files that a build script told cargo to run it for, and whether it told cargo nothing."""
     try:
         noted = _read_json(path)["local"]
-    except (ValueError, KeyError):  # truncated: cargo will run the script
+    except (ValueError, KeyError, FileNotFoundError):  # truncated, or removed: cargo will run the script
         return [], False
     paths = [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
     return paths, any("Precalculated" in each for each in noted)

@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyo3_envshim import _startup, call, launcher
+from pyo3_envshim import _startup, call, files, launcher
 from pyo3_envshim.cli.errors import CommandError
 
 SHELLS = ("sh", "fish", "powershell")
@@ -43,9 +43,10 @@ def on_path(environ: Mapping[str, str]) -> str:
     """Return the folder whose ``cargo`` is the wrapper; it lies in the cache folder, and is made if missing.
 
     A link there, so that a cache folder that is removed leaves the real cargo the first on ``PATH``.
-    Raises `CommandError`.
+    Raises `CommandError`, also where others could make that folder once it is gone.
     """
     from pyo3_envshim.environment import layout
+    from pyo3_envshim.store import ownership
     from pyo3_envshim.store.store import Store, StoreError
 
     if layout.WINDOWS:
@@ -53,10 +54,15 @@ def on_path(environ: Mapping[str, str]) -> str:
     wrapper = _wrapper()
     name = _startup.ON_PATH + hashlib.sha256(os.fsencode(wrapper)).hexdigest()[:8]
     try:
-        folder = os.path.join(Store.open(environ).root, name)
+        store = Store.open(environ)
+        if store.instead_of and not environ.get("GITHUB_PATH"):
+            raise store.instead_of
+        folder = os.path.join(store.root, name)
+        if flaw := ownership.flaw_of(folder):
+            raise CommandError(flaw.text, flaw.hint)
         link = os.path.join(folder, "cargo")
-        if not os.path.lexists(link):
-            os.makedirs(folder, exist_ok=True)
+        if not os.path.islink(link) or os.readlink(link) != wrapper:
+            files.remove(link)
             os.symlink(wrapper, link)
     except FileExistsError:  # another process made it
         pass

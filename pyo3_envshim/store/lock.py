@@ -206,7 +206,7 @@ class Locks:
     def __enter__(self) -> bool:
         try:
             for path in self._paths:
-                self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+                self._files.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))  # cargo's own mode
                 if not try_lock(self._files[-1], exclusive=True):
                     return False
         except BaseException:

@@ -17,6 +17,7 @@ from pyo3_envshim.call import CargoCall, user_environ
         ({"OTHER": "1", "PYO3_ENVSHIM_CARGO": "/own"}, {"OTHER": "1"}),
         ({}, {}),
         ({"PATH": "/cache/pyo3-envshim-path-0a1b2c3d:/usr/bin:/bin"}, {"PATH": "/usr/bin:/bin"}),
+        ({"PATH": "/cache/pyo3-envshim-path-0a1b2c3d/:/usr/bin"}, {"PATH": "/usr/bin"}),
         ({"PATH": ":/pyo3-envshim-path-of-mine/bin"}, {"PATH": ":/pyo3-envshim-path-of-mine/bin"}),
     ],
 )

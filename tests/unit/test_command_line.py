@@ -253,6 +253,8 @@ class TestTheRealCargo:
         folders = [str(tmp_path / "before"), str(ours.parent), str(tmp_path / "behind")]
         assert self.find(PATH=":".join(folders), **own) == f"{tmp_path}/behind/cargo"
         assert self.find(PATH=":".join(folders[:2]), **own) == f"{tmp_path}/before/cargo"
+        folders[1] += "/"
+        assert self.find(PATH=":".join(folders), **own) == f"{tmp_path}/behind/cargo"
 
     def test_is_looked_for_on_the_path_where_the_users_own_is_the_wrapper(self, tmp_path: Path) -> None:
         """A shell profile that exports it, and a parent of ours that took it for the user's."""

@@ -51,6 +51,30 @@ def test_flags_that_name_files_are_known(flags: str, expected: bool, monkeypatch
     assert configuration.links_files({"/.cargo/config.toml": text.encode()}) == expected
 
 
+def test_flags_behind_the_arguments_and_files_beside_the_project_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As maturin (``rustc-args``) and setuptools-rust (``rustc_flags``) hand them on."""
+    monkeypatch.chdir(tmp_path)
+    assert configuration.links_files({}, ["-C", "link-arg=native/a.o"])
+    assert configuration.links_files({}, ["-Clink-arg=-Tlink.x"])
+    assert not configuration.links_files({}, ["--crate-type", "cdylib", "-Clink-arg=-s", "-Clink-arg=a.o"])
+    (tmp_path / "a.o").touch()
+    assert configuration.links_files({}, ["-Clink-arg=a.o"])
+    assert not configuration.links_files({}, ["-Clink-args=-Wl,-install_name,@rpath/tiny.so"])
+
+
+def test_a_linker_is_a_program_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".cargo").mkdir()
+    (tmp_path / "ld.sh").touch()
+    (tmp_path / ".cargo" / "config.toml").write_text("[target.x]\nlinker = './ld.sh'\n")
+    monkeypatch.chdir(tmp_path)
+    assert [Path(path).name for path in configuration.programs(configuration.read())] == ["ld.sh"]
+    (tmp_path / ".cargo" / "config.toml").unlink()
+    monkeypatch.setenv("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", str(tmp_path / "ld.sh"))
+    assert configuration.programs(configuration.read()) == [str(tmp_path / "ld.sh")]
+
+
 def test_files_that_include_each_other_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CARGO_HOME", str(tmp_path))

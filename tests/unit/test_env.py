@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -279,6 +280,22 @@ class TestEnv:
         assert scripts == f"{cli.root / 'bin'}"
         assert os.path.samefile(f"{folder}/cargo", str(cli.wrapper))
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
+
+    def test_with_path_lets_nobody_else_replace_the_cargo(self, cli: Cli, tmp_path: Path) -> None:
+        store = tmp_path / "store"
+        store.mkdir(mode=0o700)
+        folder = Path(
+            cli.said("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store)).split("PATH=")[1].split(":")[0]
+        )
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "cargo").unlink()
+        (folder / "cargo").symlink_to("/bin/false")
+        cli.said("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store))
+        assert os.readlink(folder / "cargo") == cli.wrapper
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "shared").chmod(0o777)  # the store is in the temporary folder then, which gets cleaned
+        error, _ = cli.refused("env", "--path", HOME=str(tmp_path / "shared"), TMPDIR=str(tmp_path))
+        assert str(tmp_path / "shared") in error
 
     def test_with_path_says_where_it_cannot_write(self, cli: Cli, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -329,6 +329,14 @@ class TestRewriting:
             launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
         assert os.listdir(tmp_path) == [path.name]
 
+    def test_keeps_the_group(self, tmp_path: Path) -> None:
+        if os.geteuid():
+            pytest.skip("only root may give a file to any group")
+        path = script(tmp_path / "script", "before")
+        os.chown(path, -1, 12345)
+        assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
+        assert path.stat().st_gid == 12345
+
     @pytest.mark.parametrize("mode", [0o755, 0o700, 0o775, 0o750])
     def test_keeps_the_mode(self, mode: int, tmp_path: Path) -> None:
         path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")

@@ -134,6 +134,12 @@ class TestAWorkspace:
     def test_knows_the_profile_of_a_call(self, arguments: str, profile: str, answer: dict[str, Any]) -> None:
         assert Workspace(answer, [], arguments.split()).profile == profile
 
+    def test_is_told_the_flags_for_rustc(self) -> None:
+        answer = {"workspace_root": "/work", "target_directory": "/work/target", "packages": []}
+        found = Workspace(answer, [], ["rustc", "--lib", "--", "-Clink-arg=a.o", "--", "x"])
+        assert found.flags == ["-Clink-arg=a.o", "--", "x"]
+        assert Workspace(answer, [], ["build"]).flags == []
+
     def test_knows_the_target_folder_and_from_cargo_1_91_on_the_build_folder(
         self, answer: dict[str, Any]
     ) -> None:
