@@ -127,9 +127,7 @@ class Scene:
         self.site = site_packages(folder / "host")
         self.wrapper = self.python.with_name("pyo3-envshim-cargo")
         run([self.python.with_name("pyo3-envshim"), "env"], folder)
-        line = self.wrapper.read_text().partition("\n")[0]
-        if not line.endswith(" -IS"):
-            raise Failure(f"the wrapper does not start Python isolated: {line}")
+        self.is_isolated = self.wrapper.read_text().partition("\n")[0].endswith(" -IS")
         # As build makes them: without pip, in such a folder.
         self.ephemeral = Path(tempfile.mkdtemp(prefix="build-env-", dir=folder))
         run([python, "-m", "venv", "--without-pip", self.ephemeral], folder)
@@ -247,7 +245,12 @@ def measure(setting: Setting) -> Found:
             for part, seconds in spent.items():
                 parts.setdefault(part, []).append(seconds * 1000)
         modules = " ".join(name for name in imported if name != "__main__")
-    return _found(calls, times, parts, counts, _versions(scene))
+    result = _found(calls, times, parts, counts, _versions(scene))
+    if not scene.is_isolated:
+        result.notes.append(
+            "The script is the installer's: the temporary folder's path is too long for ours."
+        )
+    return result
 
 
 def _instructions(scene: Scene, calls: list[Call]) -> dict[str, int]:

@@ -101,7 +101,7 @@ def test_it_ends_at_the_next_step_after_a_signal_and_leaves_nothing(tmp_path: Pa
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
     done = _bench(tmp_path, "speed")
     assert done.returncode == 2
-    assert "rebuild, startup, wrapper, store, ci, or all" in done.stderr
+    assert "rebuild, matrix, startup, wrapper, store, ci, or all" in done.stderr
 
 
 def _found(common: Any, measured: float, timed: bool) -> Any:
