@@ -136,7 +136,7 @@ def nonce_for(workspace: Workspace) -> str:
     Raises OSError where the guard cannot tell; the call must then be passed through.
     """
     build, root = workspace.build_dir, workspace.root
-    _make_build_dir(build)
+    target_dir.make_build_dir(build)
     folder = os.path.join(build, workspace.profile)
     found = assess(workspace, build, workspace.profile)
     if found.trusted or (not found.is_other and invalidate(workspace, found)):
@@ -149,19 +149,13 @@ def nonce_for(workspace: Workspace) -> str:
     return nonce
 
 
-def _make_build_dir(path: str) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
-        target_dir.tag(path)
-
-
 def refresh(workspace: Workspace) -> bool:
     """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
 
     Where only a nonce would help, the old stamp stays. Raises OSError where the guard cannot tell.
     """
     folder = os.path.join(workspace.build_dir, workspace.profile)
-    _make_build_dir(workspace.build_dir)
+    target_dir.make_build_dir(workspace.build_dir)
     found = assess(workspace, workspace.build_dir, workspace.profile)
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
@@ -383,7 +377,7 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     if packages is None:
         return False
     try:
-        with Locks(os.path.join(profile, name) for profile in profiles for name in target_dir.LOCKS) as free:
+        with Locks(target_dir.lock_files(profiles)) as free:
             if free:
                 target_dir.invalidate(profiles, packages)
             return free

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from pyo3_envshim.call import CargoCall
     from pyo3_envshim.cargo.metadata import Workspace
     from pyo3_envshim.cargo.units import Fingerprint
 
@@ -72,9 +71,7 @@ class Exchange:
         return f"{done}: {self.reason}" if self.reason else done
 
 
-def exchange(
-    call: CargoCall, environ: Mapping[str, str], workspace: Workspace, is_stamped: bool = False
-) -> Exchange:
+def exchange(environ: Mapping[str, str], workspace: Workspace, is_stamped: bool = False) -> Exchange:
     """Put aside what a cargo with these variables would overwrite, and bring back what it would make.
 
     *is_stamped*: whether the guard has left its stamp for this call. Raises nothing that could keep
@@ -95,19 +92,12 @@ def exchange(
                 _exchange_locked(place, seen, done)
     except (OSError, UnknownFormat, Refused) as error:
         done.reason = str(error)
-    if not os.path.isdir(place.build):
-        _make_build_folder(place.build)
+    try:
+        target_dir.make_build_dir(place.build)
+    except OSError:
+        pass  # cargo will say why
     place.shelf.note_root(place.root)
     return done
-
-
-def _make_build_folder(path: str) -> None:
-    """Make it as cargo would. Where that fails, cargo will say why."""
-    try:
-        os.makedirs(path)
-        target_dir.tag(path)
-    except OSError:
-        pass
 
 
 def _values_seen(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -163,9 +153,7 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
 
     if is_on_network(place.build):
         raise Refused("cargo takes no locks on a network share")
-    with Locks(
-        os.path.join(profile, name) for profile in place.profiles for name in target_dir.LOCKS
-    ) as free:
+    with Locks(target_dir.lock_files(place.profiles)) as free:
         if not free:
             raise Refused("another process has locked the build folder, or there are no locks")
         _check_folders(place)

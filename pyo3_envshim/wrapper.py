@@ -190,14 +190,14 @@ def set_aside(plan: Plan) -> None:
         from pyo3_envshim.set_aside import exchange
 
         try:
-            is_stamped = plan.workspace is not None
-            if plan.workspace is None:
+            workspace, is_stamped = plan.workspace, True  # by the guard, where there is one
+            if workspace is None:
                 from pyo3_envshim import freshness
 
                 with Query(call) as query:
-                    plan.workspace = query.workspace()
-                is_stamped = freshness.refresh(plan.workspace)
-            call.tell(str(exchange(call, plan.environ, plan.workspace, is_stamped)))
+                    workspace = query.workspace()
+                is_stamped = freshness.refresh(workspace)
+            call.tell(str(exchange(plan.environ, workspace, is_stamped)))
         except MetadataError as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here

@@ -47,7 +47,7 @@ class Workspace:
         """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
         self.profile = profile_of(arguments)
         self.settings = list(values_of("--config", arguments))
-        self.flags = list(arguments)[list(arguments).index("--") + 1 :] if "--" in arguments else []
+        self.flags = list(arguments[arguments.index("--") + 1 :]) if "--" in arguments else []
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
         self.tells_build_dir = "build_directory" in answer

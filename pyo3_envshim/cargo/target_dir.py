@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # https://bford.info/cachedir
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# made by pyo3-envshim for cargo\n"
 LOCKS = (".cargo-lock", ".cargo-build-lock")  # of a profile: up to 1.95, and from 1.96 on
-_TIMESTAMP = "invoked.timestamp"
-_RUN = "run-build-script-"
+TIMESTAMP = "invoked.timestamp"
+RUN = "run-build-script-"
 
 
 def tag(folder: str) -> None:
@@ -39,6 +39,18 @@ def tag(folder: str) -> None:
     if not os.path.exists(path):
         with open(path, "w", encoding="ascii") as file:
             file.write(CACHE_TAG)
+
+
+def make_build_dir(folder: str) -> None:
+    """Make a build folder as cargo would, if it is missing. Raises OSError."""
+    if not os.path.isdir(folder):
+        os.makedirs(folder, exist_ok=True)
+        tag(folder)
+
+
+def lock_files(profiles: Iterable[str]) -> list[str]:
+    """Return the paths of the files that cargo locks while it works in *profiles*."""
+    return [os.path.join(profile, name) for profile in profiles for name in LOCKS]
 
 
 def profiles(folder: str) -> Iterator[str]:
@@ -51,10 +63,7 @@ def profiles(folder: str) -> Iterator[str]:
 def paths_in(*parts: str) -> list[str]:
     """Return the paths of what lies in a folder; none if it does not exist."""
     folder = os.path.join(*parts)
-    try:
-        return [os.path.join(folder, name) for name in os.listdir(folder)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [os.path.join(folder, name) for name in _names_in(folder)]
 
 
 def profiles_called(name: str, folder: str) -> list[str]:
@@ -208,7 +217,7 @@ def read_notes(
                 # Relative to its own folder are only the files of a package that has no checksum.
                 if unit.package not in names and any(in_package for in_package, _ in noted):
                     notes.unplaced.add(unit.package)
-            elif name.startswith(_RUN):
+            elif name.startswith(RUN):
                 unit.has_ended = True
                 if name.endswith(".json"):
                     scripts.append((unit.package, path))
@@ -245,8 +254,8 @@ def end_of_last_build(profiles: Iterable[str], foreign: Iterable[Unit] = ()) -> 
     for unit in units(profiles):
         if unit.folder not in known:
             names = [name for name in _names_in(unit.folder) if name.startswith("dep-")]
-            times += [_mtime(f"{unit.folder}/{name}") for name in (_TIMESTAMP, *names)]
-            times += [_mtime(f"{unit.run}/{name}") for name in (_TIMESTAMP, "output", "stdout")]
+            times += [_mtime(f"{unit.folder}/{name}") for name in (TIMESTAMP, *names)]
+            times += [_mtime(f"{unit.run}/{name}") for name in (TIMESTAMP, "output", "stdout")]
     return max((time for time in times if time is not None), default=None)
 
 
@@ -292,7 +301,7 @@ def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
     for unit in notes.local:
         if unit.has_ended and unit.package not in notes.inputs:
             continue
-        begun = _mtime(f"{unit.folder}/{_TIMESTAMP}")
+        begun = _mtime(f"{unit.folder}/{TIMESTAMP}")
         # cargo sets dep-info's time to that of the unit's start, when it has ended.
         notes_of = [name for name in _names_in(unit.folder) if name.startswith("dep-")]
         times = [_mtime(f"{unit.folder}/{name}") for name in notes_of]
@@ -326,7 +335,7 @@ def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> se
     """Return the packages whose build scripts cargo runs again if one of *variables* changes."""
     found = set()
     for unit in units(profiles):
-        paths = (path for path in paths_in(unit.folder) if os.path.basename(path).startswith(_RUN))
+        paths = (path for path in paths_in(unit.folder) if os.path.basename(path).startswith(RUN))
         runs = [read_unit(path[: -len(".json")]) for path in paths if path.endswith(".json")]
         if any(not watched_variables(run).keys().isdisjoint(variables) for run in runs):
             found.add(unit.package)
@@ -375,7 +384,7 @@ def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
 def _rerun_if_changed(path: str) -> tuple[list[str], bool]:
     """Return the files that a build script told cargo to run it for, and whether it told cargo nothing."""
     try:
-        noted = _read_json(path)["local"]
+        noted = read_json(path)["local"]
     except (ValueError, KeyError, FileNotFoundError):  # truncated, or removed: cargo will run the script
         return [], False
     paths = [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
@@ -389,7 +398,7 @@ def read_unit(place: str) -> dict[str, Any]:
         with open(place, encoding="ascii") as file:
             found["hash"] = file.read()
         found["ended"] = os.stat(place).st_mtime
-        facts = _read_json(place + ".json")
+        facts = read_json(place + ".json")
         found["facts"] = facts if isinstance(facts, dict) else {}
         found["begun"] = _begun(place)
     except (OSError, ValueError):
@@ -403,7 +412,7 @@ def _begun(place: str) -> float | None:
     above, name = os.path.split(folder)
     for candidate in (folder, os.path.join(os.path.dirname(above), "build", name), above, above + "/run"):
         try:
-            return os.stat(os.path.join(candidate, _TIMESTAMP)).st_mtime
+            return os.stat(os.path.join(candidate, TIMESTAMP)).st_mtime
         except OSError:
             pass
     return None
@@ -445,13 +454,13 @@ def platforms(folder: str) -> list[str]:
 def _rustc_outputs(folder: str) -> list[str]:
     """Return what the compiler printed about itself: cargo keeps that for its next start."""
     try:
-        outputs = _read_json(os.path.join(folder, ".rustc_info.json"))["outputs"].values()
+        outputs = read_json(os.path.join(folder, ".rustc_info.json"))["outputs"].values()
         return [output.get("stdout", "") for output in outputs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
-def _read_json(path: str) -> Any:
+def read_json(path: str) -> Any:
     from pyo3_envshim.cargo import fast_json
 
     with open(path, encoding="utf-8") as file:
@@ -462,7 +471,7 @@ def is_used(folder: str) -> bool:
     """Tell whether a cargo has locked a profile in a build folder. Raises OSError."""
     from pyo3_envshim.store.lock import is_locked
 
-    return any(is_locked(os.path.join(profile, name)) for profile in profiles(folder) for name in LOCKS)
+    return any(map(is_locked, lock_files(profiles(folder))))
 
 
 def evict(folder: str, packages: set[str], crates: set[str]) -> None:

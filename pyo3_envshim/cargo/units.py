@@ -11,12 +11,12 @@ import os  # nothing else at the top: every call that compiles imports this modu
 from pyo3_envshim import files
 from pyo3_envshim.cargo import fast_json
 from pyo3_envshim.cargo.target_dir import (
-    _RUN,
-    _TIMESTAMP,
-    _read_json,
+    RUN,
+    TIMESTAMP,
     hash_of,
     is_hash,
     paths_in,
+    read_json,
     units,
     watched_variables,
 )
@@ -127,7 +127,7 @@ def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
     found: dict[str, set[str | None]] = {}
     for place in (place for profile in profiles for place in _places_of_runs(profile)):
         for name in _names_in(place):
-            if name.startswith(_RUN) and name.endswith(".json"):
+            if name.startswith(RUN) and name.endswith(".json"):
                 for variable, value in _read_variables(f"{place}/{name}").items():
                     found.setdefault(variable, set()).add(value)
     return found
@@ -165,7 +165,7 @@ def unit_folders(profiles: Iterable[str]) -> list[UnitFolder]:
 
 
 def _read_fingerprints(place: str) -> list[Fingerprint]:
-    names = {os.path.basename(path) for path in paths_in(place)} - {_TIMESTAMP, MARK}
+    names = {os.path.basename(path) for path in paths_in(place)} - {TIMESTAMP, MARK}
     found = []
     for name in sorted(names):
         if name.startswith(("dep-", "output-")):
@@ -185,7 +185,7 @@ def _read_fingerprints(place: str) -> list[Fingerprint]:
         if not is_hash(number) or f"{name}.json" not in names:
             raise UnknownFormat(f"{place} holds {name} without what its hash was made of")
         try:
-            facts = _read_json(os.path.join(place, f"{name}.json"))
+            facts = read_json(os.path.join(place, f"{name}.json"))
             needs = [need for _, _, _, need in facts["deps"]]
             kinds = [kind for local in facts["local"] for kind in local]
             if not all(type(need) is int for need in needs) or not {*kinds}.issubset(_LOCAL):

@@ -1,6 +1,6 @@
 """How scripts/bench counts, judges and shows; and its benchmarks, in their smallest case.
 
-But `scripts/bench ci`, which does what rebuild does: run by hand, as docs/benchmarks.md says.
+But `ci`, which does what rebuild does, and `matrix`, whose builds test_set_aside makes: run by hand.
 """
 
 from __future__ import annotations

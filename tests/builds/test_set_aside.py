@@ -59,7 +59,7 @@ def exchanged(environ: Mapping[str, str]) -> Exchange:
     call = CargoCall(real_cargo(), ["build"], environ)
     with Query(call) as query:
         workspace = query.workspace()
-    return exchange(call, environ, workspace, freshness.refresh(workspace))
+    return exchange(environ, workspace, freshness.refresh(workspace))
 
 
 class Interpreters:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.set_aside import Exchange, exchange
 
@@ -95,8 +94,7 @@ class Fabricated:
     def exchange(self, environ: Environ, root: str = "/work") -> Exchange:
         """Do what the wrapper does before cargo starts."""
         answer = {"workspace_root": root, "target_directory": str(self.build), "packages": []}
-        call = CargoCall("cargo", ["build"], environ)
-        return exchange(call, environ, Workspace(answer, [], call.arguments))
+        return exchange(environ, Workspace(answer, [], ["build"]))
 
     def cargo(self, environ: Environ, *wanted: str, breaks_at: str = "") -> list[str]:
         """Build some units, and what they need; return the names of those that were compiled.
