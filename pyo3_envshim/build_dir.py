@@ -4,10 +4,10 @@ A front end that unpacks an sdist throws cargo's build folder away with it. Wher
 ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it, cargo gets one that is kept (``build.build-dir``,
 cargo 1.91) below the cache folder:
 
-    builds/<name>-<hash>/    for one project and one base interpreter; locked while in use
+    builds/<name>-<hash>/    for one project; locked while in use
 
-It holds cargo's own files, `freshness`' stamp (whose mtime is the last use), and the
-configuration that maturin writes for PyO3, named after its content.
+It holds cargo's own files, sets of units for other interpreters (`set_aside`), `freshness`' stamp (whose
+mtime is the last use), and the configuration that maturin writes for PyO3, named after its content.
 
 Nothing stale is reused. In doubt, by the rule of `freshness`, everything is removed before
 cargo starts, except what was compiled from sources in cargo's home, which cargo knows by name,
@@ -120,18 +120,17 @@ class BuildDir:
         os.close(self._descriptor)
 
 
-def acquire(call: CargoCall, workspace: Workspace, cache: str, base: str) -> BuildDir:
+def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     """Return a build folder for a call that compiles in an unpacked sdist, locked and ready for use.
 
-    *cache*: the cache folder. *base*: the base interpreter. Raises `Ineligible`, `MetadataError`,
-    OSError, ValueError.
+    *cache*: the cache folder. Raises `Ineligible`, `MetadataError`, OSError, ValueError.
     """
     limit = limit_of(call.environ)
     if not limit:
         raise Ineligible(f"{VARIABLE} is off")
     check(workspace, call.environ)
     above = os.path.join(cache, _BUILDS)
-    folder = os.path.join(above, key(workspace, base))
+    folder = os.path.join(above, key(workspace))
     # A surrogate stands for a byte that is not UTF-8.
     if "{" in folder or any("\ud800" <= character <= "\udfff" for character in folder):
         raise Ineligible(f"cargo's configuration cannot hold the path {folder}")
@@ -164,9 +163,9 @@ def check(workspace: Workspace, environ: Mapping[str, str]) -> None:
         raise Ineligible("the sdist has no Cargo.lock")
 
 
-def key(workspace: Workspace, base: str) -> str:
-    """Return the name of the folder for a workspace and the base interpreter *base*."""
-    text = "\0".join([base, *workspace.names])
+def key(workspace: Workspace) -> str:
+    """Return the name of the folder for a workspace."""
+    text = "\0".join(workspace.names)
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
     return f"{workspace.names[0][:40]}-{digest}" if workspace.names else digest
 

@@ -45,6 +45,11 @@ class CargoCall:
             warn(message)
 
 
+# What the wrapper has moved, in words, for `explain`, whose recorder takes the variable out again.
+MOVED = "PYO3_ENVSHIM_MOVED"
+RECORDING = "pyo3-envshim-explain-"  # how the folder is called that the recorder's lies in
+
+
 class Plan:
     """What to run for a call: with which variables, and in which kept build folder, if any.
 

@@ -35,7 +35,7 @@ cargo's configuration, was here last; where a crate of others may be stale, beca
 lies in it, or its build script declares that or anything else in the project; and where a cargo holds
 a lock, or there are no locks.
 No other workspace root ever has the same nonce, so two builds that wait for cargo's lock cannot
-take each other's code.
+take each other's code. A root whose units were put aside has its old nonce again.
 
 A stamp in the profile's folder records the last build, but not its end: that is the newest time
 stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
 STAMP = ".fingerprint-envshim"
+# What is known, if anything, of units that were left in doubt; they may be put aside.
+OLD_STAMP = ".fingerprint-envshim-old"
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
@@ -144,9 +146,31 @@ def nonce_for(workspace: Workspace) -> str:
         # Of two builds that find the folder new at the same time, one gets the empty nonce.
         if write_stamp(folder, root, nonce, found.sources, only_as_first=found.stamp is None):
             return nonce
-    nonce = os.urandom(4).hex()
+    nonce = _nonce_of_old(workspace, found) or os.urandom(4).hex()
+    old = os.path.join(folder, OLD_STAMP)
+    try:
+        os.replace(os.path.join(folder, STAMP), old)
+    except FileNotFoundError:
+        files.replace(old, b"")
     write_stamp(folder, root, nonce, found.sources)
     return nonce
+
+
+def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
+    """Return the nonce with which this workspace was here before another, if its units were put aside.
+
+    None of them may have stayed in place: nothing tells whether those can be trusted.
+    """
+    from pyo3_envshim.cargo.units import recorded_variables
+    from pyo3_envshim.shelf import Shelf
+
+    for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets() if found.is_other else ():
+        stamp = read_stamp(os.path.join(each.path, STAMP))
+        if stamp and stamp.nonce and _is_of_this_kind(stamp, workspace.root, found.sources):
+            recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile)).values()
+            there = any(stamp.nonce in value for values in recorded for value in values if value)
+            return "" if there else stamp.nonce
+    return ""
 
 
 def refresh(workspace: Workspace) -> bool:

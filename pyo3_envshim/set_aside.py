@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
     Values = Mapping[str, "str | None"]
 
+_KEPT = "kept"  # in place of a workspace's root: without a stamp, what is local does not come back
+
 
 class Refused(Exception):
     """Nothing is moved; the message says why."""
@@ -71,14 +73,17 @@ class Exchange:
         return f"{done}: {self.reason}" if self.reason else done
 
 
-def exchange(environ: Mapping[str, str], workspace: Workspace, is_stamped: bool = False) -> Exchange:
+def exchange(
+    environ: Mapping[str, str], workspace: Workspace, is_stamped: bool = False, is_kept: bool = False
+) -> Exchange:
     """Put aside what a cargo with these variables would overwrite, and bring back what it would make.
 
-    *is_stamped*: whether the guard has left its stamp for this call. Raises nothing that could keep
-    cargo from running: where something is not as it should be, things stay as they are.
+    *is_stamped*: whether the guard has left its stamp for this call. *is_kept*: whether the build folder
+    is one that is kept for unpacked sources, whose root is another each time. Raises nothing that could
+    keep cargo from running: where something is not as it should be, things stay as they are.
     """
     done = Exchange()
-    place = Place(workspace, is_stamped)
+    place = Place(workspace, is_stamped, _KEPT if is_kept else "")
     try:
         sets = place.shelf.sets()
         recorded = recorded_variables(place.profiles)
@@ -96,6 +101,7 @@ def exchange(environ: Mapping[str, str], workspace: Workspace, is_stamped: bool 
         target_dir.make_build_dir(place.build)
     except OSError:
         pass  # cargo will say why
+    files.remove(place.old_stamp)
     place.shelf.note_root(place.root)
     return done
 
@@ -119,18 +125,21 @@ class Place:
     """Where an exchange takes place.
 
     *root*: the workspace's. *build*, *profiles*: its build folder, and the profiles in it that have the
-    name of the call's. *units*, *outputs*: what cargo has left in them. *stamp*: the guard's.
+    name of the call's. *units*, *outputs*: what cargo has left in them. *stamp*: the guard's; *old_stamp*:
+    the one for what is in place, where this call has replaced it and left that in doubt.
     """
 
     __slots__ = (
-        *("build", "is_stamped", "outputs", "profiles", "root", "shelf", "stamp", "units", "workspace"),
+        *("build", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp", "units"),
+        "workspace",
     )
 
-    def __init__(self, workspace: Workspace, is_stamped: bool = False) -> None:
+    def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
         self.workspace = workspace
         self.is_stamped = is_stamped
         self.stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.STAMP)
-        self.root = workspace.root
+        self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.OLD_STAMP)
+        self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
         self.shelf = Shelf(os.path.join(self.build, workspace.profile))
@@ -248,7 +257,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
         if values is not None and is_worthwhile(values) and place.shelf.last_root:
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
-            _keep_stamp(place.stamp, temporary)
+            _keep_stamp(place, temporary)
             place.shelf.commit(temporary, values, body)
     except BaseException:
         _move_back(moved)
@@ -260,10 +269,11 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
     return len(moving)
 
 
-def _keep_stamp(stamp: str, folder: str) -> None:
-    """Give a set the stamp that there is, with its time. Without one, what is local does not come back."""
+def _keep_stamp(place: Place, folder: str) -> None:
+    """Give a set the stamp of its units, with its time. Without one, what is local does not come back."""
+    path = place.old_stamp if os.path.lexists(place.old_stamp) else place.stamp
     try:
-        os.link(stamp, os.path.join(folder, freshness.STAMP))
+        os.link(path, os.path.join(folder, freshness.STAMP))
     except OSError:  # none, or no hard links here
         pass
 

@@ -30,6 +30,8 @@ _ROOT = "root"
 _MANIFEST = "manifest"
 _FORMAT = "pyo3-envshim set 1"
 _TEMPORARY = "tmp-"
+# What front ends call what they make for one build (`environment.frontends`), before random characters.
+_EPHEMERAL = {"build-env-": 8, "pip-build-env-": 8, ".tmp": 6, "tmp": 8}
 
 
 class Set:
@@ -42,6 +44,11 @@ class Set:
         self.root: str = head["root"]
         self.values: dict[str, str | None] = head["values"]
         self.time = time
+
+    @property
+    def size(self) -> int:
+        """The size of its files in bytes. Raises OSError."""
+        return sum(size for size, _ in states(target_dir.paths_in(self.path), self.path).values())
 
     def fits(self, root: str, seen: Values) -> bool:
         """Tell whether it is for a cargo that works in *root* and sees these values."""
@@ -62,9 +69,17 @@ class Set:
 
 
 def is_worthwhile(values: Values | None) -> bool:
-    """Tell whether anybody may ask for these values again: not for an interpreter that is gone."""
-    python = values.get("PYO3_PYTHON") if values else None
-    return bool(values) and (not python or not os.path.isabs(python) or os.path.lexists(python))
+    """Tell whether anybody may ask for these values again: not for an ephemeral environment that is gone."""
+    python = (values or {}).get("PYO3_PYTHON") or ""
+    return bool(values) and not (_is_gone(python) and any(map(_is_ephemeral, python.split(os.sep))))
+
+
+def _is_ephemeral(name: str) -> bool:
+    return any(name.startswith(it) and len(name) == len(it) + more for it, more in _EPHEMERAL.items())
+
+
+def _is_gone(python: str) -> bool:
+    return os.path.isabs(python) and not os.path.lexists(python)
 
 
 def states(paths: Iterable[str], above: str) -> dict[str, list[int]]:
@@ -155,9 +170,17 @@ class Shelf:
             if os.path.basename(path).startswith(_TEMPORARY):
                 files.remove(path)
 
-    def prune(self) -> None:
-        """Remove what is no set, sets for interpreters that are gone, and the oldest beyond `KEPT`."""
-        kept = [each.path for each in self.sets() if is_worthwhile(each.values)][:KEPT]
-        for path in target_dir.paths_in(self.folder):
-            if path not in kept and os.path.isdir(path):
-                files.remove(self.take(path))
+    def prune(self, before: float = 0) -> list[str]:
+        """Remove what is no set, what nobody will ask for, and what exceeds `KEPT`.
+
+        Sets go first whose interpreter is gone (tox and nox make it anew), then the oldest; and in any case
+        those that were put aside *before* a time in seconds. Returns their paths. Raises OSError.
+        """
+        sets = [each for each in self.sets() if is_worthwhile(each.values) and each.time >= before * 1e9]
+        sets.sort(key=lambda each: _is_gone(each.values.get("PYO3_PYTHON") or ""))
+        kept = [each.path for each in sets[:KEPT]]
+        paths = target_dir.paths_in(self.folder)
+        removed = [path for path in paths if path not in kept and os.path.isdir(path)]
+        for path in removed:
+            files.remove(self.take(path))
+        return removed

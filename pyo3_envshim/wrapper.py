@@ -11,7 +11,7 @@ Sets for cargo, if it compiles in an ephemeral environment and nothing is in dou
 Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it and the sources are an unpacked sdist, cargo
 gets a build folder that stays (`build_dir`), and this process waits for cargo to end.
 
-Where ``PYO3_ENVSHIM_SET_ASIDE`` asks for it, units in cargo's build folder are moved (`set_aside`).
+In every call that compiles, units in cargo's build folder may be moved (`set_aside`).
 
 Leaves: an entry in the store and a stamp in cargo's build folder; and a lock on the entry,
 held by cargo, so that nobody prunes it meanwhile.
@@ -27,7 +27,7 @@ import os
 import sys
 
 from pyo3_envshim import _startup
-from pyo3_envshim.call import CargoCall, PassThrough, Plan, user_environ, warn
+from pyo3_envshim.call import MOVED, RECORDING, CargoCall, PassThrough, Plan, user_environ, warn
 from pyo3_envshim.cargo.command_line import find_cargo, is_sure
 
 TYPE_CHECKING = False
@@ -151,7 +151,7 @@ def _with_stored_environment(call: CargoCall) -> Plan:
     except MetadataError as reason:
         raise PassThrough(str(reason)) from None
     workspace.exclude.append(store.root)
-    build_dir = kept_build_dir(call, workspace, store.root, environment.base)
+    build_dir = kept_build_dir(call, workspace, store.root)
     try:
         nonce = "" if build_dir else freshness.nonce_for(workspace)
         if nonce:
@@ -177,27 +177,33 @@ def _with_stored_environment(call: CargoCall) -> Plan:
 def set_aside(plan: Plan) -> None:
     """Put aside what cargo would overwrite, and bring back what it would make. Raises nothing.
 
-    Where ``PYO3_ENVSHIM_SET_ASIDE`` asks for it, in every call that compiles. Not in kept build folders,
-    of which there is one for each interpreter.
+    In every call that compiles in a project with a Python in it, whether it is served or passed through.
     """
     call = plan.call
-    if call.environ.get("PYO3_ENVSHIM_SET_ASIDE") != "on" or plan.build_dir or not is_sure(call.arguments):
-        return
-    if _startup.mode(call.environ) != "on":
+    if _startup.mode(call.environ) != "on" or not is_sure(call.arguments):
         return
     try:
         from pyo3_envshim.cargo.metadata import MetadataError, Query
-        from pyo3_envshim.set_aside import exchange
 
         try:
             workspace, is_stamped = plan.workspace, True  # by the guard, where there is one
             if workspace is None:
-                from pyo3_envshim import freshness
-
                 with Query(call) as query:
                     workspace = query.workspace()
+                if not workspace.uses_python and not call.environ.get("PYO3_PYTHON"):
+                    return
+                from pyo3_envshim import freshness
+
                 is_stamped = freshness.refresh(workspace)
-            call.tell(str(exchange(plan.environ, workspace, is_stamped)))
+            from pyo3_envshim.set_aside import exchange
+
+            if plan.build_dir:
+                workspace.build_dir = plan.build_dir.folder
+                is_stamped = False  # what is local stays only where it is
+            done = str(exchange(plan.environ, workspace, is_stamped, bool(plan.build_dir)))
+            call.tell(done)
+            if RECORDING in call.cargo:
+                plan.environ[MOVED] = done
         except MetadataError as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
@@ -273,10 +279,10 @@ def _prune(store: Store, environ: Mapping[str, str]) -> None:
         warn(f"warning: the store was not pruned: {type(error).__name__}: {error}")
 
 
-def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str, base: str) -> BuildDir | None:
+def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir | None:
     """Return the build folder that is kept for an unpacked sdist, or None: the build goes on without.
 
-    *cache*: the cache folder. *base*: the base interpreter.
+    *cache*: the cache folder.
     """
     if not call.environ.get("PYO3_ENVSHIM_BUILD_CACHE"):
         return None
@@ -285,7 +291,7 @@ def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str, base: str)
         from pyo3_envshim.cargo.metadata import MetadataError
 
         try:
-            return build_dir.acquire(call, workspace, cache, base)
+            return build_dir.acquire(call, workspace, cache)
         except (MetadataError, build_dir.Ineligible) as reason:
             call.tell(f"no build folder is kept: {reason}")
     except Exception as error:

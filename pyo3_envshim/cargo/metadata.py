@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.call import CargoCall
 
+_FOR_PYTHON = ("pyo3", "python3-sys")  # how the crates are called whose build scripts ask for one
+
 
 class MetadataError(Exception):
     """cargo could not tell where it works."""
@@ -81,6 +83,12 @@ class Workspace:
     def local_names(self) -> set[str]:
         """The names of all local packages that are known."""
         return {name for names in self.packages.values() for name in names}
+
+    @property
+    def uses_python(self) -> bool:
+        """Whether the lock file names crates that ask for a Python."""
+        blocks = _packages(os.path.join(self.root, "Cargo.lock"))
+        return any(_name(block).startswith(_FOR_PYTHON) for block in blocks)
 
 
 class Query:

@@ -1,14 +1,21 @@
-"""``pyo3-envshim cache``: shows, prunes and clears the stored environments and kept build folders."""
+"""``pyo3-envshim cache``: shows, prunes and clears the stored environments and kept build folders.
+
+It also knows the sets of units that were put aside in the project of the working directory.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyo3_envshim import build_dir
 from pyo3_envshim.build_dir import Build
+from pyo3_envshim.call import CargoCall, user_environ
+from pyo3_envshim.cargo import command_line, metadata, target_dir
 from pyo3_envshim.cli.errors import CommandError
+from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.store import ownership, prune
 from pyo3_envshim.store.prune import Entry
 from pyo3_envshim.store.store import Store, StoreError, folder
@@ -19,14 +26,16 @@ _KEYS = ("digest", "path", "nonces", "size", "used", "uses", "version", "interpr
 
 
 class Inventory(NamedTuple):
-    """All that the cache folder *root* holds."""
+    """All that the cache folder *root* holds; *shelves*: in this project's build folder."""
 
     root: str
     entries: list[Entry]
     builds: list[Build]
+    shelves: list[Shelf]
 
     def __str__(self) -> str:
-        return ", and ".join(filter(None, [content(self.entries), content_of_builds(self.builds)]))
+        parts = [content(self.entries), content_of_builds(self.builds), content_of_sets(self.shelves)]
+        return ", and ".join(filter(None, parts))
 
 
 class Changes(NamedTuple):
@@ -37,6 +46,7 @@ class Changes(NamedTuple):
     left: int
     size: int
     removed_builds: list[str]
+    removed_sets: list[str]
 
 
 def open_store(environ: Mapping[str, str]) -> Store:
@@ -51,29 +61,46 @@ def open_store(environ: Mapping[str, str]) -> Store:
 
 
 def take_inventory(store: Store) -> Inventory:
-    """Return all that is in the store and beside it. Raises OSError."""
-    return Inventory(store.root, prune.entries(store), build_dir.builds(store.root))
+    """Return all that is in the store and beside it, and what is put aside here. Raises OSError."""
+    return Inventory(store.root, prune.entries(store), build_dir.builds(store.root), shelves(os.environ))
+
+
+def shelves(environ: Mapping[str, str]) -> list[Shelf]:
+    """Return the shelves in the build folder of the working directory's project; none without one."""
+    own = user_environ(environ)
+    cargo = command_line.find_cargo(own, environ)
+    if cargo is None:
+        return []
+    try:
+        with metadata.Query(CargoCall(cargo, ["build"], own)) as query:
+            folder = metadata.Workspace(query.answer(), ()).build_dir
+        return [shelf for profile in target_dir.profiles(folder) if (shelf := Shelf(profile)).sets()]
+    except (OSError, metadata.MetadataError):
+        return []
 
 
 def prune_all(store: Store, limit: int | None, builds_limit: float, days: float) -> Changes:
     """Remove what was not used for *days* days, and what exceeds the limits. Raises OSError."""
     before, age = prune.entries(store), days * prune.DAY
     prune.prune(store, limit, age)
-    return _changes(before, store, build_dir.prune(store.root, builds_limit, time.time() - age))
+    removed = build_dir.prune(store.root, builds_limit, time.time() - age)
+    return _changes(before, store, removed, time.time() - age)
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
     """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
     before = prune.entries(store)
     in_use = prune.clear(store)
-    return _changes(before, store, build_dir.clear(store.root)), in_use
+    return _changes(before, store, build_dir.clear(store.root), time.time()), in_use
 
 
-def _changes(before: Sequence[Entry], store: Store, removed_builds: list[str]) -> Changes:
+def _changes(before: Sequence[Entry], store: Store, removed_builds: list[str], time: float) -> Changes:
+    """Remove the sets that were put aside before *time*, too, and return all that has changed."""
+    sets = [path for shelf in shelves(os.environ) for path in shelf.prune(time)]
     after = prune.entries(store)
     left, size = {entry.digest for entry in after}, size_of(after)
     removed = [entry.digest for entry in before if entry.digest not in left]
-    return Changes(removed, size_of(before) - size, len(left), size, removed_builds)
+    return Changes(removed, size_of(before) - size, len(left), size, removed_builds, sets)
 
 
 def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
@@ -113,6 +140,13 @@ def content_of_builds(builds: Sequence[Build]) -> str:
     return f"{words}, {human(sum(build.size for build in builds))}" if builds else ""
 
 
+def content_of_sets(shelves: Sequence[Shelf]) -> str:
+    """Return what is put aside in the working directory's project, in words; "" if nothing is."""
+    sets = [each for shelf in shelves for each in shelf.sets()]
+    words = f"{counted(len(sets), 'set', 'sets')} of units here"
+    return f"{words}, {human(sum(each.size for each in sets))}" if sets else ""
+
+
 def listing(found: Inventory, now: float) -> str:
     """Return the entries and the build folders as tables, the last used first."""
 
@@ -131,22 +165,36 @@ def listing(found: Inventory, now: float) -> str:
         rows = [(build.name, human(build.size), used(build)) for build in reversed(found.builds)]
         lines += ["", *aligned([("build folder", "size", "last used"), *rows])]
         lines.append(f"{content_of_builds(found.builds)} in {found.root}")
+    for shelf in found.shelves:
+        rows = [(human(it.size), ago(now - it.time / 1e9), _shown(it.values)) for it in shelf.sets()]
+        lines += ["", *aligned([("size", "set aside", "compiled for"), *rows])]
+        lines.append(f"{counted(len(rows), 'set', 'sets')} of units in {shelf.folder}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(values: Mapping[str, str | None]) -> str:
+    """Return the variables in which sets differ most: those that name a Python, or else all."""
+    named = {name: value for name, value in values.items() if "PYTHON" in name and value} or values
+    return ", ".join(f"{name}={'' if value is None else value}" for name, value in sorted(named.items()))
 
 
 def as_data(found: Inventory) -> dict[str, Any]:
     entries = [{name: getattr(entry, name) for name in _KEYS} for entry in found.entries]
     of_builds = ("name", "path", "size", "used")
     builds = [{name: getattr(build, name) for name in of_builds} for build in found.builds]
-    return {"folder": found.root, "size": size_of(found.entries), "entries": entries, "builds": builds}
+    of_sets = ("path", "root", "size", "time", "values")
+    sets = [{name: getattr(it, name) for name in of_sets} for shelf in found.shelves for it in shelf.sets()]
+    found_here = {"folder": found.root, "size": size_of(found.entries)}
+    return {**found_here, "entries": entries, "builds": builds, "sets": sets}
 
 
 def format_changes(changes: Changes) -> str:
-    """Return the changes in words: a line about entries, and one about build folders that were removed."""
-    removed, builds = counted(len(changes.removed)), len(changes.removed_builds)
+    """Return the changes in words: a line about entries, and one about what else was removed."""
+    removed, builds, sets = counted(len(changes.removed)), len(changes.removed_builds), changes.removed_sets
     what = f"removed {removed}, freed {human(changes.freed)};" if changes.removed else "nothing to remove:"
     text = f"{what} {counted(changes.left)} left, {human(changes.size)}\n"
-    return text + (f"removed {counted(builds, 'build folder', 'build folders')}\n" if builds else "")
+    text += f"removed {counted(builds, 'build folder', 'build folders')}\n" if builds else ""
+    return text + (f"removed {counted(len(sets), 'set', 'sets')} of units here\n" if sets else "")
 
 
 def human(size: int) -> str:

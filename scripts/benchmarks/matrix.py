@@ -109,7 +109,7 @@ def _way(place: Range, name: str, python: str) -> Way:
     plain, shimmed = place.hosts
     variables = {"UV_PYTHON": python}
     if name in (SHIM, SEPARATE):
-        variables |= {"CARGO": str(shimmed.wrapper), "PYO3_ENVSHIM_SET_ASIDE": "on"}
+        variables |= {"CARGO": str(shimmed.wrapper)}
     if name == SCCACHE:
         variables |= {
             "RUSTC_WRAPPER": str(shutil.which("sccache")),

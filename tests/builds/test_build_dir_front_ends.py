@@ -12,7 +12,7 @@ import pytest
 
 from support import CHECKOUT
 from support.front_ends import BUILD_FROM_SDIST, PIP_VENV, UV_BUILD_FROM_SDIST, UV_PIP, FrontEnd
-from support.interpreters import base_interpreter
+from support.interpreters import base_interpreter, other_interpreter
 from support.sample_crates import BACK_ENDS, MATURIN, BackEnd, Project, PyO3
 
 from .workshop import Bench, Built, run
@@ -39,7 +39,7 @@ def project_of(bench: Bench, back_end: BackEnd, pyo3: PyO3) -> Project:
         bench.settle_lock(project)
     members = [{"name": "tiny", "manifest_path": "/Cargo.toml"}]
     answer = {"workspace_root": "/", "target_directory": "/target", "packages": members}
-    kept = bench.store / "builds" / build_dir.key(Workspace(answer, []), base_interpreter())
+    kept = bench.store / "builds" / build_dir.key(Workspace(answer, []))
     kept.parent.mkdir(parents=True, mode=0o700)
     bench.store.chmod(0o700)
     bench.fill(kept)
@@ -79,6 +79,19 @@ def test_a_project_for_the_limited_api_compiles_its_own_crate_only(bench: Bench)
         done = built(bench, BUILD_FROM_SDIST, project, answer)
         assert bench.answer(done) == answer
     assert done.compiled == ["tiny"]
+
+
+@pytest.mark.parametrize("front_end", [BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST], ids=lambda it: it.name)
+def test_one_folder_serves_all_interpreters(bench: Bench, front_end: FrontEnd) -> None:
+    project = project_of(bench, MATURIN, PyO3())
+    for number in range(2):
+        for python in (base_interpreter(), other_interpreter()):
+            project.set_answer(answer := f"{Path(python).name}, {number}")
+            host = bench.host(front_end, shimmed=True, python=python)
+            done = bench.build(front_end, project, host, python=python)
+            assert bench.answer(done, python) == answer
+            assert done.compiled == ["tiny"] or number == 0, done.output
+    assert len(list((bench.store / "builds").iterdir())) == 1
 
 
 def content(wheel: Path | None) -> dict[str, bytes]:

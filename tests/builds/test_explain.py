@@ -26,7 +26,7 @@ from support.front_ends import (
     FrontEnd,
     Host,
 )
-from support.interpreters import base_interpreter
+from support.interpreters import base_interpreter, other_interpreter
 from support.sample_crates import BACK_ENDS, SETUPTOOLS_RUST, BackEnd, Project
 
 from .workshop import Bench, real_cargo
@@ -334,6 +334,24 @@ class TestVariables:
             ("VIRTUAL_ENV", "/v", None),
             ("PYO3_PYTHON", None, "/python"),
         ]
+
+    def test_tell_what_was_set_aside_and_brought_back(self, crate: Crate) -> None:
+        crate.watches("rerun-if-env-changed=PYO3_PYTHON")
+        wrapper = str(crate.bench.shimmed.wrapper)
+        one, other = base_interpreter(), other_interpreter()
+
+        def explain(python: str) -> Explained:
+            return crate.explain("build", command=[wrapper], CARGO=wrapper, PYO3_PYTHON=python)
+
+        for _ in range(2):  # the first one writes Cargo.lock
+            explain(one)
+        found = explain(other)
+        assert found.crates == ["dep", "top"]
+        assert [found.cause[key] for key in ("kind", "old", "new")] == ["set-aside", one, other]
+        assert found.data["calls"][0]["moved"] == "3 units set aside, 0 brought back"
+        found = explain(one)
+        assert found.crates == []
+        assert found.data["calls"][0]["moved"] == "3 units set aside, 3 brought back"
 
     def test_that_the_source_reads_are_named_too(self, crate: Crate) -> None:
         crate.write("dep/src/lib.rs", 'pub fn dep() { let _ = option_env!("SETTING"); }\n')

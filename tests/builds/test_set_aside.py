@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import Exchange, exchange
 from support import CHECKOUT
-from support.front_ends import MATURIN_BUILD, UV_BUILD, FrontEnd
 from support.interpreters import base_interpreter, other_interpreter
 from support.sample_crates import PyO3, write_project
 from unit.fabricated_cargo import Killed
 from unit.test_set_aside import failing
 
-from .tiny_cargo import MANIFEST, TinyCargo, compiled, write
-from .workshop import Bench, real_cargo
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, compiled, write
+from .workshop import real_cargo
 
 SEES = """\
 fn main() {
@@ -284,6 +282,101 @@ def test_an_older_source_of_what_was_put_aside(tmp_path: Path, monkeypatch: pyte
     assert build("A") == []
 
 
+class Worktrees:
+    """Two worktrees with one target folder, built in turn as the wrapper does it for a front end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cargo = TinyCargo(folder)
+        self.trees = {name: self.cargo.tree(name, f'"{name}"') for name in ("one", "two")}
+
+    def build(self, name: str) -> list[str]:
+        """Build a worktree; return what was compiled."""
+        tree = self.trees[name]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tree)
+            with Query(CargoCall(real_cargo(), ["build"], self.cargo.environment)) as query:
+                workspace = query.workspace()
+            python = self.cargo.folder / f"environment-{freshness.nonce_for(workspace)}"
+            python.touch()
+            environ = {**self.cargo.environment, "PYO3_PYTHON": str(python)}
+            exchange(environ, workspace, is_stamped=True)
+            output = self.cargo.run(["build", "--message-format=json"], tree, **environ)
+        return compiled(output.splitlines())
+
+    def check(self, name: str, mark: str = "") -> None:
+        """Fail if the last library is not that of a worktree."""
+        assert self.cargo.mark() == (mark or name)
+
+
+def test_two_worktrees_in_turn(tmp_path: Path) -> None:
+    there = Worktrees(tmp_path)
+    for number in range(4):
+        for name in ("one", "two"):
+            found = there.build(name)
+            there.check(name)
+            assert found == [] or number < 2
+
+
+@pytest.mark.parametrize("time", [0, 1_700_000_000])
+def test_a_worktree_that_has_changed_meanwhile(tmp_path: Path, time: int) -> None:
+    there = Worktrees(tmp_path)
+    for name in ("one", "two") * 2:
+        there.build(name)
+    source = write(there.trees["one"] / "src" / "lib.rs", LIBRARY.format('"three"'))
+    if time:
+        os.utime(source, (time, time))
+    assert there.build("one") == ["tiny"]
+    there.check("one", "three")
+    assert there.build("two") == []
+    there.check("two")
+
+
+def test_a_worktree_whose_units_have_stayed_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they could not be put aside, nothing tells whether they can be trusted: the nonce is new."""
+    there = Worktrees(tmp_path)
+    for name in ("one", "two") * 2:
+        there.build(name)
+    shelf, kept = tmp_path / "target" / "debug" / ".envshim-sets", tmp_path / "kept"
+    shutil.copytree(shelf, kept)
+    there.build("one")
+    shutil.rmtree(shelf)
+    kept.rename(shelf)  # as if cargo's locks had not been free for it
+    monkeypatch.setitem(globals(), "exchange", lambda *_, **__: None)
+    there.cargo.guard(there.trees["two"])  # nor for the other one, which is interrupted
+    source = write(there.trees["one"] / "src" / "lib.rs", LIBRARY.format('"three"'))
+    os.utime(source, (1_700_000_000, 1_700_000_000))
+    there.build("one")
+    there.check("one", "three")
+
+
+def test_what_only_a_nonce_cures_is_in_doubt_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another crate declares a file of the project: it may be stale, too."""
+    cargo = TinyCargo(tmp_path)
+    declares = f'println!("cargo:rerun-if-changed={tmp_path}/tree/x");'
+    write(tmp_path / "vendor" / "standin" / "build.rs", SEES.replace("{\n", "{" + declares, 1))
+    tree = cargo.tree(files={"x": ""})
+    monkeypatch.chdir(tree)
+
+    def build(*, is_served: bool) -> list[str]:
+        with Query(CargoCall(real_cargo(), ["build"], cargo.environment)) as query:
+            workspace = query.workspace()
+        python = tmp_path / (f"environment-{freshness.nonce_for(workspace)}" if is_served else "own")
+        python.touch()
+        environ = {**cargo.environment, "PYO3_PYTHON": str(python)}
+        exchange(environ, workspace, is_served or freshness.refresh(workspace))
+        return compiled(cargo.run(["build", "--message-format=json"], tree, **environ).splitlines())
+
+    build(is_served=False)
+    write(tree / "src" / "lib.rs", LIBRARY.format('"two"'))
+    os.utime(tree / "src" / "lib.rs", (1_700_000_000, 1_700_000_000))
+    assert "tiny" in build(is_served=True)
+    assert "tiny" in build(is_served=False)
+    assert cargo.mark() == "two"
+    assert build(is_served=True) == []
+
+
 def test_a_dependency_compiled_while_the_clock_was_wrong(there: Interpreters) -> None:
     """It is older than the dependents that were put aside, so that cargo would take them for fresh."""
     for name in "AB":
@@ -322,42 +415,25 @@ def wrapped(there: Interpreters, name: str, *arguments: str, **variables: str) -
     return compiled(process.stdout.splitlines()), process.stderr
 
 
-def test_the_wrapper_does_it_where_it_is_asked_to(there: Interpreters) -> None:
+def test_the_wrapper_does_it_in_calls_that_pass_through(there: Interpreters) -> None:
     build = ("build", *EVERYTHING, "--message-format=json")
     for name in "AB":
-        wrapped(there, name, *build, PYO3_ENVSHIM_SET_ASIDE="on")
+        wrapped(there, name, *build)
     for name in "AB":
-        names, said = wrapped(there, name, *build, PYO3_ENVSHIM_SET_ASIDE="on")
+        names, said = wrapped(there, name, *build)
         assert names == []
         assert "6 units set aside, 6 brought back" in said
         there.check(name)
-    for variables in ({"PYO3_ENVSHIM": "off", "PYO3_ENVSHIM_SET_ASIDE": "on"}, {}):
-        assert "set aside" not in wrapped(there, "C", "check", **variables)[1]
+    for value in ("off", "base"):
+        assert "set aside" not in wrapped(there, "C", "check", PYO3_ENVSHIM=value)[1]
 
 
-@pytest.mark.parametrize("front_end", [UV_BUILD, MATURIN_BUILD], ids=lambda it: it.name)
-def test_front_ends_for_two_interpreters_in_turn(bench: Bench, front_end: FrontEnd) -> None:
-    project, plain = bench.project(), bench.host(front_end, shimmed=False)
-    own = {"CARGO_TARGET_DIR": str(bench.fill(bench.folder / "own"))}
-    pythons = (base_interpreter(), other_interpreter())
-    wheels = [bench.build(front_end, project, plain, python=it, **own) for it in pythons]
-    shimmed = bench.host(front_end, shimmed=True)
-    for is_second in (False, True):
-        for python, wheel in zip(pythons, wheels):
-            variables = {"PYO3_ENVSHIM_SET_ASIDE": "on", "PYO3_ENVSHIM_VERBOSE": "1"}
-            built = bench.build(front_end, project, shimmed, python=python, **variables)
-            assert bench.answer(built, python) == "42"
-            assert built.compiled == [] or not is_second, built.output
-            assert built.wheel is not None
-            assert wheel.wheel is not None
-            assert content(built.wheel) == content(wheel.wheel)
-
-
-def content(wheel: Path) -> dict[str, bytes]:
-    """Return what is in a wheel, but for its bill of materials, which has a random number."""
-    with zipfile.ZipFile(wheel) as file:
-        names = [name for name in file.namelist() if "/sboms/" not in name and not name.endswith("/RECORD")]
-        return {name: file.read(name) for name in names}
+def test_a_project_without_a_python_is_left_alone(tmp_path: Path) -> None:
+    there = Interpreters(TinyCargo(tmp_path))
+    del there.there.environment["PYO3_PYTHON"]
+    said = wrapped(there, "A", "check", PYO3_PYTHON="")[1]
+    assert "set aside" not in said
+    assert not list(there.there.target.rglob("*envshim*"))
 
 
 @pytest.mark.slow

@@ -50,8 +50,9 @@ def record(*messages: str, compiled: tuple[str, ...] = ("top v0.1.0",), **facts:
     }
     call = {"begun": 9.0, "ended": 13.0, "status": 0, "arguments": ["build"], "cwd": "/p"}
     rest = {"target": "/p/target", "profiles": ["debug"], "rustc": ["rustc 1", "rustc 1"]}
+    moved: dict[str, Any] = {"aside": {}, "moved": None}
     environment = {"python": None, "front_end": None, "stored": False, "mode": "on"}
-    return {**found, **call, **rest, "environment": environment, **facts}
+    return {**found, **call, **rest, **moved, "environment": environment, **facts}
 
 
 def said_of(*messages: str, **facts: Any) -> str:

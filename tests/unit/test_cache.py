@@ -64,7 +64,7 @@ class TestDir:
 class TestList:
     def test_of_an_empty_store_says_so(self, cli: Cli, home: Path) -> None:
         assert cli.said("cache", "list") == f"no entries in {home / 'store'}\n"
-        nothing = {"folder": str(home / "store"), "size": 0, "entries": [], "builds": []}
+        nothing = {"folder": str(home / "store"), "size": 0, "entries": [], "builds": [], "sets": []}
         assert as_json(cli, "list") == nothing
 
     def test_has_a_line_for_each_the_last_used_first(
@@ -280,3 +280,57 @@ class TestNumbersForPeople:
     )
     def test_a_time_is_in_whole_units(self, seconds: float, said: str) -> None:
         assert cache.ago(seconds) == said
+
+
+class TestSetsOfUnits:
+    """What is put aside in the working directory's project."""
+
+    @pytest.fixture
+    def cli(self, cli: Cli, home: Path) -> Cli:
+        return Cli(cli.root, {**cli.environ, "PYO3_ENVSHIM_CARGO": str(home / "cargo")}, home)
+
+    @pytest.fixture
+    def shelf(self, home: Path) -> Path:
+        """Return the shelf of a profile, with a set for each of two interpreters; the second is older."""
+        target = home / "target"
+        answer = {"workspace_root": str(home), "target_directory": str(target), "packages": []}
+        cargo = home / "cargo"
+        cargo.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+        cargo.chmod(0o755)
+        shelf = target / "release" / ".envshim-sets"
+        for name, days in (("new", 1), ("old", 31)):
+            (shelf / name / "deps").mkdir(parents=True)
+            (shelf / name / "deps" / "a").write_bytes(bytes(2000))
+            values = {"PYO3_PYTHON": f"/{name}/python", "CC": "gcc", "PYO3_CROSS": None}
+            head = {"format": "pyo3-envshim set 1", "root": str(home), "values": values}
+            (shelf / name / "manifest").write_text(json.dumps(head) + "\n{}\n")
+            moment = time.time() - days * prune.DAY
+            os.utime(shelf / name / "manifest", (moment, moment))
+        return shelf
+
+    def test_are_listed(self, cli: Cli, shelf: Path) -> None:
+        lines = cli.said("cache", "list").splitlines()
+        assert lines[-1] == f"2 sets of units in {shelf}"
+        assert [line.split(maxsplit=2)[2] for line in lines[-3:-1]] == [
+            "1 day ago    PYO3_PYTHON=/new/python",
+            "31 days ago  PYO3_PYTHON=/old/python",
+        ]
+        found = as_json(cli, "list")["sets"]
+        assert [(it["path"], it["values"]["CC"]) for it in found] == [
+            (str(shelf / name), "gcc") for name in ("new", "old")
+        ]
+        assert found[0]["size"] > 2000
+
+    def test_are_pruned(self, cli: Cli, shelf: Path) -> None:
+        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 set of units here"
+        assert os.listdir(shelf) == ["new"]
+        assert as_json(cli, "prune", "--days", "0.5")["removed_sets"] == [str(shelf / "new")]
+
+    def test_are_cleared(self, cli: Cli, shelf: Path) -> None:
+        done = cli.run("cache", "clear", "--yes")
+        assert done.stdout.splitlines()[1] == "removed 2 sets of units here"
+        assert os.listdir(shelf) == []
+
+    def test_are_none_where_there_is_no_project(self, cli: Cli, shelf: Path, home: Path) -> None:
+        (home / "cargo").write_text("#!/bin/sh\nexit 101\n")
+        assert cli.said("cache", "list").splitlines() == [f"no entries in {home / 'store'}"]

@@ -46,6 +46,23 @@ class TestTheCause:
         assert "cause: PYO3_PYTHON changed: unset → /b/bin/python (" in said
         assert f"hint: {hint}" in said
 
+    @pytest.mark.parametrize(
+        ("moved", "hint"),
+        [
+            (
+                None,
+                "set it alike, or put the shim in front of each (pyo3-envshim env --path), which keeps both",
+            ),
+            ("0 units set aside, 0 brought back: no locks", "is kept, but here: 0 units set aside, 0"),
+        ],
+    )
+    def test_of_a_variable_tells_what_the_shim_would_do(self, moved: str | None, hint: str) -> None:
+        reason = 'EnvVarChanged { name: "X", old_value: Some("/a"), new_value: Some("/b") }'
+        said = said_of(AT, DIRTY, f"    dirty: {reason}", moved=moved)
+        assert hint in said
+        assert "CARGO_TARGET_DIR" not in said
+        assert (f"before that, the shim moved units: {moved}\n" in said) == bool(moved)
+
     @pytest.mark.parametrize("name", ["PATH", "VIRTUAL_ENV"])
     def test_of_an_environment_that_the_back_end_does_not_name_is_told(self, name: str) -> None:
         reason = f'EnvVarChanged {{ name: "{name}", old_value: Some("/a"), new_value: Some("/b") }}'

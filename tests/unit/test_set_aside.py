@@ -441,18 +441,31 @@ class TestValues:
         finally:
             del UNITS["other"]
 
-    def test_an_interpreter_that_is_gone(self, there: Fabricated, python: Environs, tmp_path: Path) -> None:
-        there.build_for(python["A"], *ALL)
-        there.exchange(python["B"])
-        (tmp_path / "A").unlink()
-        there.build_for(python["B"], *ALL)
+    @pytest.mark.parametrize("name", ["build-env-abcd1234", ".tmpAbc123", "tmpabcd1234"])
+    def test_an_ephemeral_environment_that_is_gone(
+        self, there: Fabricated, tmp_path: Path, name: str
+    ) -> None:
+        gone = {"PYO3_PYTHON": str(tmp_path / name / "bin" / "python")}
+        own = {"PYO3_PYTHON": str(tmp_path / "mine" / "python")}
+        there.build_for(gone, *ALL)
+        assert there.exchange(own).put_aside == 8
+        assert there.sets() == []
+        there.build_for(own, *ALL)
+        assert there.exchange(gone).put_aside == 8
+        assert len(there.sets()) == 1  # tox will make it anew
+
+    def test_what_is_for_an_interpreter_that_is_gone_goes_first(
+        self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shelf, "KEPT", 2)
+        python = environs(tmp_path)
+        for name in ("A", "B"):
+            there.build_for(python[name], *ALL)
         there.exchange(python["C"])
-        assert len(there.sets()) == 1
         (tmp_path / "B").unlink()
         there.build_for(python["C"], *ALL)
-        (tmp_path / "C").unlink()
-        assert there.exchange(python["none"]).put_aside == 8
-        assert there.sets() == []
+        there.exchange(python["none"])
+        assert there.build_for(python["A"], *ALL) == []
 
     def test_not_more_than_a_few(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyo3_envshim.cargo import target_dir
@@ -190,6 +190,8 @@ class Diagnoser:
         Returns no cause where they hold the same: cargo names a unit by more than that.
         """
         facts = self.record["units"][unit.place]["facts"]
+        if facts and unit.place in self.record["aside"]:
+            return self._of_set_aside(unit)
         before = self.record["before"][unit.place]
         if not before:
             return [self._of_first(unit)]
@@ -210,6 +212,19 @@ class Diagnoser:
             if name == "local"
             else self._of_setting(name, old.get(name), facts.get(name), kept=True)
             for name in names
+        ]
+
+    def _of_set_aside(self, unit: Unit) -> list[Cause]:
+        """Compare the run of a build script with what was put aside of it; others follow."""
+        before = self.record["aside"][unit.place]
+        after = target_dir.watched_variables(self.record["units"][unit.place])
+        found = [self._of_variable(name, before[name], after[name]) for name in after if name in before]
+        text, hint = (
+            "; what was compiled for the old value is set aside",
+            "the next build with either is warm",
+        )
+        return [
+            replace(it, kind="set-aside", text=it.text + text, hint=hint) for it in found if it.old != it.new
         ]
 
     def _of_first(self, unit: Unit) -> Cause:
@@ -267,7 +282,9 @@ class Diagnoser:
         maker = next((it for it in frontends.FRONT_ENDS if it.name == made.get("front_end")), None)
         kind = "variable"
         hint = f"the programs that build here (editor, terminal, front end) set {name} differently: "
-        hint += "set it alike, or give each its own CARGO_TARGET_DIR"
+        hint += "set it alike, or put the shim in front of each (pyo3-envshim env --path), which keeps both"
+        if moved := self.record["moved"]:
+            hint = f"set it alike; with the shim on, what was compiled for each is kept, but here: {moved}"
         is_place = name in ("PATH", "VIRTUAL_ENV")
         if maker and (new == python if python else is_place):
             kind = "ephemeral"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pyo3_envshim import _startup, subprocesses
+from pyo3_envshim.call import RECORDING
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.cli.explain import causes
 from pyo3_envshim.cli.explain.causes import Call, Cause
@@ -40,7 +41,7 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
     """
     if os.name == "nt":
         raise CommandError("explain does not run on Windows", "PYO3_ENVSHIM_VERBOSE=1 tells what is done")
-    with tempfile.TemporaryDirectory(prefix="pyo3-envshim-explain-") as folder:
+    with tempfile.TemporaryDirectory(prefix=RECORDING) as folder:
         name, own = command[0], dict(os.environ)
         if os.path.basename(name) == "cargo":  # the user names the cargo to record
             own["CARGO"] = os.path.abspath(name) if os.path.dirname(name) else ""
@@ -99,6 +100,8 @@ def report(calls: Sequence[Call], colour: bool = False) -> str:
         lines.append("hint: the front end may have used a wheel that it had (uv: --no-cache builds anew)")
     for call in calls:
         lines += _of_call(call)
+        if moved := call.record.get("moved"):
+            lines.append(f"before that, the shim moved units: {moved}")
     for cause in root_causes(calls):
         lines.append(f"cause: {cause.text}")
         if cause.hint:
@@ -159,6 +162,7 @@ def _as_data(call: Call, texts: list[str]) -> dict[str, Any]:
         roots = sorted({texts.index(cause.text) for cause in crate.roots})
         facts = {"seconds": seconds, "depends_on": crate.because, "causes": roots}
         data["recompiled"].append({"name": crate.name, "version": crate.version, **facts})
+    data["moved"] = record.get("moved")
     return {**data, "understood": call.understood, "log": [] if call.understood else record["log"]}
 
 

@@ -23,15 +23,16 @@ import sys
 import time
 
 from pyo3_envshim import _startup, files, subprocesses
-from pyo3_envshim.call import CargoCall, run, warn
+from pyo3_envshim.call import MOVED, CargoCall, run, warn
 from pyo3_envshim.cargo import command_line, metadata, target_dir
 from pyo3_envshim.cli.explain import cargo_log
 from pyo3_envshim.environment import frontends, interpreter
+from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.store import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 # cargo's module that decides: up to 1.97, and in its sources of August 2026.
@@ -115,7 +116,7 @@ def main(folder: str) -> int:
 
 def restored(environ: Mapping[str, str], ours: str, own: str | None) -> dict[str, str]:
     """Return *environ* as it is without `explain`: *ours* is not on PATH, ``CARGO`` is the user's *own*."""
-    found = {**environ, "CARGO": own}
+    found = {**environ, "CARGO": own, MOVED: None}
     if "PATH" in environ:
         entries = environ["PATH"].split(os.pathsep)
         found["PATH"] = os.pathsep.join(entry for entry in entries if entry != ours)
@@ -140,6 +141,7 @@ def record(call: CargoCall, folder: str) -> int:
     columns = os.get_terminal_size(2).columns if os.isatty(2) else None
     log_filter = LogFilter(keep=bool(call.environ.get("CARGO_LOG")))
     facts: dict[str, Any] = {"environment": {}, "rustc": [None, None], "variables": {}}
+    facts["moved"] = os.environ.get(MOVED)
     try:
         facts["environment"] = environment(call.environ)
         with metadata.Query(call) as query:  # now: cargo notes its own compiler as soon as it starts
@@ -232,4 +234,18 @@ def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
         before[place] = [unit for unit in found if unit["facts"] and (unit["ended"] or 0) < begun]
     target = next(filter(None, map(target_dir.containing, units)), None)
     profiles = target_dir.built_profiles(target, begun)
-    return {"units": units, "before": before, "target": target, "profiles": profiles}
+    aside = set_aside(target, units) if target else {}
+    return {"units": units, "before": before, "target": target, "profiles": profiles, "aside": aside}
+
+
+def set_aside(target: str, places: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """Return for what values the last set of each place was compiled, by place, where there is one."""
+    sets = [each for profile in target_dir.profiles(target) for each in Shelf(profile).sets()]
+    sets.sort(key=lambda each: each.time)
+    names = {place: os.path.relpath(place, target) for place in places}
+    return {
+        place: each.values
+        for each in sets
+        for place, name in names.items()
+        if os.path.exists(os.path.join(each.path, name))
+    }
