@@ -179,7 +179,9 @@ def _is_program(path: str) -> bool:
 def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     """Return the folders that may hold the scripts of what is in *site*, the likeliest first."""
     up = os.path.dirname
-    if windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
+    if os.path.basename(site) not in ("site-packages", "dist-packages"):
+        relative = []  # a checkout: what lies above it may be anyone's
+    elif windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
         relative = [os.path.join(up(up(site)), "Scripts"), os.path.join(up(site), "Scripts")]
     else:
         relative = [os.path.join(up(up(up(site))), "bin")]

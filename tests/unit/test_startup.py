@@ -938,6 +938,19 @@ def test_scripts_are_looked_for_where_installers_put_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize(
+    "source", ["/home/me/source", "/src/site-packages-of-mine", "/a/b/c/site-packages/vendored"]
+)
+def test_no_scripts_are_looked_for_above_a_checkout(source: str, windows: bool) -> None:
+    """An editable installation: what lies above may be anyone's."""
+    assert _startup.script_folders(source, "/env/bin", windows) == ["/env/bin"]
+
+
+def test_scripts_are_looked_for_beside_debians_packages() -> None:
+    assert _startup.script_folders("/usr/lib/python3/dist-packages", "/opt", False) == ["/usr/bin", "/opt"]
+
+
 def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
     found = _startup.script_folders("/env/Lib/site-packages", "/env/Scripts", True)
     assert found == [os.path.join("/env", "Scripts"), os.path.join("/env/Lib", "Scripts"), "/env/Scripts"]
