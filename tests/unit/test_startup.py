@@ -982,6 +982,27 @@ def test_the_wrapper_is_found_beside_the_interpreter_too(
     assert _startup.wrapper() is None
 
 
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        (f"#!{sys.executable} -IS", True),
+        (f"#! {sys.executable}", True),
+        ("#!/bin/sh", True),
+        ("", True),
+        ("#!", False),
+        ("#!/moved/away/bin/python", False),
+        ("#!/moved/away/bin/python -IS", False),
+    ],
+)
+def test_a_wrapper_whose_interpreter_is_gone_is_none(
+    line: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an environment that was moved, or packed (venv-pack): cargo could not be started at all."""
+    path = script(tmp_path / "pyo3-envshim-cargo", f"{line}\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert _startup.wrapper() == (str(path) if taken else None)
+
+
 def test_no_wrapper_is_taken_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
