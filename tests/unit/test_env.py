@@ -299,6 +299,9 @@ class TestEnv:
         (folder / "cargo").symlink_to("/bin/false")
         cli.said("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store))
         assert os.readlink(folder / "cargo") == cli.wrapper
+        folder.chmod(0o777)
+        error, _ = cli.refused("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store))
+        assert error == f"{folder} can be written by others"
         (tmp_path / "shared").mkdir()
         (tmp_path / "shared").chmod(0o777)  # the store is in the temporary folder then, which gets cleaned
         error, _ = cli.refused("env", "--path", HOME=str(tmp_path / "shared"), TMPDIR=str(tmp_path))

@@ -171,6 +171,7 @@ class TestAFolderToImportFrom:
     def test_of_ones_own_is(self, script: str, base: Path) -> None:
         found = folder(folder(base / "tmp", 0, 0o1777) / "packages", 0)
         assert ownership.is_as_safe_as(script, str(found))
+        assert ownership.is_as_safe_as(script, str(link(base / "link", found, 0)))
 
     def test_of_another_user_is_not_nor_below_nor_behind_a_link(self, script: str, base: Path) -> None:
         theirs = folder(base / "theirs", ME)
