@@ -418,11 +418,8 @@ class TestRewriting:
         path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")
         gone = subprocess.Popen(["true"])
         gone.wait()
-        lefts = [
-            f"{path.name}.{gone.pid}-0a1b2c3d",
-            f"{path.name}.{os.getpid()}-0a1b2c3d",
-            f"{path.name}.old",
-        ]
+        numbers = (gone.pid, os.getpid(), 10**30, "old")
+        lefts = [f"{path.name}.{number}-0a1b2c3d" for number in numbers]
         for name in lefts:
             (tmp_path / name).touch()
         assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
