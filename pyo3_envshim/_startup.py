@@ -3,7 +3,7 @@
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
 Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `_BUILD_SCRIPT`; ``PYTHONPATH``;
-``sys.orig_argv``; the ``pyvenv.cfg`` of this environment.
+``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
   ``PYO3_BASE_PYTHON``       this environment's base interpreter, if unset or ours
@@ -173,13 +173,24 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
 
 
 def _is_program(path: str) -> bool:
-    return os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)
+    """Tell whether *path* can be run: the interpreter of a script is gone if the environment was moved."""
+    if not (os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)):
+        return False
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    line = os.read(file, 1000).partition(b"\n")[0]
+    os.close(file)
+    return line[:2] != b"#!" or any(map(os.path.exists, line[2:].split()[:1]))
 
 
 def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     """Return the folders that may hold the scripts of what is in *site*, the likeliest first."""
     up = os.path.dirname
-    if windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
+    if os.path.basename(site) not in ("site-packages", "dist-packages"):
+        relative = []  # a checkout: what lies above it may be anyone's
+    elif windows:  # <prefix>\Lib\site-packages, or …\Python311\site-packages for --user
         relative = [os.path.join(up(up(site)), "Scripts"), os.path.join(up(site), "Scripts")]
     else:
         relative = [os.path.join(up(up(up(site))), "bin")]

@@ -23,6 +23,26 @@ def write_beside(path: str, content: bytes, executable: bool = False) -> str:
     return temporary
 
 
+def remove_unfinished(path: str) -> None:
+    """Remove what processes that were killed have left of `write_beside`. Raises OSError."""
+    above, name = os.path.split(path)
+    for other in os.listdir(above):
+        number = other[len(name) + 1 :].partition("-")[0]
+        if other.startswith(f"{name}.") and number.isdecimal() and not _lives(int(number)):
+            remove(os.path.join(above, other))
+
+
+def _lives(process: int) -> bool:
+    """Tell whether *process* may still run; one in another container does not seem to."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
 def replace(path: str, content: bytes, executable: bool = False) -> None:
     """Write the file at *path*; a reader sees the old content or the new one. Raises OSError."""
     temporary = write_beside(path, content, executable)

@@ -5,7 +5,8 @@ and that runs each ``.pth`` file and ``sitecustomize`` first. ``-I`` and ``-S`` 
 
 Reads: the script. Writes: a file beside it, which is tried before it takes the script's place.
 Leaves alone, in silence: a script that is not just what an installer wrote for this interpreter and
-this user, and one in an environment whose content counts: an ephemeral one, or the store's.
+this user, one that would import from where others can write, and one in an environment whose content
+counts: an ephemeral one, or the store's.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ _TEXT = """\
 # Written by pyo3-envshim over the installer's script: starts Python without its site and its variables.
 import os, sys
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+sys.pycache_prefix = os.environ.get("PYTHONPYCACHEPREFIX") or None
 sys.path += {}
-from pyo3_envshim.wrapper import main
+try:
+    from pyo3_envshim.wrapper import main
+except ImportError:  # the environment was moved, and only the first line with it
+    import site
+    site.main()
+    from pyo3_envshim.wrapper import main
 sys.exit(main())
 """
 
@@ -56,6 +63,7 @@ def rewritten(path: str, environ: Mapping[str, str]) -> bytes | None:
     import stat
 
     from pyo3_envshim.environment import scripts
+    from pyo3_envshim.store import ownership
 
     if os.name != "posix" or sys.implementation.name not in ("cpython", "pypy"):
         return None
@@ -73,6 +81,8 @@ def rewritten(path: str, environ: Mapping[str, str]) -> bytes | None:
     if not _runs_us(python) or _counts(python, environ):
         return None
     if not scripts.is_generated(body, "pyo3_envshim.wrapper:main"):
+        return None
+    if not all(ownership.is_as_safe_as(path, folder) for folder in folders):
         return None
     return line + b"\n" + _TEXT.format(ascii(folders)).encode()
 
@@ -116,6 +126,7 @@ def _counts(python: str, environ: Mapping[str, str]) -> bool:
 
 def _replace(path: str, text: bytes) -> bool:
     """Put *text* in the place of the script at *path*, if it runs there. Raises OSError."""
+    files.remove_unfinished(path)
     new = files.write_beside(path, text, executable=True)
     try:
         old = os.stat(path)

@@ -133,8 +133,12 @@ def may_vendor_below(folders: Iterable[str], configuration: Mapping[str, bytes])
 
 def _values(key: str, content: bytes) -> list[str]:
     """Return what may be the values of keys that contain *key*: too many rather than too few."""
-    parts = os.fsdecode(content).replace("'", '"').split(key)[1:]
-    return [part.partition("=")[2].partition('"')[2].partition('"')[0] for part in parts]
+    text = os.fsdecode(content).replace("'", '"')
+    found, at = [], text.find(key)
+    while at >= 0:  # not split: a value may contain the key
+        found.append(text[at:].partition("=")[2].partition('"')[2].partition('"')[0])
+        at = text.find(key, at + 1)
+    return found
 
 
 def may_change(names: Iterable[str], settings: Iterable[str]) -> set[str]:

@@ -109,15 +109,13 @@ def shell_of(environ: Mapping[str, str], windows: bool) -> str:
 def append_for_github(found: Mapping[str, str], environ: Mapping[str, str], folder: str = "") -> str:
     """Switch the shim on for the following steps of a GitHub Actions job; return one line.
 
-    *folder*, if it is given, is put in front of their ``PATH`` (`on_path`).
-    Appends to the files that the runner names (GitHub's "Workflow commands"). Raises
-    `CommandError` outside such a job.
+    *folder*, if it is given, is put in front of their ``PATH`` (`on_path`); not the one of our scripts,
+    whose python would be in front of the job's own. Appends to the files that the runner names
+    (GitHub's "Workflow commands"). Raises `CommandError` outside such a job.
     """
     found = {**found, **cache_folder(environ)}
     lines = "".join(f"{name}={value}\n" for name, value in found.items())
-    scripts = os.path.dirname(_startup.wrapper() or "")
-    # The runner puts each line before what there was, so the last one comes first.
-    texts = {"GITHUB_ENV": lines, "GITHUB_PATH": "".join(f"{each}\n" for each in (scripts, folder) if each)}
+    texts = {"GITHUB_ENV": lines, "GITHUB_PATH": f"{folder}\n" if folder else ""}
     for name in texts:
         if not environ.get(name):
             raise CommandError(f"{name} is not set", "--github is for a step of a GitHub Actions job")

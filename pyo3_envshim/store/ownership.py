@@ -54,11 +54,8 @@ def flaw_on_the_way(path: str) -> Flaw | None:
     if user >= _NOBODY and user == _nobody():
         return Flaw(f"uid {user} is not mapped in this user namespace, and may be anyone", HINT)
     for at, found in _steps(path):
-        owners: tuple[int, ...] = (0, user)
-        if found.st_uid not in owners and _is_relied_on(at) and found.st_uid == _nobody():
-            owners += (found.st_uid,)
         # The sticky bit, as on /tmp: others may write, but not remove what is not theirs.
-        flaw = _flaw(at, found, owners, allowed=stat.S_ISVTX)
+        flaw = _flaw(at, found, _owners(at, found), allowed=stat.S_ISVTX)
         if flaw:
             return flaw
     return flaw_of(at)
@@ -75,6 +72,31 @@ def flaw_of(path: str) -> Flaw | None:
     if found.st_uid == os.geteuid() and not stat.S_ISDIR(found.st_mode):
         return Flaw(f"{path} is not a folder", "remove it")
     return _flaw(path, found, (os.geteuid(),))
+
+
+def is_as_safe_as(script: str, folder: str) -> bool:
+    """Tell whether only those can change what is in *folder* who could replace the user's *script* as well.
+
+    Raises OSError.
+    """
+    beside = os.stat(os.path.dirname(script))
+    steps = list(_steps(folder))
+    for at, found in steps:
+        others = 0 if stat.S_ISLNK(found.st_mode) else 0o022 & found.st_mode
+        if found.st_gid == beside.st_gid:  # with a umask of 002
+            others &= ~(0o020 & beside.st_mode)
+        is_kept = found.st_mode & stat.S_ISVTX and found is not steps[-1][1]
+        if found.st_uid not in _owners(at, found) or (others and not is_kept):
+            return False
+    return True
+
+
+def _owners(path: str, found: os.stat_result) -> tuple[int, ...]:
+    """Return who may own what is on the way at *path*: root, the user, or who is trusted anyway."""
+    owners: tuple[int, ...] = (0, os.geteuid())
+    if found.st_uid not in owners and _is_relied_on(path) and found.st_uid == _nobody():
+        owners += (found.st_uid,)
+    return owners
 
 
 def _steps(path: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -228,6 +228,7 @@ def _sweep(store: Store, age: float, now: float) -> None:
         except OSError:
             pass
     _sweep_aliases(store)
+    _sweep_folders_for_path(store)
     for folder in (os.path.join(store.environments, n) for n in names):
         try:
             found = [] if os.path.islink(folder) else os.listdir(folder)
@@ -252,6 +253,18 @@ def _sweep_aliases(store: Store) -> None:
                     os.unlink(path)
     except OSError:
         pass
+
+
+def _sweep_folders_for_path(store: Store) -> None:
+    """Remove the folders of `pyo3-envshim env --path` whose wrapper is gone."""
+    for folder in (os.path.join(store.root, name) for name in os.listdir(store.root)):
+        link = os.path.join(folder, "cargo")
+        if _startup.is_on_path(folder) and os.path.islink(link) and not os.path.exists(link):
+            try:
+                os.unlink(link)
+                os.rmdir(folder)
+            except OSError:
+                pass
 
 
 def _remove_older(path: str, than: float) -> None:

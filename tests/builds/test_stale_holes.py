@@ -67,16 +67,16 @@ def scripted(there: TinyCargo, reads: str, files: dict[str, str], declares: str 
     return there.tree("tree", 'env!("PART")', _USES_STANDIN, {**script, **files})
 
 
-def check(there: TinyCargo, tree: Path, change: Callable[[], object]) -> None:
+def check(there: TinyCargo, tree: Path, change: Callable[[], object], *arguments: str) -> None:
     """What was built is trusted at last; the change is noticed, and costs no PyO3."""
     for _ in range(3):  # what lies outside of the packages is known from the second build on
-        there.build(tree)
-    assert there.build(tree) == set()
+        there.build(tree, *arguments)
+    assert there.build(tree, *arguments) == set()
     assert there.mark() == "one"
     change()
-    assert "standin" not in there.build(tree)
+    assert "standin" not in there.build(tree, *arguments)
     assert there.mark() == "two"
-    assert there.build(tree) == set()
+    assert there.build(tree, *arguments) == set()
 
 
 @pytest.mark.parametrize("place", ["parts/.sub/x", "parts/build/lib.linux/x", "parts/.git/x"])
@@ -489,6 +489,20 @@ def test_a_wrapper_around_rustc_that_was_edited(how: str, first: TinyCargo) -> N
     check(first, tree, lambda: write(wrapper, _WRAPPER % "two"))
 
 
+def test_a_linker_that_was_edited(first: TinyCargo) -> None:
+    linker, main = first.folder / "linker", first.folder / ".cargo" / "config.toml"
+    write(linker, '#!/bin/sh\nexec cc "$@"\n', 3600).chmod(0o755)
+    main.write_text(f"[target.'cfg(unix)']\nlinker = './linker'\n{main.read_text()}")
+    tree = first.tree(also='[lib]\ncrate-type = ["rlib", "cdylib"]\n')
+    for _ in range(2):
+        first.build(tree)
+    assert first.build(tree) == set()
+    replace(linker, '#!/bin/sh\nexec cc -s "$@"\n')
+    linker.chmod(0o755)
+    assert first.build(tree) == {"tiny"}
+    assert first.build(tree) == set()
+
+
 @pytest.mark.parametrize("text", ["# a comment\n", "\n\n[alias] # mine\nx = 'build'\n", "[net]\nretry = 3\n"])
 def test_configuration_that_compiles_nothing_costs_nothing(text: str, first: TinyCargo) -> None:
     tree = first.tree()
@@ -528,7 +542,8 @@ _LIBRARY = 'const char *x_mark = "{{%s}}";'
 
 
 @pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
-def test_a_library_that_flags_name(age: int, first: TinyCargo) -> None:
+@pytest.mark.parametrize("how", ["variable", "command line"])
+def test_a_library_that_flags_name(how: str, age: int, first: TinyCargo) -> None:
     tree = first.tree(
         files={"src/lib.rs": '#[used] #[no_mangle] pub static MARK: &str = "";', "native/y": ""}
     )
@@ -545,5 +560,10 @@ def test_a_library_that_flags_name(age: int, first: TinyCargo) -> None:
             os.utime(place.parent, ns=(at.st_atime_ns, at.st_mtime_ns))
 
     make("one")
-    first.environment["RUSTFLAGS"] = f"-Lnative={place.parent} -lstatic=x"
-    check(first, tree, lambda: make("two"))
+    flags = [f"-Lnative={place.parent}", "-lstatic=x"]
+    if how == "variable":
+        first.environment["RUSTFLAGS"] = " ".join(flags)
+        check(first, tree, lambda: make("two"))
+    else:  # as maturin's rustc-args
+        first.command = "rustc"
+        check(first, tree, lambda: make("two"), "--", *flags)

@@ -58,6 +58,7 @@ class TinyCargo:
             "PYO3_PYTHON": "/random/0",
         }
         self.move_target(folder / "target")
+        self.command = "build"
         self._builds = 0
 
     def tree(
@@ -99,7 +100,7 @@ class TinyCargo:
 
     def guard(self, tree: Path, *arguments: str) -> str:
         """Do what the wrapper does before cargo; return the value of PYO3_PYTHON."""
-        call = CargoCall(real_cargo(), ["build", *arguments], self._at(tree))
+        call = CargoCall(real_cargo(), [self.command, *arguments], self._at(tree))
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tree)
             patch.setattr(os, "environ", self._at(tree))
@@ -115,7 +116,7 @@ class TinyCargo:
     def build(self, tree: Path, *arguments: str, python: str | None = None) -> set[str]:
         """Build through the guard, or with this PYO3_PYTHON; return the packages that were compiled."""
         output = self.run(
-            ["build", "--message-format=json", "--lib", *arguments],
+            [self.command, "--message-format=json", "--lib", *arguments],
             tree,
             PYO3_PYTHON=self.guard(tree, *arguments) if python is None else python,
         )

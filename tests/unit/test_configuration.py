@@ -64,6 +64,27 @@ def test_flags_behind_the_arguments_and_files_beside_the_project_are_known(
     assert not configuration.links_files({}, ["-Clink-args=-Wl,-install_name,@rpath/tiny.so"])
 
 
+@pytest.mark.parametrize("key", ["linker", "rustc", "rustc-wrapper", "rustc-workspace-wrapper"])
+@pytest.mark.parametrize("name", ["linker", "my-rustc", "rustc-wrapper.sh", "tools/linker/rustc"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "rustc = 'x'\nlinker = 'x'\n{} = './{}'\ny = 'z'",
+        '"{}" = "./{}"',
+        "b = {{ {} = './{}' }}",
+        "a.{}='./{}'",
+    ],
+)
+def test_a_program_counts_whatever_it_is_called(
+    form: str, name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (tmp_path / ".cargo" / "config.toml", tmp_path / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(form.format(key, name))
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path / name) in map(os.path.normpath, configuration.programs(configuration.read()))
+
+
 def test_a_linker_is_a_program_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".cargo").mkdir()
     (tmp_path / "ld.sh").touch()

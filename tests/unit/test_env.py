@@ -261,7 +261,15 @@ class TestEnv:
         said = cli.said("env", "--github", **files)
         assert len(said.splitlines()) == 1
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
-        assert Path(files["GITHUB_PATH"]).read_text() == f"{cli.root / 'bin'}\n"
+
+    def test_for_github_shadows_no_program_of_the_steps(self, cli: Cli, tmp_path: Path) -> None:
+        """Our environment's python, say, is not the one that setup-python has brought."""
+        files = {name: str(tmp_path / name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
+        for more, programs in ((), []), (("--path",), ["cargo"]):
+            Path(files["GITHUB_PATH"]).write_text("")
+            cli.said("env", "--github", *more, **files)
+            folders = Path(files["GITHUB_PATH"]).read_text().splitlines()
+            assert [name for folder in folders for name in os.listdir(folder)] == programs
 
     def test_with_path_puts_a_cargo_in_front(self, cli: Cli) -> None:
         said = cli.said("env", "--path")
@@ -273,11 +281,10 @@ class TestEnv:
         again = cli.said("env", "--path", PATH=f"{first}:{cli.environ['PATH']}")
         assert again == f"export CARGO={cli.wrapper}\n"
 
-    def test_with_path_for_github_puts_the_cargo_before_the_scripts(self, cli: Cli, tmp_path: Path) -> None:
+    def test_with_path_for_github_puts_a_cargo_in_front(self, cli: Cli, tmp_path: Path) -> None:
         files = {name: str(tmp_path / name) for name in ("GITHUB_ENV", "GITHUB_PATH")}
         cli.said("env", "--github", "--path", **files)
-        scripts, folder = Path(files["GITHUB_PATH"]).read_text().splitlines()
-        assert scripts == f"{cli.root / 'bin'}"
+        (folder,) = Path(files["GITHUB_PATH"]).read_text().splitlines()
         assert os.path.samefile(f"{folder}/cargo", str(cli.wrapper))
         assert Path(files["GITHUB_ENV"]).read_text() == f"CARGO={cli.wrapper}\n"
 
@@ -292,6 +299,9 @@ class TestEnv:
         (folder / "cargo").symlink_to("/bin/false")
         cli.said("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store))
         assert os.readlink(folder / "cargo") == cli.wrapper
+        folder.chmod(0o777)
+        error, _ = cli.refused("env", "--path", PYO3_ENVSHIM_CACHE_DIR=str(store))
+        assert error == f"{folder} can be written by others"
         (tmp_path / "shared").mkdir()
         (tmp_path / "shared").chmod(0o777)  # the store is in the temporary folder then, which gets cleaned
         error, _ = cli.refused("env", "--path", HOME=str(tmp_path / "shared"), TMPDIR=str(tmp_path))

@@ -168,6 +168,31 @@ class TestTheScript:
             assert about["reason"].endswith(f"; the wrapper starts it {how}")
             installed.env()
 
+    def test_finds_its_package_once_the_environment_has_moved(self, installed: Installed) -> None:
+        """What moves an environment may change the first line alone, as installers' scripts need no more."""
+        assert installed.env()
+        moved = installed.root.rename(installed.root.with_name("moved"))
+        first, rest = wrapper_of(moved).read_text().split("\n", 1)
+        wrapper_of(moved).write_text(f"{first.replace(str(installed.root), str(moved))}\n{rest}")
+        hostile(moved.parent, "os", "site", "pyo3_envshim")
+        more = {
+            "PYTHONHOME": "/nothing",
+            "PYTHONPATH": str(moved.parent / "hostile"),
+            "HOSTILE_RAN": str(moved / "ran"),
+        }
+        said = installed.run(wrapper_of(moved), "--version", PYO3_ENVSHIM_CARGO=sys.executable, **more)
+        assert said.startswith("Python ")
+
+    def test_writes_byte_code_where_it_is_wanted(self, installed: Installed) -> None:
+        assert installed.env(PYTHONDONTWRITEBYTECODE="1")
+        package, elsewhere = site_packages(installed.root) / "pyo3_envshim", installed.root.parent / "code"
+        for cache in package.rglob("__pycache__"):
+            shutil.rmtree(cache)
+        more = {"PYTHONPYCACHEPREFIX": str(elsewhere), "PYO3_ENVSHIM_CARGO": sys.executable}
+        installed.run(installed.script, "--version", **more)
+        assert not list(package.rglob("__pycache__"))
+        assert list(elsewhere.rglob("wrapper.*.pyc"))
+
     def test_writes_no_byte_code_where_nobody_wants_it(self, installed: Installed) -> None:
         assert installed.env(PYTHONDONTWRITEBYTECODE="1")
         package = site_packages(installed.root) / "pyo3_envshim"
@@ -276,6 +301,39 @@ class TestAScript:
         assert not installed.env()
         assert installed.script.stat().st_uid == 12345
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+    @pytest.mark.parametrize("where", ["lib", "lib/python3*", "lib/python3*/site-packages"])
+    def test_that_would_import_from_another_users_folder_stays(
+        self, where: str, installed: Installed
+    ) -> None:
+        """Root, from an environment that has a user's own packages."""
+        (folder,) = installed.root.glob(where)
+        os.chown(folder, 12345, -1)
+        assert not installed.env()
+        os.chown(folder, 0, -1)
+        assert installed.env()
+
+    @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+    @pytest.mark.parametrize("where", ["lib", "lib/python3*/site-packages"])
+    def test_that_would_import_from_where_more_can_write_stays(
+        self, mode: int, where: str, installed: Installed
+    ) -> None:
+        (folder,) = installed.root.glob(where)
+        folder.chmod(mode)
+        # Where the sticky bit is set, others can add, but not replace.
+        assert installed.env() == (mode == 0o1777 and where == "lib")
+
+    def test_that_its_group_can_replace_is_rewritten(self, installed: Installed) -> None:
+        """A umask of 002, in an environment of one's own."""
+        for folder in (installed.root, *installed.root.rglob("*")):
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(0o775)
+        if not os.geteuid():
+            os.chown(site_packages(installed.root), -1, 12345)
+            assert not installed.env()
+            os.chown(site_packages(installed.root), -1, os.getegid())
+        assert installed.env()
+
     def test_that_was_rewritten_stays(self, installed: Installed) -> None:
         assert installed.env()
         before = installed.script.stat()
@@ -355,6 +413,17 @@ class TestRewriting:
             pass
         assert path.read_text() == "#!/bin/sh\n"
         assert os.listdir(tmp_path) == [path.name]
+
+    def test_removes_what_a_killed_process_has_left(self, tmp_path: Path) -> None:
+        path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        numbers = (gone.pid, os.getpid(), 10**30, "old")
+        lefts = [f"{path.name}.{number}-0a1b2c3d" for number in numbers]
+        for name in lefts:
+            (tmp_path / name).touch()
+        assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
+        assert names_in(tmp_path) == {path.name, *lefts[1:]}
 
     def test_by_many_at_once_is_done_once_and_for_all(self, installed: Installed) -> None:
         code = (

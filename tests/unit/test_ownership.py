@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim.store import ownership
 from pyo3_envshim.store.entry import NOT_A_FOLDER, NOT_OURS, surface
 from pyo3_envshim.store.store import Store, StoreError
 
@@ -157,6 +158,43 @@ class TestWithRealUsers:
         store = Store(str(base / "store"))
         folder(Path(store.path("0" * 32)), OTHER, 0o700)
         assert surface(store.path("0" * 32))[0] is NOT_OURS
+
+
+@AS_ROOT
+class TestAFolderToImportFrom:
+    """Is it as safe as the script that is to name it? Here, root's."""
+
+    @pytest.fixture
+    def script(self, base: Path) -> str:
+        return str(folder(base / "bin", 0) / "script")
+
+    def test_of_ones_own_is(self, script: str, base: Path) -> None:
+        found = folder(folder(base / "tmp", 0, 0o1777) / "packages", 0)
+        assert ownership.is_as_safe_as(script, str(found))
+        assert ownership.is_as_safe_as(script, str(link(base / "link", found, 0)))
+
+    def test_of_another_user_is_not_nor_below_nor_behind_a_link(self, script: str, base: Path) -> None:
+        theirs = folder(base / "theirs", ME)
+        behind = link(base / "behind", folder(theirs / "packages", 0), 0)
+        across = link(base / "across", folder(base / "packages", 0), ME)
+        for found in (theirs, theirs / "packages", behind, across):
+            assert not ownership.is_as_safe_as(script, str(found))
+
+    def test_that_all_can_add_to_is_not_though_it_is_sticky(self, script: str, base: Path) -> None:
+        found = folder(base / "tmp", 0, 0o1777)
+        for path in (found, link(base / "link", found, 0)):
+            assert not ownership.is_as_safe_as(script, str(path))
+
+    def test_that_a_group_can_write_to_is_if_it_can_replace_the_script(self, script: str, base: Path) -> None:
+        found = folder(base / "packages", 0, 0o775)
+        assert not ownership.is_as_safe_as(script, str(found))
+        Path(script).parent.chmod(0o775)
+        assert ownership.is_as_safe_as(script, str(found))
+        os.chown(found, 0, OTHER)
+        assert not ownership.is_as_safe_as(script, str(found))
+        os.chown(found, 0, 0)
+        found.chmod(0o777)
+        assert not ownership.is_as_safe_as(script, str(found))
 
 
 @AS_ROOT

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyo3_envshim import _startup
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES
@@ -299,6 +300,19 @@ class TestSweeping:
         assert os.listdir(store.interpreters)
         prune.prune(store, None, now=time.time() + 31 * DAY)
         assert not os.listdir(store.interpreters)
+
+    def test_takes_a_folder_for_path_whose_wrapper_is_gone(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "wrapper").touch()
+        found = []
+        for name, target in (("0", "wrapper"), ("1", "gone"), ("2", "gone")):
+            found.append(Path(store.root, _startup.ON_PATH + name))
+            found[-1].mkdir()
+            (found[-1] / "cargo").symlink_to(tmp_path / target)
+        (found[2] / "own").touch()
+        prune.prune(store, None)
+        assert [folder.exists() for folder in found] == [True, False, True]
+        assert (found[0] / "cargo").exists()
+        assert os.listdir(found[2]) == ["own"]
 
     def test_leaves_what_is_not_the_stores(self, store: Store) -> None:
         Path(store.environments, "README").touch()

@@ -938,6 +938,19 @@ def test_scripts_are_looked_for_where_installers_put_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize(
+    "source", ["/home/me/source", "/src/site-packages-of-mine", "/a/b/c/site-packages/vendored"]
+)
+def test_no_scripts_are_looked_for_above_a_checkout(source: str, windows: bool) -> None:
+    """An editable installation: what lies above may be anyone's."""
+    assert _startup.script_folders(source, "/env/bin", windows) == ["/env/bin"]
+
+
+def test_scripts_are_looked_for_beside_debians_packages() -> None:
+    assert _startup.script_folders("/usr/lib/python3/dist-packages", "/opt", False) == ["/usr/bin", "/opt"]
+
+
 def test_scripts_are_looked_for_where_installers_put_them_on_windows() -> None:
     found = _startup.script_folders("/env/Lib/site-packages", "/env/Scripts", True)
     assert found == [os.path.join("/env", "Scripts"), os.path.join("/env/Lib", "Scripts"), "/env/Scripts"]
@@ -967,6 +980,27 @@ def test_the_wrapper_is_found_beside_the_interpreter_too(
     path.unlink()
     path.mkdir()
     assert _startup.wrapper() is None
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        (f"#!{sys.executable} -IS", True),
+        (f"#! {sys.executable}", True),
+        ("#!/bin/sh", True),
+        ("", True),
+        ("#!", False),
+        ("#!/moved/away/bin/python", False),
+        ("#!/moved/away/bin/python -IS", False),
+    ],
+)
+def test_a_wrapper_whose_interpreter_is_gone_is_none(
+    line: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an environment that was moved, or packed (venv-pack): cargo could not be started at all."""
+    path = script(tmp_path / "pyo3-envshim-cargo", f"{line}\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert _startup.wrapper() == (str(path) if taken else None)
 
 
 def test_no_wrapper_is_taken_from_the_working_directory(
