@@ -199,6 +199,19 @@ class TestKilledAtAnyPoint:
         assert not [path for path in there.sets() if path.name.startswith("tmp-")]
 
 
+def test_what_was_not_committed_is_no_set(tmp_path: Path) -> None:
+    """However whole it looks."""
+    found = shelf.Shelf(str(tmp_path))
+    found.last_root = "/work"
+    os.makedirs(temporary := found.temporary())
+    found.commit(temporary, {"X": "1"}, {})
+    (kept,) = found.sets()
+    os.rename(kept.path, found.temporary())
+    assert found.sets() == []
+    found.sweep()
+    assert os.listdir(found.folder) == []
+
+
 class TestErrorsOfTheFileSystem:
     @pytest.mark.parametrize("number", [errno.EXDEV, errno.EACCES, errno.ENOSPC, errno.EROFS])
     def test_at_every_step(
