@@ -200,10 +200,11 @@ def set_aside(plan: Plan) -> None:
             if plan.build_dir:
                 workspace.build_dir = plan.build_dir.folder
                 is_stamped = False  # what is local stays only where it is
-            done = str(exchange(plan.environ, workspace, is_stamped, bool(plan.build_dir)))
-            call.tell(done)
+            done = exchange(plan.environ, workspace, is_stamped, bool(plan.build_dir))
+            if done.put_aside or done.brought_back or done.reason:
+                call.tell(str(done))
             if RECORDING in call.cargo:
-                plan.environ[MOVED] = done
+                plan.environ[MOVED] = str(done)
         except MetadataError as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
