@@ -169,11 +169,15 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
         place.shelf.sweep()
         place.read()
         invalidate(doomed(place.units))
-        if moving := to_move(place.units, seen):
-            done.put_aside = _put_aside(place, moving, seen)
+        fitting = [each for each in place.shelf.sets() if each.fits(place.root, seen)]
+        moving = to_move(place.units, seen)
+        values = values_of(moving, seen)
+        is_kept = bool(place.shelf.last_root) and is_worthwhile(values)
+        if moving and (is_kept or fitting):  # otherwise cargo may as well overwrite them
+            done.put_aside = _put_aside(place, moving, values if is_kept else None)
             place.outputs = Outputs(place.profiles)
-        for each in place.shelf.sets():
-            if each.fits(place.root, seen) and not done.brought_back:
+        for each in fitting:
+            if not done.brought_back:
                 _bring_back(place, each, done)
         place.shelf.prune()
 
@@ -232,8 +236,8 @@ def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
 # ---- Out.
 
 
-def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
-    """Move units out of cargo's way, into a set if it may be of use; return how many folders that was."""
+def _put_aside(place: Place, moving: list[UnitFolder], values: Values | None) -> int:
+    """Move units out of cargo's way, into a set for *values*, if any; return how many folders that was."""
     # What rustdoc made lies elsewhere, and has no hash in its name.
     docs = [(unit, it.name) for unit in moving for it in unit.fingerprints if it.name.startswith("doc-")]
     _check_claims(place, moving)
@@ -243,7 +247,6 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
     for path in outputs:
         if os.path.islink(path):
             raise Refused(f"{path} is a link")
-    values = values_of(moving, seen)
     body = {
         "marks": {place.relative(unit.place): unit.mark() for unit in moving},
         "outside": _outside(place, moving),
@@ -255,7 +258,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
         prints = [path for unit in moving for path in unit.files()]
         for path in [*prints, *outputs]:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if values is not None and is_worthwhile(values) and place.shelf.last_root:
+        if values is not None:
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
             _keep_stamp(place, temporary)
             place.shelf.commit(temporary, values, body)
