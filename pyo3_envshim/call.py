@@ -53,10 +53,10 @@ RECORDING = "pyo3-envshim-explain-"  # how the folder is called that the recorde
 class Plan:
     """What to run for a call: with which variables, and in which kept build folder, if any.
 
-    *workspace*: where cargo will work, if it was asked.
+    *workspace*: where cargo will work, if it was asked. *is_fallback*: whether something of ours failed.
     """
 
-    __slots__ = ("build_dir", "call", "environ", "workspace")
+    __slots__ = ("build_dir", "call", "environ", "is_fallback", "workspace")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Plan:
         self.environ = environ
         self.build_dir = build_dir
         self.workspace = workspace
+        self.is_fallback = False
 
     def execute(self) -> int:
         """Become cargo (POSIX), or run it and return its exit status."""

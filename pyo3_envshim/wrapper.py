@@ -127,6 +127,7 @@ def make_plan(call: CargoCall) -> Plan:
         call.tell(f"left alone: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         warn(f"warning: not used for this build: {type(error).__name__}: {error}")
+        plain.is_fallback = True
     return plain
 
 
@@ -180,7 +181,7 @@ def set_aside(plan: Plan) -> None:
     In every call that compiles in a project with a Python in it, whether it is served or passed through.
     """
     call = plan.call
-    if _startup.mode(call.environ) != "on" or not is_sure(call.arguments):
+    if plan.is_fallback or _startup.mode(call.environ) != "on" or not is_sure(call.arguments):
         return
     try:
         from pyo3_envshim.cargo.metadata import MetadataError, Query

@@ -536,7 +536,7 @@ class TestACallInAnUnpackedSdist:
         option = f'build.build-dir="{self.kept(bench)}"'
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
-        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG"}
+        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG", "release"}
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries
         assert bench.changes()["PYO3_PYTHON"] == f"{bench.store}/environments/{digest}/bin/python"

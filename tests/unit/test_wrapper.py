@@ -368,7 +368,8 @@ class TestACallThatIsPassedThrough(OfEachForm):
         fine(bench.run("metadata-of-another-kind" if "compile" in what else "build", **more))
         assert bench.changes(**more) == {}
         assert bench.entries == []
-        assert not (bench.project / "target").exists()
+        left = {path.name for path in bench.project.glob("target/**/*") if path.is_file()}
+        assert left <= {"CACHEDIR.TAG", freshness.STAMP, "root"}  # for what may be set aside
 
     @pytest.mark.parametrize(
         ("name", "place"),
