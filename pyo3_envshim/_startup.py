@@ -97,7 +97,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
         return {}
     if program in PROGRAMS:
         # It may build for any interpreter, so name none, and take back the one that a parent named.
-        found = with_wrapper(environ, wrapper()) if wanted == "on" else {}
+        found = with_wrapper(environ, startable(wrapper())) if wanted == "on" else {}
         if base_is_ours(environ):
             found.update({"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None})
         return found
@@ -108,7 +108,7 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
     if wanted == "on" and _overlaid(environ):
         found.update(_without_wrapper(environ))
     elif wanted == "on" and inside:
-        found.update(with_wrapper(environ, wrapper()))
+        found.update(with_wrapper(environ, startable(wrapper())))
     if base_is_ours(environ) or (inside and not environ.get("PYO3_BASE_PYTHON")):
         base = base_interpreter(sys.prefix, getattr(sys, "_base_executable", None)) if inside else None
         found.update({"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base})
@@ -172,17 +172,35 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
     return None
 
 
+def startable(wrapper: str | None) -> str | None:
+    """Return *wrapper*, or None if it may be unable to start in what a front end starts.
+
+    pip's default isolation hides the user's site-packages (``PYTHONNOUSERSITE``): what lies there is found
+    only by a script that `launcher` has rewritten.
+    """
+    user = getattr(sys.modules.get("site"), "USER_SITE", None)
+    site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    is_users = user and os.path.realpath(user) == os.path.realpath(site)
+    return None if wrapper and is_users and not _first_line(wrapper).endswith(b" -IS") else wrapper
+
+
 def _is_program(path: str) -> bool:
     """Tell whether *path* can be run: the interpreter of a script is gone if the environment was moved."""
     if not (os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)):
         return False
     try:
-        file = os.open(path, os.O_RDONLY)
+        line = _first_line(path)
     except OSError:
         return False
-    line = os.read(file, 1000).partition(b"\n")[0]
-    os.close(file)
     return line[:2] != b"#!" or any(map(os.path.exists, line[2:].split()[:1]))
+
+
+def _first_line(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 1000).partition(b"\n")[0]
+    finally:
+        os.close(file)
 
 
 def script_folders(site: str, beside: str, windows: bool) -> list[str]:

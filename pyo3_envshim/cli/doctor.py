@@ -178,6 +178,9 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
         return Finding(seen.name, OFF, "no Python program, and CARGO is not the wrapper", hint)
     if not seen.asked:
         return Finding(seen.name, UNKNOWN, f"{seen.path} did not start a Python that answers", hint)
+    if seen.hook and (script := _startup.wrapper()) and _startup.startable(script) is None:
+        reason = "the wrapper cannot start yet without the user's site-packages, which pip hides"
+        return Finding(seen.name, OFF, reason, 'once: eval "$(pyo3-envshim env)"')
     if seen.hook:
         reason = f"the hook in {seen.hook} finds no {_startup.WRAPPER}"
         return Finding(seen.name, OFF, reason, "reinstall pyo3-envshim there, with its scripts")

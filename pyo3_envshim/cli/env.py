@@ -36,6 +36,10 @@ def _wrapper() -> str:
     if wrapper is None:
         reason = f"{_startup.WRAPPER} is not beside {sys.executable}"
         raise CommandError(reason, "reinstall pyo3-envshim with its scripts")
+    launcher.isolate(os.environ)
+    if _startup.startable(wrapper) is None:
+        reason = "the wrapper lies in the user's site-packages, which pip hides from what it builds with"
+        raise CommandError(reason, "install pyo3-envshim into an environment")
     return wrapper
 
 
@@ -157,7 +161,6 @@ def run(command: Sequence[str], path: bool = False) -> int:
 
     found = variables(os.environ)
     environ = {**os.environ, **(with_path(found, os.environ) if path else found)}
-    launcher.isolate(os.environ)
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
         raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")

@@ -39,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _env(chosen: argparse.Namespace) -> int:
     """Print what a shell evaluates to switch the shim on for everything it starts."""
     found = env.variables(os.environ)
-    launcher.isolate(os.environ)
     if chosen.github:
         print(env.append_for_github(found, os.environ, env.on_path(os.environ) if chosen.path else ""))
     else:

@@ -320,6 +320,22 @@ def in_user_site(shared: Shared, python: str, home: Path, environ: Mapping[str, 
 class TestAFrontEndsProcess:
     """The process of pip, build, …"""
 
+    def test_gets_no_wrapper_that_needs_the_users_site_packages(
+        self, shared: Shared, python: str, home: Path, environ: dict[str, str]
+    ) -> None:
+        """pip's default isolation hides them from the back end, and so from the wrapper."""
+        executable = in_user_site(shared, python, home, environ)
+        environ["PYTHONUSERBASE"] = str(home / "user")
+        assert started(executable, "-m", "tox", environ=environ, cwd=home) == {}
+        hidden = {**environ, "PYTHONNOUSERSITE": "1", "PYO3_ENVSHIM_CARGO": "/bin/echo"}
+        script = home / "user" / "bin" / _startup.WRAPPER
+        assert subprocess.run([script, "fetch"], env=hidden, capture_output=True).returncode == 1
+        if sys.implementation.name == "cpython":
+            command = [home / "user" / "bin" / "pyo3-envshim", "env", "--shell", "sh"]
+            assert f"CARGO={script}" in run(command, environ)
+            assert started(executable, "-m", "tox", environ=environ, cwd=home) == {"CARGO": str(script)}
+            assert subprocess.check_output([script, "fetch"], env=hidden) == b"fetch\n"
+
     @pytest.mark.parametrize("module", FRONT_END_MODULES)
     def test_run_as_a_module_gets_the_wrapper_only(
         self, shared: Shared, a_python: str, module: str, environ: dict[str, str], home: Path
@@ -384,15 +400,6 @@ class TestAFrontEndsProcess:
         path = script(home / "pip3.13", DUMP)
         assert started(root / "bin" / "python", "-I", path, environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
-        }
-
-    def test_of_the_base_interpreter_gets_the_wrapper_that_was_installed_for_the_user(
-        self, shared: Shared, python: str, environ: dict[str, str], home: Path
-    ) -> None:
-        executable = in_user_site(shared, python, home, environ)
-        environ["PYTHONUSERBASE"] = str(home / "user")
-        assert started(executable, "-m", "tox", environ=environ, cwd=home) == {
-            "CARGO": str(home / "user" / "bin" / "pyo3-envshim-cargo")
         }
 
     def test_names_no_interpreter_even_below_a_build(
