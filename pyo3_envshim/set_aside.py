@@ -40,7 +40,7 @@ from pyo3_envshim.cargo.units import (
     unit_folders,
     with_dependents,
 )
-from pyo3_envshim.shelf import Set, Shelf, is_worthwhile, states
+from pyo3_envshim.shelf import Set, Shelf, call_note, is_worthwhile, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def exchange(
     try:
         sets = place.shelf.sets()
         recorded = recorded_variables(place.profiles)
-        seen = _values_seen({*recorded, *(name for each in sets for name in each.values)}, environ)
+        names = {*recorded, *(name for each in sets for name in each.values)}
+        place.call = call_note(place.root, names, environ)
+        seen = _values_seen(names, environ)
         if _is_due(place, recorded, sets, seen):
             from pyo3_envshim.cargo.configuration import may_change
 
@@ -102,7 +104,7 @@ def exchange(
     except OSError:
         pass  # cargo will say why
     files.remove(place.old_stamp)
-    place.shelf.note_root(place.root)
+    place.shelf.note(place.call)
     return done
 
 
@@ -118,20 +120,21 @@ def _is_not_unicode(value: str) -> bool:
 
 def _is_due(place: Place, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
     differs = any(values != {seen[name]} for name, values in recorded.items() if name in seen)
-    return differs or any(each.fits(place.root, seen) for each in sets)
+    return differs or any(each.fits(place.call, seen) for each in sets)
 
 
 class Place:
     """Where an exchange takes place.
 
-    *root*: the workspace's. *build*, *profiles*: its build folder, and the profiles in it that have the
-    name of the call's. *units*, *outputs*: what cargo has left in them. *stamp*: the guard's; *old_stamp*:
-    the one for what is in place, where this call has replaced it and left that in doubt.
+    *root*: the workspace's. *call*: what is to be noted of the call. *build*, *profiles*: its build folder,
+    and the profiles in it that have the name of the call's. *units*, *outputs*: what cargo has left in them.
+    *stamp*: the guard's; *old_stamp*: the one for what is in place, where this call has replaced it and left
+    that in doubt.
     """
 
     __slots__ = (
-        *("build", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp", "units"),
-        "workspace",
+        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp"),
+        *("units", "workspace"),
     )
 
     def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
@@ -142,6 +145,7 @@ class Place:
         self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
+        self.call = call_note(self.root, (), {})
         self.shelf = Shelf(os.path.join(self.build, workspace.profile))
         self.units: list[UnitFolder] = []
 
@@ -173,7 +177,7 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
             done.put_aside = _put_aside(place, moving, seen)
             place.outputs = Outputs(place.profiles)
         for each in place.shelf.sets():
-            if each.fits(place.root, seen) and not done.brought_back:
+            if each.fits(place.call, seen) and not done.brought_back:
                 _bring_back(place, each, done)
         place.shelf.prune()
 
@@ -255,7 +259,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
         prints = [path for unit in moving for path in unit.files()]
         for path in [*prints, *outputs]:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if values is not None and is_worthwhile(values) and place.shelf.last_root:
+        if values is not None and is_worthwhile(values) and place.shelf.last.explains(values):
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
             _keep_stamp(place, temporary)
             place.shelf.commit(temporary, values, body)
