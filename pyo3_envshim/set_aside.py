@@ -233,6 +233,28 @@ def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
                     raise Refused(f"{stem[1]} may belong to {unit.package}, too")
 
 
+def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
+    """Raise `Refused` if a test is running, as far as Linux tells.
+
+    cargo holds no lock then, and is about to start others; another cargo overwrites no tests but by its own.
+    """
+    tests = [unit for unit in moving if any(it.name.startswith("test-") for it in unit.fingerprints)]
+    outputs = [path for unit in tests for path in place.outputs_of(unit)]
+    outputs += [path for folder in outputs for path in target_dir.paths_in(folder)]
+    programs = {_identity(path) for path in outputs} - {None}
+    for process in target_dir.paths_in("/proc") if programs else ():
+        if _identity(os.path.join(process, "exe")) in programs:
+            raise Refused(f"{process} runs a test of this project")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # no process, one that has ended, or another user's
+        return None
+    return found.st_dev, found.st_ino
+
+
 # ---- Out.
 
 
@@ -247,6 +269,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
     for path in outputs:
         if os.path.islink(path):
             raise Refused(f"{path} is a link")
+    _check_tests(place, moving)
     values = values_of(moving, seen)
     body = {
         "marks": {place.relative(unit.place): unit.mark() for unit in moving},

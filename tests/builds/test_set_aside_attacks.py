@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +15,21 @@ from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, interpreter
-from .tiny_cargo import TinyCargo, compiled
+from .tiny_cargo import TinyCargo, compiled, write
 from .workshop import real_cargo
 
 
 @pytest.fixture
 def there(tmp_path: Path) -> Interpreters:
     return Interpreters(TinyCargo(tmp_path))
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Interpreters:
+    """With cargo's second layout of a build folder, if it has one."""
+    cargo = TinyCargo(tmp_path)
+    cargo.use_second_layout()
+    return Interpreters(cargo)
 
 
 def test_a_target_folder_in_the_target_folder_is_another(there: Interpreters) -> None:
@@ -118,3 +127,24 @@ def test_the_same_interpreter_in_an_environment_made_anew(there: Interpreters) -
         there.build("A")
         there.build("C")
     assert there.build("A") == set()
+
+
+@pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="nothing tells what is running")
+@pytest.mark.parametrize("layout", ["there", "second"])
+def test_tests_that_run_meanwhile_stay(layout: str, request: pytest.FixtureRequest) -> None:
+    """cargo releases its lock before it starts the first one."""
+    there: Interpreters = request.getfixturevalue(layout)
+    write(there.tree / "tests" / "a.rs", "#[test] fn a() { std::io::stdin().lines().next(); }")
+    write(there.tree / "tests" / "b.rs", "#[test] fn b() {}")
+    there.build("A", "test", "--no-run")
+    pipe = subprocess.PIPE
+    command = [real_cargo(), "test", "--test", "*"]
+    with subprocess.Popen(
+        command, cwd=there.tree, env=there.environ("A"), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdout and any("running 1 test" in line for line in process.stdout)
+        done = there.exchange("B")
+        said = process.communicate("\n")
+    assert process.returncode == 0, said
+    assert "runs a test" in done.reason
+    assert there.exchange("B").put_aside > 0
