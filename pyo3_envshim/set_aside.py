@@ -36,7 +36,6 @@ from pyo3_envshim.cargo.units import (
     doomed,
     invalidate,
     recorded_variables,
-    stem_of,
     unit_folders,
     with_dependents,
 )
@@ -275,6 +274,9 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
         "marks": {place.relative(unit.place): unit.mark() for unit in moving},
         "outside": _outside(place, moving),
         "outputs": [place.relative(path) for path in outputs],
+        "stems": sorted(
+            {(place.relative(unit.profile), *it) for unit in moving for it in place.outputs.claims(unit)}
+        ),
     }
     temporary = place.shelf.temporary()
     moved: list[tuple[str, str]] = []
@@ -406,10 +408,8 @@ def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str
 
 
 def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """Return the profiles, folders and stems of a set's outputs without a hash."""
-    paths = [os.path.join(place.build, path) for path in body["outputs"] if not target_dir.hash_of(path)]
-    parts = [(os.path.split(os.path.dirname(path)), stem_of(path)) for path in paths]
-    return {(profile, folder, stem) for (profile, folder), stem in parts if folder in ("deps", "examples")}
+    """Return the profiles, folders and stems that a set's units claim, whether they had outputs or not."""
+    return {(os.path.join(place.build, profile), folder, stem) for profile, folder, stem in body["stems"]}
 
 
 def _clear(place: Place, body: dict[str, Any]) -> None:

@@ -316,6 +316,16 @@ class TestCleaned:
         there.build_for(python["A"], *ALL)
 
 
+class TestWhatHasLostItsOutputs:
+    def test_does_not_come_back_beside_anothers(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], "tiny")
+        for path in there.outputs("tiny"):
+            path.unlink(missing_ok=True)
+        there.build_for(python["B"], "tiny")
+        (there.place("tiny") / UNITS["tiny"].name).write_text("")  # a cargo was interrupted at its end
+        there.build_for(python["A"], "tiny")
+
+
 class TestASetThatIsNotWhatItWas:
     @pytest.mark.parametrize("what", ["gone", "touched", "longer", "added", "manifest", "cut short"])
     def test_it_does_not_come_back(self, there: Fabricated, python: Environs, what: str) -> None:
