@@ -15,6 +15,8 @@ beside another's outputs is what all of this is about:
   halves never comes back. To come back, it is first renamed to ``tmp-…`` again.
 - A set is what its manifest says, file by file, or it does not come back, nor where another unit
   lives. A unit comes back only beside the very dependencies that it was compiled against.
+- Units make a set only if the last known call explains their values: its workspace's root, and its
+  interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here.
 - A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
   takes it away, and the unit does not come back.
 - cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
