@@ -60,6 +60,10 @@ class Refused(Exception):
     """Nothing is moved; the message says why."""
 
 
+class Locked(Refused):
+    """Another cargo may be at work."""
+
+
 class Exchange:
     """What was done: how many units were put aside and brought back; or why not, if there is a reason."""
 
@@ -83,7 +87,7 @@ def exchange(
     is one that is kept for unpacked sources, whose root is another each time. Raises nothing that could
     keep cargo from running: where something is not as it should be, things stay as they are.
     """
-    done = Exchange()
+    done, is_locked = Exchange(), False
     place = Place(workspace, is_stamped, _KEPT if is_kept else "")
     try:
         sets = place.shelf.sets()
@@ -100,12 +104,13 @@ def exchange(
                 _exchange_locked(place, seen, done)
     except (OSError, UnknownFormat, Refused) as error:
         done.reason = str(error)
+        is_locked = isinstance(error, Locked)
     try:
         target_dir.make_build_dir(place.build)
     except OSError:
         pass  # cargo will say why
     files.remove(place.old_stamp)
-    place.shelf.note(place.call)
+    place.shelf.note(place.call, others=is_locked)
     return done
 
 
@@ -169,7 +174,7 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
         raise Refused("cargo takes no locks on a network share")
     with Locks(target_dir.lock_files(place.profiles)) as free:
         if not free:
-            raise Refused("another process has locked the build folder, or there are no locks")
+            raise Locked("another process has locked the build folder, or there are no locks")
         _check_folders(place)
         place.shelf.sweep()
         place.read()
@@ -286,10 +291,11 @@ def _put_aside(place: Place, moving: list[UnitFolder], seen: Values) -> int:
         prints = [path for unit in moving for path in unit.files()]
         for path in [*prints, *outputs]:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if values is not None and is_worthwhile(values) and place.shelf.last.explains(values):
+        origin = place.shelf.origin(values) if values and is_worthwhile(values) else None
+        if values and origin:
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
             _keep_stamp(place, temporary)
-            place.shelf.commit(temporary, values, body)
+            place.shelf.commit(temporary, values, origin, body)
     except BaseException:
         _move_back(moved)
         raise

@@ -1,7 +1,7 @@
 """The shelf of a profile: the sets of units that lie there, when one counts, and how many are kept.
 
     <build folder>/<profile>/.envshim-sets/
-        last            the last call that we know of (`Shelf.note`)
+        last            the last calls that we know of (`Shelf.note`)
         <hash>/         a set; its manifest says what it is for, and each file's size and mtime
         tmp-…/          does not count: about to be a set, or about to be gone
 
@@ -152,39 +152,48 @@ def states(paths: Iterable[str], above: str) -> dict[str, list[int]]:
 
 
 class Shelf:
-    """The shelf in a folder. *last*: the last call that is known; its root is "" if there is none.
-
-    It is not known then whose sources the units in place were compiled from: they make no set.
-    """
+    """The shelf in a folder. *last*: the calls that may have left what is in place, as far as is known."""
 
     __slots__ = ("folder", "last")
 
     def __init__(self, profile: str) -> None:
         self.folder = os.path.join(profile, FOLDER)
-        self.last = CallNote("", {}, {})
+        self.last: list[CallNote] = []
         try:
             with open(os.path.join(self.folder, _LAST), encoding="utf-8") as file:
-                self.last = CallNote(**fast_json.loads(file.read()))
+                self.last = [CallNote(**it) for it in fast_json.loads(file.read())]
         except (OSError, ValueError, TypeError):
             pass
 
-    def note(self, call: CallNote) -> None:
+    def origin(self, values: Values) -> CallNote | None:
+        """Return the call that left the units with these values; None if that is not known.
+
+        It is not known then whose sources they were compiled from: they make no set.
+        """
+        found = [call for call in self.last if call.explains(values)]
+        kinds = [(call.root, call.interpreters_of(values)) for call in found]
+        return found[0] if found and kinds.count(kinds[0]) == len(kinds) else None
+
+    def note(self, call: CallNote, others: bool = False) -> None:
         """Note a call that is about to start. If that fails, its units must not be taken for another's.
 
-        Where there is another interpreter at the same path, units that cargo takes for fresh may be for
-        either.
+        *others*: whether those before may still be at work. Where there is another interpreter at the same
+        path, units that cargo takes for fresh may be for either.
         """
-        before = self.last
         for name, found in call.interpreters.items():
-            if before.values.get(name) == call.values[name] and before.interpreters.get(name) != found:
-                call.interpreters = {**call.interpreters, name: None}
-        if call.facts() != before.facts():
+            for before in self.last:
+                if before.values.get(name) == call.values[name] and before.interpreters.get(name) != found:
+                    call.interpreters = {**call.interpreters, name: None}
+        known = [it.facts() for it in self.last]
+        noted = [it for it in known if it != call.facts()][-KEPT:] if others else []
+        noted.append(call.facts())
+        if noted != known:
             import json
 
             name = os.path.join(self.folder, _LAST)
             try:
                 os.makedirs(self.folder, exist_ok=True)
-                files.replace(name, json.dumps(call.facts()).encode())
+                files.replace(name, json.dumps(noted).encode())
             except OSError:
                 files.remove(name)
 
@@ -208,15 +217,15 @@ class Shelf:
         os.makedirs(self.folder, exist_ok=True)
         return os.path.join(self.folder, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
 
-    def commit(self, temporary: str, values: Values, body: dict[str, Any]) -> None:
+    def commit(self, temporary: str, values: Values, origin: CallNote, body: dict[str, Any]) -> None:
         """Let what lies in *temporary* be a set, in place of an older one for the same. Raises OSError."""
         import hashlib
         import json
 
         body["files"] = states(target_dir.paths_in(temporary), temporary)
-        head = {"format": _FORMAT, "root": self.last.root, "values": values}
+        head = {"format": _FORMAT, "root": origin.root, "values": values}
         key = json.dumps(head, sort_keys=True)
-        head["interpreters"] = self.last.interpreters_of(values)
+        head["interpreters"] = origin.interpreters_of(values)
         text = f"{json.dumps(head)}\n{json.dumps(body)}\n"
         files.create(os.path.join(temporary, _MANIFEST), text.encode())
         path = os.path.join(self.folder, hashlib.sha256(key.encode()).hexdigest()[:16])

@@ -148,3 +148,12 @@ def test_tests_that_run_meanwhile_stay(layout: str, request: pytest.FixtureReque
     assert process.returncode == 0, said
     assert "runs a test" in done.reason
     assert there.exchange("B").put_aside > 0
+
+
+def test_a_call_that_was_interrupted_while_it_waited_loses_nothing(there: Interpreters) -> None:
+    there.build("A")
+    with (there.there.target / "debug" / ".cargo-lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        there.exchange("B")  # and then cargo is interrupted
+    there.build("C")
+    assert there.build("A") == set()
