@@ -15,6 +15,8 @@ beside another's outputs is what all of this is about:
   halves never comes back. To come back, it is first renamed to ``tmp-…`` again.
 - A set is what its manifest says, file by file, or it does not come back, nor where another unit
   lives. A unit comes back only beside the very dependencies that it was compiled against.
+- Units make a set only if the last known call explains their values: its workspace's root, and its
+  interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here.
 - A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
   takes it away, and the unit does not come back.
 - cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
@@ -36,11 +38,10 @@ from pyo3_envshim.cargo.units import (
     doomed,
     invalidate,
     recorded_variables,
-    stem_of,
     unit_folders,
     with_dependents,
 )
-from pyo3_envshim.shelf import Set, Shelf, is_worthwhile, states
+from pyo3_envshim.shelf import CallNote, Set, Shelf, call_note, is_worthwhile, states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,12 +83,14 @@ def exchange(
     is one that is kept for unpacked sources, whose root is another each time. Raises nothing that could
     keep cargo from running: where something is not as it should be, things stay as they are.
     """
-    done = Exchange()
+    done, is_refused = Exchange(), False
     place = Place(workspace, is_stamped, _KEPT if is_kept else "")
     try:
         sets = place.shelf.sets()
         recorded = recorded_variables(place.profiles)
-        seen = _values_seen({*recorded, *(name for each in sets for name in each.values)}, environ)
+        names = {*recorded, *(name for each in sets for name in each.values)}
+        place.call = call_note(place.root, names, environ)
+        seen = _values_seen(names, environ)
         if _is_due(place, recorded, sets, seen):
             from pyo3_envshim.cargo.configuration import may_change
 
@@ -97,12 +100,13 @@ def exchange(
                 _exchange_locked(place, seen, done)
     except (OSError, UnknownFormat, Refused) as error:
         done.reason = str(error)
+        is_refused = True
     try:
         target_dir.make_build_dir(place.build)
     except OSError:
         pass  # cargo will say why
     files.remove(place.old_stamp)
-    place.shelf.note_root(place.root)
+    place.shelf.note(place.call, others=is_refused)
     return done
 
 
@@ -118,20 +122,21 @@ def _is_not_unicode(value: str) -> bool:
 
 def _is_due(place: Place, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
     differs = any(values != {seen[name]} for name, values in recorded.items() if name in seen)
-    return differs or any(each.fits(place.root, seen) for each in sets)
+    return differs or any(each.fits(place.call, seen) for each in sets)
 
 
 class Place:
     """Where an exchange takes place.
 
-    *root*: the workspace's. *build*, *profiles*: its build folder, and the profiles in it that have the
-    name of the call's. *units*, *outputs*: what cargo has left in them. *stamp*: the guard's; *old_stamp*:
-    the one for what is in place, where this call has replaced it and left that in doubt.
+    *root*: the workspace's. *call*: what is to be noted of the call. *build*, *profiles*: its build folder,
+    and the profiles in it that have the name of the call's. *units*, *outputs*: what cargo has left in them.
+    *stamp*: the guard's; *old_stamp*: the one for what is in place, where this call has replaced it and left
+    that in doubt.
     """
 
     __slots__ = (
-        *("build", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp", "units"),
-        "workspace",
+        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp"),
+        *("units", "workspace"),
     )
 
     def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
@@ -142,6 +147,7 @@ class Place:
         self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
+        self.call = call_note(self.root, (), {})
         self.shelf = Shelf(os.path.join(self.build, workspace.profile))
         self.units: list[UnitFolder] = []
 
@@ -169,12 +175,12 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
         place.shelf.sweep()
         place.read()
         invalidate(doomed(place.units))
-        fitting = [each for each in place.shelf.sets() if each.fits(place.root, seen)]
+        fitting = [each for each in place.shelf.sets() if each.fits(place.call, seen)]
         moving = to_move(place.units, seen)
-        values = values_of(moving, seen)
-        is_kept = bool(place.shelf.last_root) and is_worthwhile(values)
-        if moving and (is_kept or fitting):  # otherwise cargo may as well overwrite them
-            done.put_aside = _put_aside(place, moving, values if is_kept else None)
+        values = values_of(moving, seen) or {}
+        origin = place.shelf.origin(values) if is_worthwhile(values) else None
+        if moving and (origin or fitting):  # otherwise cargo may as well overwrite them
+            done.put_aside = _put_aside(place, moving, values, origin)
             place.outputs = Outputs(place.profiles)
         for each in fitting:
             if not done.brought_back:
@@ -233,11 +239,36 @@ def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
                     raise Refused(f"{stem[1]} may belong to {unit.package}, too")
 
 
+def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
+    """Raise `Refused` if a test is running, as far as Linux tells.
+
+    cargo holds no lock then, and is about to start others; another cargo overwrites no tests but by its own.
+    """
+    tests = [unit for unit in moving if any(it.name.startswith("test-") for it in unit.fingerprints)]
+    outputs = [path for unit in tests for path in place.outputs_of(unit)]
+    outputs += [path for folder in outputs for path in target_dir.paths_in(folder)]
+    programs = {_identity(path) for path in outputs} - {None}
+    for process in target_dir.paths_in("/proc") if programs else ():
+        if _identity(os.path.join(process, "exe")) in programs:
+            raise Refused(f"{process} runs a test of this project")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # no process, one that has ended, or another user's
+        return None
+    return found.st_dev, found.st_ino
+
+
 # ---- Out.
 
 
-def _put_aside(place: Place, moving: list[UnitFolder], values: Values | None) -> int:
-    """Move units out of cargo's way, into a set for *values*, if any; return how many folders that was."""
+def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: CallNote | None) -> int:
+    """Move units out of cargo's way; return how many folders that was.
+
+    Into a set for *values*, if it is known by what call they were made: *origin*.
+    """
     # What rustdoc made lies elsewhere, and has no hash in its name.
     docs = [(unit, it.name) for unit in moving for it in unit.fingerprints if it.name.startswith("doc-")]
     _check_claims(place, moving)
@@ -247,10 +278,14 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values | None) ->
     for path in outputs:
         if os.path.islink(path):
             raise Refused(f"{path} is a link")
+    _check_tests(place, moving)
     body = {
         "marks": {place.relative(unit.place): unit.mark() for unit in moving},
         "outside": _outside(place, moving),
         "outputs": [place.relative(path) for path in outputs],
+        "stems": sorted(
+            {(place.relative(unit.profile), *it) for unit in moving for it in place.outputs.claims(unit)}
+        ),
     }
     temporary = place.shelf.temporary()
     moved: list[tuple[str, str]] = []
@@ -258,10 +293,10 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values | None) ->
         prints = [path for unit in moving for path in unit.files()]
         for path in [*prints, *outputs]:
             _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if values is not None:
+        if origin:
             body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
             _keep_stamp(place, temporary)
-            place.shelf.commit(temporary, values, body)
+            place.shelf.commit(temporary, values, origin, body)
     except BaseException:
         _move_back(moved)
         raise
@@ -382,10 +417,8 @@ def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str
 
 
 def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """Return the profiles, folders and stems of a set's outputs without a hash."""
-    paths = [os.path.join(place.build, path) for path in body["outputs"] if not target_dir.hash_of(path)]
-    parts = [(os.path.split(os.path.dirname(path)), stem_of(path)) for path in paths]
-    return {(profile, folder, stem) for (profile, folder), stem in parts if folder in ("deps", "examples")}
+    """Return the profiles, folders and stems that a set's units claim, whether they had outputs or not."""
+    return {(os.path.join(place.build, profile), folder, stem) for profile, folder, stem in body["stems"]}
 
 
 def _clear(place: Place, body: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The shelf of a profile: the sets of units that lie there, when one counts, and how many are kept.
 
     <build folder>/<profile>/.envshim-sets/
-        root            where the last cargo worked that we know of
+        last            the last calls that we know of (`Shelf.note`)
         <hash>/         a set; its manifest says what it is for, and each file's size and mtime
         tmp-…/          does not count: about to be a set, or about to be gone
 
@@ -26,23 +26,77 @@ if TYPE_CHECKING:
 
 FOLDER = ".envshim-sets"
 KEPT = 8  # an interpreter's wheels, tests and editor need one or two
-_ROOT = "root"
+_LAST = "last"
 _MANIFEST = "manifest"
-_FORMAT = "pyo3-envshim set 1"
+_FORMAT = "pyo3-envshim set 2"
 _TEMPORARY = "tmp-"
+# What PyO3 finds an interpreter by; nobody tells cargo that there is another one at the same path.
+_INTERPRETERS = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "VIRTUAL_ENV", "CONDA_PREFIX")
 # What front ends call what they make for one build (`environment.frontends`), before random characters.
 _EPHEMERAL = {"build-env-": 8, "pip-build-env-": 8, ".tmp": 6, "tmp": 8}
 
 
-class Set:
-    """What was put aside together: its path, the workspace root and the values it is for, and when."""
+class CallNote:
+    """What is known of a call: the workspace's root, values of variables, and the interpreters these name.
 
-    __slots__ = ("path", "root", "time", "values")
+    An interpreter is its path without links, its size and its mtime; None where it is not known which one
+    units were compiled for.
+    """
+
+    __slots__ = ("interpreters", "root", "values")
+
+    def __init__(self, root: str, values: Values, interpreters: Mapping[str, list[Any] | None]) -> None:
+        self.root = root
+        self.values = values
+        self.interpreters = interpreters
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `Shelf.note` writes."""
+        return {"root": self.root, "values": self.values, "interpreters": self.interpreters}
+
+    def explains(self, values: Values) -> bool:
+        """Tell whether units with these values may come from this call: not if another cargo was here since.
+
+        That may have been one without us, or one that waited for a lock.
+        """
+        known = all(self.values.get(name, value) == value for name, value in values.items())
+        return bool(self.root) and known and None not in self.interpreters_of(values).values()
+
+    def interpreters_of(self, values: Values) -> dict[str, list[Any] | None]:
+        """Return the interpreters that are among *values*."""
+        return {name: self.interpreters.get(name) for name in _INTERPRETERS if values.get(name)}
+
+
+def call_note(root: str, names: Iterable[str], environ: Mapping[str, str]) -> CallNote:
+    """Return what is to be noted of a call, *names* being the variables that build scripts ask for."""
+    values = {name: environ.get(name) for name in (*_INTERPRETERS, *sorted(names)) if name != "PATH"}
+    named = {name: value for name in _INTERPRETERS if (value := environ.get(name))}
+    return CallNote(root, values, {name: _interpreter(it, environ) for name, it in named.items()})
+
+
+def _interpreter(value: str, environ: Mapping[str, str]) -> list[Any]:
+    folders = [""] if os.path.dirname(value) else environ.get("PATH", "").split(os.pathsep)
+    paths = [os.path.join(folder, value) for folder in folders]
+    path = next(filter(os.path.exists, paths), value)
+    if os.path.isdir(path):
+        path = os.path.join(path, "bin", "python")
+    try:
+        found = os.stat(path)
+        return [os.path.realpath(path), found.st_size, found.st_mtime_ns]
+    except OSError:
+        return [os.path.realpath(path), 0, 0]
+
+
+class Set:
+    """What was put aside together: its path, the root, values and interpreters it is for, and when."""
+
+    __slots__ = ("interpreters", "path", "root", "time", "values")
 
     def __init__(self, path: str, head: Mapping[str, Any], time: int) -> None:
         self.path = path
         self.root: str = head["root"]
         self.values: dict[str, str | None] = head["values"]
+        self.interpreters: dict[str, list[Any]] = head["interpreters"]
         self.time = time
 
     @property
@@ -50,10 +104,11 @@ class Set:
         """The size of its files in bytes. Raises OSError."""
         return sum(size for size, _ in states(target_dir.paths_in(self.path), self.path).values())
 
-    def fits(self, root: str, seen: Values) -> bool:
-        """Tell whether it is for a cargo that works in *root* and sees these values."""
-        values = self.values.items()
-        return self.root == root and all(name in seen and seen[name] == value for name, value in values)
+    def fits(self, call: CallNote, seen: Values) -> bool:
+        """Tell whether it is for this call, of which cargo sees these values."""
+        if self.root != call.root or self.interpreters != call.interpreters_of(self.values):
+            return False
+        return all(name in seen and seen[name] == value for name, value in self.values.items())
 
     def body(self) -> dict[str, Any] | None:
         """Return what the manifest says of the units; None if the set is not what it was. Raises OSError."""
@@ -97,30 +152,48 @@ def states(paths: Iterable[str], above: str) -> dict[str, list[int]]:
 
 
 class Shelf:
-    """The shelf in a folder. *last_root*: where the last cargo worked, or "".
+    """The shelf in a folder. *last*: the calls that may have left what is in place, as far as is known."""
 
-    It is not known then whose sources the units in place were compiled from: they make no set.
-    """
-
-    __slots__ = ("folder", "last_root")
+    __slots__ = ("folder", "last")
 
     def __init__(self, profile: str) -> None:
         self.folder = os.path.join(profile, FOLDER)
-        self.last_root = ""
+        self.last: list[CallNote] = []
         try:
-            name = os.path.join(self.folder, _ROOT)
-            with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                self.last_root = file.read()
-        except OSError:
+            with open(os.path.join(self.folder, _LAST), encoding="utf-8") as file:
+                self.last = [CallNote(**it) for it in fast_json.loads(file.read())]
+        except (OSError, ValueError, TypeError):
             pass
 
-    def note_root(self, root: str) -> None:
-        """Note where cargo works now. If that fails, what it leaves must not be taken for another root's."""
-        if root != self.last_root:
-            name = os.path.join(self.folder, _ROOT)
+    def origin(self, values: Values) -> CallNote | None:
+        """Return the call that left the units with these values; None if that is not known.
+
+        It is not known then whose sources they were compiled from: they make no set.
+        """
+        found = [call for call in self.last if call.explains(values)]
+        kinds = [(call.root, call.interpreters_of(values)) for call in found]
+        return found[0] if found and kinds.count(kinds[0]) == len(kinds) else None
+
+    def note(self, call: CallNote, others: bool = False) -> None:
+        """Note a call that is about to start. If that fails, its units must not be taken for another's.
+
+        *others*: whether units of those before may still be in place, or at work. Where there is another interpreter at the same
+        path, units that cargo takes for fresh may be for either.
+        """
+        for name, found in call.interpreters.items():
+            for before in self.last:
+                if before.values.get(name) == call.values[name] and before.interpreters.get(name) != found:
+                    call.interpreters = {**call.interpreters, name: None}
+        known = [it.facts() for it in self.last]
+        noted = [it for it in known if it != call.facts()][-KEPT:] if others else []
+        noted.append(call.facts())
+        if noted != known:
+            import json
+
+            name = os.path.join(self.folder, _LAST)
             try:
                 os.makedirs(self.folder, exist_ok=True)
-                files.replace(name, root.encode("utf-8", "surrogateescape"))
+                files.replace(name, json.dumps(noted).encode())
             except OSError:
                 files.remove(name)
 
@@ -136,7 +209,7 @@ class Shelf:
                     if head["format"] == _FORMAT:
                         found.append(Set(path, head, os.stat(name).st_mtime_ns))
                 except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-                    pass  # the root; or a set cut short by a full disk, or by what removes caches
+                    pass  # the last call; or a set cut short by a full disk, or by what removes caches
         return sorted(found, key=lambda each: (each.time, each.path), reverse=True)
 
     def temporary(self) -> str:
@@ -144,16 +217,18 @@ class Shelf:
         os.makedirs(self.folder, exist_ok=True)
         return os.path.join(self.folder, f"{_TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
 
-    def commit(self, temporary: str, values: Values, body: dict[str, Any]) -> None:
+    def commit(self, temporary: str, values: Values, origin: CallNote, body: dict[str, Any]) -> None:
         """Let what lies in *temporary* be a set, in place of an older one for the same. Raises OSError."""
         import hashlib
         import json
 
         body["files"] = states(target_dir.paths_in(temporary), temporary)
-        head = json.dumps({"format": _FORMAT, "root": self.last_root, "values": values}, sort_keys=True)
-        text = f"{head}\n{json.dumps(body)}\n"
+        head = {"format": _FORMAT, "root": origin.root, "values": values}
+        key = json.dumps(head, sort_keys=True)
+        head["interpreters"] = origin.interpreters_of(values)
+        text = f"{json.dumps(head)}\n{json.dumps(body)}\n"
         files.create(os.path.join(temporary, _MANIFEST), text.encode())
-        path = os.path.join(self.folder, hashlib.sha256(head.encode()).hexdigest()[:16])
+        path = os.path.join(self.folder, hashlib.sha256(key.encode()).hexdigest()[:16])
         if os.path.lexists(path):
             files.remove(self.take(path))
         os.rename(temporary, path)

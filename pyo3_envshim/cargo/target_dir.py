@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# made by pyo3-envshim for cargo\n"
 LOCKS = (".cargo-lock", ".cargo-build-lock")  # of a profile: up to 1.95, and from 1.96 on
 TIMESTAMP = "invoked.timestamp"
+RUSTC_INFO = ".rustc_info.json"  # cargo leaves it in each build folder, and not in a target's in there
 RUN = "run-build-script-"
 
 
@@ -67,8 +68,12 @@ def paths_in(*parts: str) -> list[str]:
 
 
 def profiles_called(name: str, folder: str) -> list[str]:
-    """Return the folders of a profile: that of the host, and those of the targets that have one."""
-    found = [os.path.join(above, name) for above in (folder, *_folders_in(folder))]
+    """Return the folders of a profile: that of the host, and those of the targets that have one.
+
+    A build folder of its own may lie there as well, such as ``target/rust-analyzer``.
+    """
+    targets = (path for path in _folders_in(folder) if not os.path.exists(os.path.join(path, RUSTC_INFO)))
+    found = [os.path.join(above, name) for above in (folder, *targets)]
     return [path for path in found if os.path.isdir(path)]
 
 
@@ -109,7 +114,7 @@ def containing(place: str) -> str | None:
     folder = place
     for _ in range(8):
         folder = os.path.dirname(folder)
-        if any(os.path.exists(os.path.join(folder, name)) for name in (".rustc_info.json", "CACHEDIR.TAG")):
+        if any(os.path.exists(os.path.join(folder, name)) for name in (RUSTC_INFO, "CACHEDIR.TAG")):
             return folder
     return None
 
@@ -454,7 +459,7 @@ def platforms(folder: str) -> list[str]:
 def _rustc_outputs(folder: str) -> list[str]:
     """Return what the compiler printed about itself: cargo keeps that for its next start."""
     try:
-        outputs = read_json(os.path.join(folder, ".rustc_info.json"))["outputs"].values()
+        outputs = read_json(os.path.join(folder, RUSTC_INFO))["outputs"].values()
         return [output.get("stdout", "") for output in outputs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

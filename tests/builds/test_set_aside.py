@@ -52,6 +52,12 @@ OWN = {"tiny", "my-bin", "ex-a", "plug-in"}
 DEPENDENT = {"standin", *OWN}
 
 
+def interpreter(path: Path) -> None:
+    """Make what stands for an interpreter, if it is not there: another mtime would mean another one."""
+    if not path.exists():
+        path.touch()
+
+
 def exchanged(environ: Mapping[str, str]) -> Exchange:
     """Do what the wrapper does before cargo starts in the working directory."""
     call = CargoCall(real_cargo(), ["build"], environ)
@@ -267,7 +273,7 @@ def test_an_older_source_of_what_was_put_aside(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tree)
 
     def build(name: str, *arguments: str) -> list[str]:
-        (tmp_path / name).touch()
+        interpreter(tmp_path / name)
         environ = {**cargo.environment, "PYO3_PYTHON": str(tmp_path / name)}
         exchanged(environ)
         output = cargo.run(["build", "--message-format=json", *arguments], tree, **environ)
@@ -297,7 +303,7 @@ class Worktrees:
             with Query(CargoCall(real_cargo(), ["build"], self.cargo.environment)) as query:
                 workspace = query.workspace()
             python = self.cargo.folder / f"environment-{freshness.nonce_for(workspace)}"
-            python.touch()
+            interpreter(python)
             environ = {**self.cargo.environment, "PYO3_PYTHON": str(python)}
             exchange(environ, workspace, is_stamped=True)
             output = self.cargo.run(["build", "--message-format=json"], tree, **environ)
@@ -363,7 +369,7 @@ def test_what_only_a_nonce_cures_is_in_doubt_when_it_comes_back(
         with Query(CargoCall(real_cargo(), ["build"], cargo.environment)) as query:
             workspace = query.workspace()
         python = tmp_path / (f"environment-{freshness.nonce_for(workspace)}" if is_served else "own")
-        python.touch()
+        interpreter(python)
         environ = {**cargo.environment, "PYO3_PYTHON": str(python)}
         exchange(environ, workspace, is_served or freshness.refresh(workspace))
         return compiled(cargo.run(["build", "--message-format=json"], tree, **environ).splitlines())

@@ -302,7 +302,7 @@ class TestSetsOfUnits:
             (shelf / name / "deps").mkdir(parents=True)
             (shelf / name / "deps" / "a").write_bytes(bytes(2000))
             values = {"PYO3_PYTHON": f"/{name}/python", "CC": "gcc", "PYO3_CROSS": None}
-            head = {"format": "pyo3-envshim set 1", "root": str(home), "values": values}
+            head = {"format": "pyo3-envshim set 2", "root": str(home), "values": values, "interpreters": {}}
             (shelf / name / "manifest").write_text(json.dumps(head) + "\n{}\n")
             moment = time.time() - days * prune.DAY
             os.utime(shelf / name / "manifest", (moment, moment))

@@ -43,7 +43,8 @@ def python(tmp_path: Path) -> Environs:
 def environs(folder: Path) -> Environs:
     found: Environs = {"none": {}}
     for name in ("A", "B", "C"):
-        (folder / name).touch()
+        if not (folder / name).exists():  # another mtime would mean another interpreter
+            (folder / name).touch()
         found[name] = {"PYO3_PYTHON": str(folder / name)}
     return found
 
@@ -145,7 +146,7 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         there.build_for(python["A"], *ALL)
         there.build_for(python["B"], *ALL)
         there.cargo(python["C"], *ALL)
-        (there.build / "debug" / ".envshim-sets" / "root").unlink()
+        (there.build / "debug" / ".envshim-sets" / "last").unlink()
         done = there.exchange(python["A"])
         assert (done.put_aside, done.brought_back) == (8, 8)
         assert there.cargo(python["A"], *ALL) == []
@@ -212,9 +213,8 @@ class TestKilledAtAnyPoint:
 def test_what_was_not_committed_is_no_set(tmp_path: Path) -> None:
     """However whole it looks."""
     found = shelf.Shelf(str(tmp_path))
-    found.last_root = "/work"
     os.makedirs(temporary := found.temporary())
-    found.commit(temporary, {"X": "1"}, {})
+    found.commit(temporary, {"X": "1"}, shelf.CallNote("/work", {"X": "1"}, {}), {})
     (kept,) = found.sets()
     os.rename(kept.path, found.temporary())
     assert found.sets() == []
@@ -336,6 +336,16 @@ class TestCleaned:
         there.sources["tiny"] = (7, there.sources["tiny"][1])
         there.clean("tiny")
         there.build_for(python["A"], *ALL)
+
+
+class TestWhatHasLostItsOutputs:
+    def test_does_not_come_back_beside_anothers(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], "tiny")
+        for path in there.outputs("tiny"):
+            path.unlink(missing_ok=True)
+        there.build_for(python["B"], "tiny")
+        (there.place("tiny") / UNITS["tiny"].name).write_text("")  # a cargo was interrupted at its end
+        there.build_for(python["A"], "tiny")
 
 
 class TestASetThatIsNotWhatItWas:

@@ -1,0 +1,159 @@
+"""Real cargo where units could be moved that somebody else still needs, or come back to the wrong call."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim import freshness
+from pyo3_envshim.call import CargoCall
+from pyo3_envshim.cargo.metadata import Query
+from pyo3_envshim.set_aside import exchange
+
+from .test_set_aside import Interpreters, interpreter
+from .tiny_cargo import TinyCargo, compiled, write
+from .workshop import real_cargo
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Interpreters:
+    return Interpreters(TinyCargo(tmp_path))
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Interpreters:
+    """With cargo's second layout of a build folder, if it has one."""
+    cargo = TinyCargo(tmp_path)
+    cargo.use_second_layout()
+    return Interpreters(cargo)
+
+
+def test_a_target_folder_in_the_target_folder_is_another(there: Interpreters) -> None:
+    """As rust-analyzer's ``cargo.targetDir`` and cargo-llvm-cov have it: not a platform's."""
+    own = {"CARGO_TARGET_DIR": str(there.there.target / "rust-analyzer")}
+    there.cargo("B", "check", **own)
+    there.build("A")
+    there.build("C")
+    assert there.cargo("B", "check", **own) == set()
+
+
+class TwoRoots:
+    """Two worktrees with one target folder, built with interpreters of their user's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cargo = TinyCargo(folder)
+        self.trees = {name: self.cargo.tree(name, f'"{name}"') for name in ("one", "two")}
+
+    def build(self, name: str, python: str, *steps: str) -> list[str]:
+        """Build a worktree: take some of ``serve`` or ``refresh``, ``exchange``, ``cargo``."""
+        tree = self.trees[name]
+        interpreter(self.cargo.folder / python)
+        environ = {**self.cargo.environment, "PYO3_PYTHON": str(self.cargo.folder / python)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tree)
+            with Query(CargoCall(real_cargo(), ["build"], environ)) as query:
+                workspace = query.workspace()
+            if "serve" in steps:
+                freshness.nonce_for(workspace)
+            is_stamped = "serve" in steps or ("refresh" in steps and freshness.refresh(workspace))
+            if "exchange" in steps:
+                exchange(environ, workspace, is_stamped)
+            if "cargo" not in steps:
+                return []
+            output = self.cargo.run(["build", "--message-format=json"], tree, **environ)
+        return compiled(output.splitlines())
+
+    def through_us(self, name: str, python: str) -> list[str]:
+        return self.build(name, python, "refresh", "exchange", "cargo")
+
+
+def a_cargo_without_us(there: TwoRoots) -> None:
+    there.through_us("one", "A")
+    there.build("two", "B", "cargo")
+    there.through_us("one", "A")
+    there.through_us("one", "B")
+
+
+def one_that_was_interrupted_while_it_waited(there: TwoRoots) -> None:
+    there.through_us("two", "B")
+    with (there.cargo.target / "debug" / ".cargo-lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        there.build("one", "A", "serve", "exchange")
+    there.through_us("one", "A")
+    there.through_us("one", "B")
+
+
+@pytest.mark.parametrize("happens", [a_cargo_without_us, one_that_was_interrupted_while_it_waited])
+def test_units_of_another_worktree_are_not_the_last_ones(
+    tmp_path: Path, happens: Callable[[TwoRoots], None]
+) -> None:
+    """cargo alone compiles: the build between overwrote them."""
+    there = TwoRoots(tmp_path)
+    happens(there)
+    assert there.cargo.mark() == "one"
+    there.through_us("one", "A")
+    assert there.through_us("one", "B") == []
+
+
+@pytest.mark.parametrize("before", ["", "B", "A"])
+def test_another_interpreter_at_the_same_path(there: Interpreters, before: str) -> None:
+    """A virtual environment made anew, or an upgrade: cargo alone compiles, after another one's build.
+
+    *before*: whose build comes first after that.
+    """
+    path = there.there.folder / "A"
+    there.build("A")
+    if not before:
+        there.build("B")
+    path.write_text("another")
+    if before:
+        there.build(before)
+        there.build("B")
+    assert "standin" in there.build("A")
+    there.build("B")
+    assert there.build("A") == set()
+
+
+def test_the_same_interpreter_in_an_environment_made_anew(there: Interpreters) -> None:
+    path = there.there.folder / "A"
+    path.unlink()
+    for _ in range(2):
+        path.unlink(missing_ok=True)
+        path.symlink_to("B")
+        there.build("A")
+        there.build("C")
+    assert there.build("A") == set()
+
+
+@pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="nothing tells what is running")
+@pytest.mark.parametrize("layout", ["there", "second"])
+def test_tests_that_run_meanwhile_stay(layout: str, request: pytest.FixtureRequest) -> None:
+    """cargo releases its lock before it starts the first one."""
+    there: Interpreters = request.getfixturevalue(layout)
+    write(there.tree / "tests" / "a.rs", "#[test] fn a() { std::io::stdin().lines().next(); }")
+    write(there.tree / "tests" / "b.rs", "#[test] fn b() {}")
+    there.build("A", "test", "--no-run")
+    pipe = subprocess.PIPE
+    command = [real_cargo(), "test", "--test", "*"]
+    with subprocess.Popen(
+        command, cwd=there.tree, env=there.environ("A"), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert any("running 1 test" in line for line in process.stdout or ())
+        done = there.exchange("B")
+        said = process.communicate("\n")
+    assert process.returncode == 0, said
+    assert "runs a test" in done.reason
+    assert there.exchange("B").put_aside > 0
+
+
+def test_a_call_that_was_interrupted_while_it_waited_loses_nothing(there: Interpreters) -> None:
+    there.build("A")
+    with (there.there.target / "debug" / ".cargo-lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        there.exchange("B")  # and then cargo is interrupted
+    there.build("C")
+    assert there.build("A") == set()
