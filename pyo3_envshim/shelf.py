@@ -177,8 +177,8 @@ class Shelf:
     def note(self, call: CallNote, others: bool = False) -> None:
         """Note a call that is about to start. If that fails, its units must not be taken for another's.
 
-        *others*: whether units of those before may still be in place, or at work. Where there is another interpreter at the same
-        path, units that cargo takes for fresh may be for either.
+        *others*: whether units of those before may still be in place, or at work. Where there is another
+        interpreter at the same path, units that cargo takes for fresh may be for either.
         """
         for name, found in call.interpreters.items():
             for before in self.last:

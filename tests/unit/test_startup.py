@@ -331,7 +331,7 @@ class TestAFrontEndsProcess:
         script = home / "user" / "bin" / _startup.WRAPPER
         assert subprocess.run([script, "fetch"], env=hidden, capture_output=True).returncode == 1
         if sys.implementation.name == "cpython":
-            command = [home / "user" / "bin" / "pyo3-envshim", "env", "--shell", "sh"]
+            command = [str(home / "user" / "bin" / "pyo3-envshim"), "env", "--shell", "sh"]
             assert f"CARGO={script}" in run(command, environ)
             assert started(executable, "-m", "tox", environ=environ, cwd=home) == {"CARGO": str(script)}
             assert subprocess.check_output([script, "fetch"], env=hidden) == b"fetch\n"
