@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 STAMP = ".fingerprint-envshim"
 # What is known, if anything, of units that were left in doubt; they may be put aside.
 OLD_STAMP = ".fingerprint-envshim-old"
+_STORED = os.path.join(os.sep, "environments", "")  # in the path of a stored environment
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
@@ -176,11 +177,19 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
 def refresh(workspace: Workspace) -> bool:
     """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
 
-    Where only a nonce would help, the old stamp stays. Raises OSError where the guard cannot tell.
+    Where only a nonce would help, the old stamp stays. Without one, and without units for an environment of
+    the store, cargo is trusted as it would be without us. Raises OSError where the guard cannot tell.
     """
+    from pyo3_envshim.cargo.units import recorded_variables
+
     folder = os.path.join(workspace.build_dir, workspace.profile)
     target_dir.make_build_dir(workspace.build_dir)
     found = assess(workspace, workspace.build_dir, workspace.profile)
+    found.unplaced = set()
+    if found.stamp is None and found.doubted is None:
+        recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile)).values()
+        if not any(_STORED in value for values in recorded for value in values if value):
+            found.doubted = []
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
     nonce = found.stamp.nonce if found.stamp else ""
