@@ -162,16 +162,23 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
 
     None of them may have stayed in place: nothing tells whether those can be trusted.
     """
-    from pyo3_envshim.cargo.units import recorded_variables
     from pyo3_envshim.shelf import Shelf
 
-    for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets() if found.is_other else ():
+    if not found.is_other:
+        return ""
+    for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets():
         stamp = read_stamp(os.path.join(each.path, STAMP))
         if stamp and stamp.nonce and _is_of_this_kind(stamp, workspace.root, found.sources):
-            recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile)).values()
-            there = any(stamp.nonce in value for values in recorded for value in values if value)
-            return "" if there else stamp.nonce
+            return "" if _is_compiled_for(stamp.nonce, workspace) else stamp.nonce
     return ""
+
+
+def _is_compiled_for(part: str, workspace: Workspace) -> bool:
+    """Tell whether a build script in place has seen a variable with *part* in its value."""
+    from pyo3_envshim.cargo.units import recorded_variables
+
+    recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile))
+    return any(part in value for values in recorded.values() for value in values if value)
 
 
 def refresh(workspace: Workspace) -> bool:
@@ -180,16 +187,12 @@ def refresh(workspace: Workspace) -> bool:
     Where only a nonce would help, the old stamp stays. Without one, and without units for an environment of
     the store, cargo is trusted as it would be without us. Raises OSError where the guard cannot tell.
     """
-    from pyo3_envshim.cargo.units import recorded_variables
-
     folder = os.path.join(workspace.build_dir, workspace.profile)
     target_dir.make_build_dir(workspace.build_dir)
     found = assess(workspace, workspace.build_dir, workspace.profile)
     found.unplaced = set()
-    if found.stamp is None and found.doubted is None:
-        recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile)).values()
-        if not any(_STORED in value for values in recorded for value in values if value):
-            found.doubted = []
+    if found.stamp is None and found.doubted is None and not _is_compiled_for(_STORED, workspace):
+        found.doubted = []
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
     nonce = found.stamp.nonce if found.stamp else ""

@@ -135,6 +135,19 @@ def maker_of(root: str, environ: Mapping[str, str]) -> FrontEnd | None:
     return next((it for it in FRONT_ENDS if it.environment and it.environment(root, temporary)), None)
 
 
+# How the names of these environments, or of the folders that hold them, begin; and the random rest's length.
+_EPHEMERAL = {"pip-build-env-": 8, "build-env-": 8, ".tmp": 6, "tmp": 8}
+
+
+def is_named_as_ephemeral(path: str) -> bool:
+    """Tell by the names in *path*, which may be gone, whether it is in an ephemeral environment."""
+    return any(
+        name.startswith(prefix) and len(name) == len(prefix) + more
+        for name in path.split(os.sep)
+        for prefix, more in _EPHEMERAL.items()
+    )
+
+
 def unpacked_by(path: str) -> FrontEnd | None:
     """Return the front end whose unpacked sdist *path* lies in, judged by the folders' names, or None."""
     names = path.split(os.sep)

@@ -93,7 +93,8 @@ class TestACargoOnThePath:
         subprocess.run(["cargo", *arguments], env=environ, check=True)
         program = [str(bench.shimmed.folder / "bin" / "pyo3-envshim"), "run", "--path", "--"]
         subprocess.run([*program, "cargo", *arguments], env=environ, check=True)
-        without, through = own.take_calls()
+        without, *asked, through = own.take_calls()
+        assert all("metadata" in call.arguments for call in asked)
         assert through.arguments == without.arguments == tuple(arguments)
         assert through.environment == without.environment
 

@@ -223,9 +223,8 @@ class Diagnoser:
             "; what was compiled for the old value is set aside",
             "the next build with either is warm",
         )
-        return [
-            replace(it, kind="set-aside", text=it.text + text, hint=hint) for it in found if it.old != it.new
-        ]
+        changed = (it for it in found if it.old != it.new)
+        return [replace(it, kind="set-aside", text=it.text + text, hint=hint) for it in changed]
 
     def _of_first(self, unit: Unit) -> Cause:
         target = self.record["target"] or ""
