@@ -110,7 +110,6 @@ class KeptCargo:
             "CARGO_NET_OFFLINE": "true",
             "TMPDIR": str(self.temporary),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.cache),
-            "PYO3_ENVSHIM_BUILD_CACHE": "on",
             "_PYPROJECT_HOOKS_BUILD_BACKEND": "maturin",
             "PYO3_PYTHON": str(made / "bin" / "python"),
         }

@@ -380,6 +380,7 @@ class Bench:
             "out": str(out),
             "site": site or str(self.folder / "site"),
             "work": str(self.folder / front_end.name),
+            "sdists": str(self.folder / "sdists"),
             "temporary": str(self.temporary),
             "base": python,
         }
