@@ -259,24 +259,26 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     is_of_another = bool(compiler) and _read(os.path.join(folder, _COMPILER)) != compiler
     contents = metadata.checksums(os.path.join(workspace.root, "Cargo.lock"))
     known = _known_checksums(folder)
-    is_of_another |= any(known.get(name, it) != it for name, it in contents.items())
+    is_of_another |= known is None or any(known.get(name, it) != it for name, it in contents.items())
     if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
         target_dir.evict(folder, *(_nothing(folder) if is_of_another else _staying(folder, call)))
     target_dir.tag(folder)
     files.remove(os.path.join(folder, _COMPILER))  # until cargo has ended
-    both = {**({} if is_of_another else known), **contents}
+    both = {**(known if known and not is_of_another else {}), **contents}
     files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
     freshness.write_stamp(folder, workspace.root, "", found.sources)
 
 
-def _known_checksums(folder: str) -> dict[str, str]:
-    """Return what `metadata.checksums` was for all builds in the folder. Raises OSError, ValueError."""
+def _known_checksums(folder: str) -> dict[str, str] | None:
+    """Return what `metadata.checksums` was for all builds in the folder; None if that is not known."""
     try:
         return dict(target_dir.read_json(os.path.join(folder, _CONTENTS)))
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _nothing(folder: str) -> tuple[set[str], set[str]]:

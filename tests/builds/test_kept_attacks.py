@@ -272,7 +272,7 @@ def test_a_dangling_link_in_an_overlay(tmp_path: Path) -> None:
     assert (done.answer, done.ours) == (1, [])
 
 
-@pytest.mark.parametrize("name", ["overlays", "compiler", "each-time"])
+@pytest.mark.parametrize("name", ["overlays", "compiler", "each-time", "checksums"])
 @pytest.mark.parametrize("kind", ["folder", "rubbish"])
 def test_rubbish_in_the_folder(system: System, name: str, kind: str) -> None:
     system.publish({"src/lib.rs": "pub fn number() -> i32 { 1 }\n"})
