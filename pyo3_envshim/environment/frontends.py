@@ -54,16 +54,19 @@ class FrontEnd:
         self.__dict__.update(facts)
 
 
+def _is_random(name: str, prefix: str) -> bool:
+    """Tell whether *name* is *prefix* and eight characters that ``tempfile.mkdtemp`` may choose."""
+    rest = name[len(prefix) :]
+    return name.startswith(prefix) and len(rest) == 8 and _RANDOM.issuperset(rest)
+
+
 def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
     """Match ``<temporary folder>/<prefix><eight random characters>`` (tempfile.mkdtemp)."""
 
     def matches(root: str, temporary: Sequence[str]) -> bool:
         parent, name = os.path.split(root)
-        suffix = name[len(prefix) :]
         return (
-            name.startswith(prefix)
-            and len(suffix) == 8
-            and _RANDOM.issuperset(suffix)
+            _is_random(name, prefix)
             and os.path.realpath(parent) in temporary
             # On POSIX, only its owner may look into what mkdtemp makes; pip has git make it anew.
             and (os.name == "nt" or not os.stat(root).st_mode & 0o077 or _is_clone(root))
@@ -104,8 +107,7 @@ def _is_uvs_bucket(path: str) -> bool:
 def _is_pre_commits_clone(path: str) -> bool:
     """Match ``<pre-commit's cache>/repoXXXXXXXX``, beside its database (store.py)."""
     above, name = os.path.split(path)
-    is_random = len(name) == len("repo") + 8 and _RANDOM.issuperset(name)
-    is_one = is_random and name.startswith("repo") and os.path.isdir(os.path.join(path, ".git"))
+    is_one = _is_random(name, "repo") and os.path.isdir(os.path.join(path, ".git"))
     return is_one and all(os.path.isfile(os.path.join(above, it)) for it in ("db.db", "README"))
 
 

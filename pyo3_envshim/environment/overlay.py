@@ -72,13 +72,13 @@ def digest(found: list[str], environ: Mapping[str, str]) -> str:
 
 def _files(folder: str) -> Iterator[str]:
     """Yield the files that count: no byte code, and none that names the folder's own path."""
-    own = (os.path.join(folder, "site", "sitecustomize.py"),)
+    own = os.path.join(folder, "site", "sitecustomize.py")
     for above, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(above, name))]
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted([*names, *links]):
             path = os.path.join(above, name)
-            if path not in own and name != "direct_url.json":
+            if path != own and name != "direct_url.json":
                 yield path
 
 

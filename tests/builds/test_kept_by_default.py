@@ -24,12 +24,6 @@ NUMBER = 'pub fn number() -> i32 { env!("NUMBER").parse().unwrap() }\n'
 USES = {"Cargo.toml": manifest(dependencies='unicode-ident = "1"\nsys = { git = "file://%s" }\n')}
 
 
-def _others(folder: str, names: list[str]) -> list[str]:
-    """Leave out what an index says of crates that are not needed here."""
-    is_cache = ".cache" in Path(folder).parts
-    return [name for name in names if is_cache and name not in ("un", "ic", "unicode-ident")]
-
-
 class System:
     """A machine with a library, of which a crate from git asks, and an sdist that uses that crate."""
 
@@ -38,14 +32,7 @@ class System:
         self.folder = folder / "system"
         self.folder.mkdir()
         self.crate = folder / "sys"
-        # What is fetched from git takes the network, and then the index is written anew: not that of others.
-        home = folder / "cargo-home"
-        (home / "registry").mkdir(parents=True)
-        shared = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-        for name in ("cache", "src"):
-            (home / "registry" / name).symlink_to(shared / "registry" / name)
-        shutil.copytree(shared / "registry" / "index", home / "registry" / "index", ignore=_others)
-        self.cargo.environment["CARGO_HOME"] = str(home)
+        self.cargo.use_home()
 
     def publish(self, files: dict[str, str]) -> None:
         """Make a git repository of the crate."""
@@ -126,17 +113,20 @@ def test_what_a_build_script_asks_the_system_is_asked_each_time(system: System, 
     assert done.answer == 2
 
 
+def with_inner(number: str) -> dict[str, str]:
+    """Return a repository with a crate, and with another that it needs, whose build script asks a number."""
+    return {
+        "Cargo.toml": manifest("sys", 'inner = { path = "inner" }\n', 'name = "sys"'),
+        "src/lib.rs": "pub fn number() -> i32 { inner::number() }\n",
+        "inner/Cargo.toml": manifest("inner", "", 'name = "inner"'),
+        "inner/build.rs": SCRIPT.format(number=number),
+        "inner/src/lib.rs": NUMBER,
+    }
+
+
 def test_what_needs_such_a_crate_is_compiled_too(system: System) -> None:
     """By a path within the repository, as a workspace has it."""
-    system.publish(
-        {
-            "Cargo.toml": manifest("sys", 'inner = { path = "inner" }\n', 'name = "sys"'),
-            "src/lib.rs": "pub fn number() -> i32 { inner::number() }\n",
-            "inner/Cargo.toml": manifest("inner", "", 'name = "inner"'),
-            "inner/build.rs": SCRIPT.format(number='std::env::var("FOO").unwrap()'),
-            "inner/src/lib.rs": NUMBER,
-        }
-    )
+    system.publish(with_inner('std::env::var("FOO").unwrap()'))
     for value in ("1", "2"):
         done = system.build("aaaaaaaa", FOO=value)
         assert done.answer == int(value)
@@ -144,15 +134,7 @@ def test_what_needs_such_a_crate_is_compiled_too(system: System) -> None:
 
 
 def test_why_it_is_compiled_each_time_is_explained(system: System) -> None:
-    system.publish(
-        {
-            "Cargo.toml": manifest("sys", 'inner = { path = "inner" }\n', 'name = "sys"'),
-            "src/lib.rs": "pub fn number() -> i32 { inner::number() }\n",
-            "inner/Cargo.toml": manifest("inner", "", 'name = "inner"'),
-            "inner/build.rs": SCRIPT.format(number='"1"'),
-            "inner/src/lib.rs": NUMBER,
-        }
-    )
+    system.publish(with_inner('"1"'))
     system.build("aaaaaaaa")
     found = system.cargo.explained(system.unpack("bbbbbbbb"))
     causes = {cause["name"]: (cause["kind"], cause["hint"]) for cause in found["causes"]}
