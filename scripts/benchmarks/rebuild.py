@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from shared.building import Failure
 
-from . import unpacked
 from .common import Found, Setting, Target
 from .ways import FRONT_ENDS, LIMIT, PLAIN, PROJECTS, SHIM, Project, Range, Way, check
 
@@ -25,7 +24,6 @@ and to make the same wheel, byte for byte, in all its builds. A way that makes a
 had, is a note below the table. For uv, which is no Python program, `CARGO` is set, as
 `pyo3-envshim env` does.
 """
-ABOUT += unpacked.ABOUT
 NEEDS = ("cargo", "tar")
 
 # What is compared must be the same for these; others may be wrong, and are only noted.
@@ -38,7 +36,8 @@ def _rounds(setting: Setting) -> int:
 
 
 def _chosen(quick: bool) -> tuple[Sequence[Project], Sequence[str]]:
-    return (PROJECTS[:1], ("uv",)) if quick else (PROJECTS, tuple(FRONT_ENDS))
+    found = [it for it in PROJECTS if it.in_place]
+    return (found[:1], ("uv",)) if quick else (found, tuple(FRONT_ENDS))
 
 
 def steps(setting: Setting) -> int:
@@ -47,11 +46,8 @@ def steps(setting: Setting) -> int:
     rounds = _rounds(setting)
     found = 2 + 2 * len(projects)
     for project in projects:
-        if project.in_place:
-            ways = sum(4 + (name == "build") + (project.back_end == "maturin") for name in names)
-            found += (2 * len(names) + ways) * (rounds + 1)
-        if project.unpacked:
-            found += unpacked.steps(unpacked.front_ends(setting.quick), rounds)
+        ways = sum(4 + (name == "build") + (project.back_end == "maturin") for name in names)
+        found += (2 * len(names) + ways) * (rounds + 1)
     return found
 
 
@@ -64,17 +60,12 @@ def measure(setting: Setting) -> Found:
     found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
     for project in projects:
         place.set_project(project)
-        if project.in_place:
-            _measure_in_place(found, place, project, names, rounds)
-        if project.unpacked:
-            unpacked.add(found, place, project, unpacked.front_ends(setting.quick), rounds)
+        _measure(found, place, project, names, rounds)
     return found
 
 
-def _measure_in_place(
-    found: Found, place: Range, project: Project, names: Sequence[str], rounds: int
-) -> None:
-    """Measure a project that is built from the same folder each time."""
+def _measure(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
+    """Measure a project with these front ends, and add the rows."""
     place.write_configuration()
     for name in names:
         ways = place.ways(name, project)

@@ -1,4 +1,4 @@
-"""The rows of the benchmark rebuild for sdists that a front end unpacks, and the folder kept for them."""
+"""The default commands: sdists and clones that a front end unpacks, and the folder kept for them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 from shared.building import Build
 from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
 
-from .common import Found, Target, run, the_same
-from .ways import PLAIN, SCCACHE, SHIM, Project, Range, Way, check, sccache_ended, with_sccache
+from .common import Found, Setting, Target, run, the_same
+from .ways import PLAIN, PROJECTS, SCCACHE, SHIM, Project, Range, Way, check, sccache_ended, with_sccache
 
+TITLE = "Unpacked: the second build by a default command, nothing changed"
 ABOUT = """
+Crates recompiled, and seconds (medians; the ways are built in turn), as in the rebuild above.
 *python -m build*, *uv build*, *pip install SDIST* and *pip install git+…*, as they are typed, compile in a
 temporary folder: an sdist, which the first two make, is unpacked there, or a repository cloned. *in tree* is
 what they are held against: without isolation, in the source folder (`--sdist --wheel` makes both from
@@ -30,8 +32,9 @@ These are seen to compile the same crates in the first build, and *in tree* to c
 others in the rest; all builds of a project, by any front end, make wheels of the same content (but what
 names the temporary folder, and RECORD, which has its hash). `pip install` is called without pip's cache of
 wheels. The first build is made by one front end only: they share what is kept. Without the shim every build
-is a first one, so one is timed.
+is a first one, so one is timed, of the first front end. A project that takes minutes has one round.
 """
+NEEDS = ("cargo", "tar", "git")
 
 IN_TREE = "in tree, the same crates"
 WITHIN = 1.15  # of the build in the tree and the front end's own environments
@@ -56,18 +59,39 @@ _FLAT = {
 _CARGOS_PLACE = {"CARGO_TARGET_DIR": "", "CARGO_BUILD_BUILD_DIR": ""}
 
 
-def front_ends(quick: bool) -> Sequence[str]:
-    """Return the front ends that are measured."""
-    return [_UV] if quick else list(_FRONT_ENDS)
+def _rounds(setting: Setting, project: Project) -> int:
+    return setting.rounds or (1 if setting.quick or project.slow else 3)
 
 
-def steps(names: Sequence[str], rounds: int) -> int:
-    """Return how many steps a project takes."""
+def _chosen(quick: bool) -> tuple[Sequence[Project], Sequence[str]]:
+    found = [it for it in PROJECTS if it.unpacked]
+    return (found[:1], (_UV,)) if quick else (found, tuple(_FRONT_ENDS))
+
+
+def steps(setting: Setting) -> int:
+    """Return how many steps it takes."""
+    projects, names = _chosen(setting.quick)
     ways = 2 + bool(shutil.which(SCCACHE))
-    return ways + 1 + len(names) * (2 * (rounds + 1) + ways * rounds + 1)
+    found = 2
+    for project in projects:
+        rounds = _rounds(setting, project)
+        found += 2 + ways + 1 + 1 + len(names) * (2 * (rounds + 1) + ways * rounds)
+    return found
 
 
-def add(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
+def measure(setting: Setting) -> Found:
+    """Measure all ways, of each project and command."""
+    place = Range(setting.folder, setting.progress)
+    place.set_up()
+    projects, names = _chosen(setting.quick)
+    found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
+    for project in projects:
+        place.set_project(project)
+        _measure(found, place, project, names, _rounds(setting, project))
+    return found
+
+
+def _measure(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
     """Measure a project with these front ends, and add the rows."""
     own = place.own_crates()
     first: list[Build] = []
@@ -84,10 +108,11 @@ def add(found: Found, place: Range, project: Project, names: Sequence[str], roun
             else:
                 for way, built in zip(ways, first):
                     way.builds.append(built)
+                ways = [way for way in ways if way.name != PLAIN]
             for number in range(rounds):
                 for way in reversed(ways):  # the tree last: it compiles what the shim does
                     again = own if way.name != IN_TREE else own | system_dependent(place)
-                    if way.name != PLAIN or number == 0:
+                    if way.name != PLAIN or number == 0:  # each of its builds is a first one
                         build(place, way, again, f"{project.name}, {name}, {way.name}: build {number + 2}")
             _add(found, project, name, ways, again - own, own, environment)
 
@@ -199,6 +224,7 @@ def _add(
         row: dict[str, object] = {"project": project.name, "front end": name, "way": way.name}
         row |= {"recompiled": len(way.recompiled()), "seconds": way.seconds()}
         found.rows.append({**row, "environment": environment, "wheel": "same content"})
+        found.chart["series"].setdefault(way.name, {})[what] = way.seconds()
     kept = by_name[SHIM]
     more = set(kept.recompiled()) - own - named
     found.targets.append(

@@ -47,7 +47,13 @@ def _bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("name", "tool"),
-    [("rebuild", "cargo"), ("store", "sh"), ("startup", "valgrind"), ("wrapper", "cargo")],
+    [
+        ("rebuild", "cargo"),
+        ("unpacked", "cargo"),
+        ("store", "sh"),
+        ("startup", "valgrind"),
+        ("wrapper", "cargo"),
+    ],
 )
 def test_the_smallest_case_is_measured_and_saved(name: str, tool: str, tmp_path: Path) -> None:
     if shutil.which(tool) is None:
@@ -101,7 +107,7 @@ def test_it_ends_at_the_next_step_after_a_signal_and_leaves_nothing(tmp_path: Pa
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
     done = _bench(tmp_path, "speed")
     assert done.returncode == 2
-    assert "rebuild, matrix, startup, wrapper, store, ci, or all" in done.stderr
+    assert "rebuild, unpacked, matrix, startup, wrapper, store, ci, or all" in done.stderr
 
 
 def _found(common: Any, measured: float, timed: bool) -> Any:
@@ -269,7 +275,7 @@ def _unpacked(
     sccache: Sequence[_Build] = (),
     **more: Any,
 ) -> Any:
-    unpacked = script.rebuild.unpacked
+    unpacked = script.unpacked
     found = common.Found([], [], {"series": {}}, {})
     builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.SHIM: kept}
     if sccache:
@@ -336,7 +342,7 @@ def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any
             wheel.writestr("a-1.dist-info/RECORD", sbom)
             wheel.writestr("a-1.dist-info/sboms/a.cyclonedx.json", sbom)
             wheel.writestr("a.py", code)
-        return str(script.rebuild.unpacked.digest(tmp_path / name))
+        return str(script.unpacked.digest(tmp_path / name))
 
     for name in ("one", "other", "installed"):
         (tmp_path / name).mkdir()
@@ -344,7 +350,7 @@ def test_a_wheel_is_compared_by_its_content_but_the_temporary_folder(script: Any
     assert written("other", '"path+file:///tmp/other#a@1"') == one
     zipfile.ZipFile(tmp_path / "one" / "a.whl").extractall(tmp_path / "installed")
     (tmp_path / "installed" / "a-1.dist-info" / "INSTALLER").write_text("pip")
-    assert script.rebuild.unpacked.digest(tmp_path / "installed") == one
+    assert script.unpacked.digest(tmp_path / "installed") == one
     assert written("other", '"path+file:///tmp/other#b@1"') != one
     assert written("other", '"path+file:///tmp/other#a@1"', "1") != one
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,24 @@ def test_only_good_rows_of_the_same_versions_are_kept(script: Any, tmp_path: Pat
     assert list(table("1").kept().values()) == [row(script)]
     assert table("2").kept() == {}
     assert (tmp_path / "new" / "table.md").read_text() == saved.page()
+
+
+@pytest.mark.parametrize(
+    ("back_end", "unpacked", "there"),
+    [("maturin", True, False), ("maturin", False, True), ("setuptools.build_meta", True, True)],
+    ids=["maturin", "in-place", "setuptools"],
+)
+def test_what_maturin_makes_an_sdist_of_has_no_pkg_info(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_end: str, unpacked: bool, there: bool
+) -> None:
+    (tmp_path / "tiny-1").mkdir()
+    (tmp_path / "tiny-1" / "PKG-INFO").write_text("Name: tiny\n")
+    (tmp_path / "tiny-1" / "pyproject.toml").write_text(f'[build-system]\nbuild-backend = "{back_end}"\n')
+    with tarfile.open(tmp_path / "tiny-1.tar.gz", "w:gz") as sdist:
+        sdist.add(tmp_path / "tiny-1", "tiny-1")
+    workshop = script.Verification(tmp_path, tmp_path / "source", "cargo", script.Progress(1))
+    workshop.unpacked = unpacked
+    monkeypatch.setattr(workshop, "build", lambda front_end, host: None)
+    front_end = script.FRONT_ENDS[-1]
+    workshop._cold(tmp_path / "tiny-1.tar.gz", row(script), front_end, workshop.hosts[0])
+    assert (tmp_path / "source" / "PKG-INFO").exists() == there
