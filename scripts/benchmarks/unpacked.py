@@ -94,6 +94,7 @@ def measure(setting: Setting) -> Found:
 def _measure(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
     """Measure a project with these front ends, and add the rows."""
     own = place.own_crates()
+    shutil.rmtree(place.folder / "shim-cache", ignore_errors=True)  # of the project before
     first: list[Build] = []
     with sccache_ended(place.folder):
         for name in names:
