@@ -23,10 +23,7 @@ class Jobs(Range):
 
     def commit(self) -> None:
         """Make the source folder a repository that is cloned from then on."""
-        identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-        run(["git", "init", "-q"], self.source)
-        run(["git", "add", "."], self.source)
-        run(["git", *identity, "commit", "-q", "-m", "first"], self.source)
+        self.commit_source()
         shutil.rmtree(self.folder / "origin", ignore_errors=True)
         self.source.rename(self.folder / "origin")
 

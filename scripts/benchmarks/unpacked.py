@@ -13,7 +13,7 @@ from pathlib import Path
 from shared.building import Build
 from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
 
-from .common import Found, Setting, Target, run, the_same
+from .common import Found, Setting, Target, the_same
 from .ways import PLAIN, PROJECTS, SCCACHE, SHIM, Project, Range, Way, check, sccache_ended, with_sccache
 
 TITLE = "Unpacked: the second build by a default command, nothing changed"
@@ -95,6 +95,8 @@ def _measure(found: Found, place: Range, project: Project, names: Sequence[str],
     """Measure a project with these front ends, and add the rows."""
     own = place.own_crates()
     shutil.rmtree(place.folder / "shim-cache", ignore_errors=True)  # of the project before
+    place.commit_source()  # for pip, and for back ends that ask git what belongs to an sdist
+    place.keep(place.source / ".git")
     first: list[Build] = []
     with sccache_ended(place.folder):
         for name in names:
@@ -105,7 +107,6 @@ def _measure(found: Found, place: Range, project: Project, names: Sequence[str],
                     build(place, way, own, f"{project.name}, {name}, {way.name}: build 1")
                 first = [way.builds[0] for way in ways]
                 place.sdist = place.sdist or next(first[0].file.parent.glob("*.tar.gz"))
-                _commit(place)
             else:
                 for way, built in zip(ways, first):
                     way.builds.append(built)
@@ -123,15 +124,6 @@ def system_dependent(place: Range) -> set[str]:
     (noted,) = place.folder.glob("shim-cache/builds/*/each-time")
     found = json.loads(noted.read_text())
     return {*found["asks"], *found["needs"]}
-
-
-def _commit(place: Range) -> None:
-    """Make a repository of the source folder, without what builds leave there."""
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    place.tidy()
-    for command in (["init", "-q"], ["add", "--force", "."], ["commit", "-qm", "as released"]):
-        run([*git, *command], place.source)
-    place.keep(place.source / ".git")
 
 
 def ways_of(place: Range, name: str) -> list[Way]:

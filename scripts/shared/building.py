@@ -175,6 +175,12 @@ class Workshop:
         self._run([*pip, "pip"])
         self._run([*pip, "build", "uv", *([str(CHECKOUT)] if host.shimmed else [])])
 
+    def commit_source(self) -> None:
+        """Make a repository of the source folder, as a checkout is one."""
+        git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+        for command in (["init", "-q"], ["add", "--force", "."], ["commit", "-qm", "as released"]):
+            self._run([*git, *command], self.source)
+
     def has(self, front_end: FrontEnd) -> bool:
         """Tell whether a front end is there: Python 3.9's newest pip has no venv isolation."""
         if _VENV_ISOLATION not in front_end.command:
