@@ -166,3 +166,18 @@ def test_what_maturin_makes_an_sdist_of_has_no_pkg_info(
     front_end = script.FRONT_ENDS[-1]
     workshop._cold(tmp_path / "tiny-1.tar.gz", row(script), front_end, workshop.hosts[0])
     assert (tmp_path / "source" / "PKG-INFO").exists() == there
+
+
+def test_wheels_that_name_a_random_folder_are_compared_in_one_of_one_name(script: Any) -> None:
+    found = row(script, differs=["a.so"], differs_without=["a.so"], at_one_path=True)
+    assert found.verdict == "identical in a folder of one name"
+    assert row(script, differs=["a.so"], at_one_path=True).verdict == "**DIFFERENT**: a.so"
+
+
+def test_vendored_crates_are_known(script: Any, tmp_path: Path) -> None:
+    crate = tmp_path / "source" / "vendor" / "some-crate-1.0.0"
+    crate.mkdir(parents=True)
+    (crate / ".cargo-checksum.json").write_text("{}")
+    (crate / "Cargo.toml").write_text('[package]\nname = "some-crate"\n')
+    workshop = script.Verification(tmp_path, tmp_path / "source", "cargo", script.Progress(1))
+    assert workshop._vendored() == {"some-crate"}
