@@ -12,8 +12,8 @@ Nothing stale is reused. In doubt, by the rule of `freshness`, everything is rem
 cargo starts, except what was compiled from sources in cargo's home, which cargo knows by name,
 version and checksum, or by a commit, and what depends on nothing else. Nothing else uses the
 folder until cargo has ended: this process waits for it, and holds a lock that no other process
-inherits. If we are killed while cargo runs on, the next build sees cargo's own lock, taken
-about 0.1 s after start.
+inherits. If we are killed while cargo runs on, the next build sees the record lock that cargo's
+process holds (`lock.hold`); where there are none, cargo's own, taken about 0.1 s after start.
 
 Nor is what may depend on the system: without us, that is compiled in each build (`cargo.harmless`
 has the rule). With ``PYO3_ENVSHIM_BUILD_CACHE=on`` it stays; what a registry's crate reads without
@@ -24,7 +24,6 @@ tree is as random.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -38,7 +37,7 @@ from pyo3_envshim.cargo.units import recorded_variables
 from pyo3_envshim.environment import frontends
 from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.store import ownership
-from pyo3_envshim.store.lock import Lock, open_folder, stands, try_lock
+from pyo3_envshim.store.lock import Lock, close, hold, hold_again, is_held, open_folder, stands, try_lock
 from pyo3_envshim.store.prune import evict, parse_size
 
 TYPE_CHECKING = False
@@ -59,9 +58,15 @@ _OVERLAYS = "overlays"  # the last content by interpreter
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH", "PYTHONPATH")
 _COMPILER = "compiler"  # the state of the last build's
 _CONTENTS = "checksums"  # of what a registry had when it was compiled: cargo compares names and versions
+_OUTPUTS = "outputs"  # their sizes: cargo looks at their times only, and rustc fails on what lost its end
+_LARGE = "too-large"  # more than the limit by itself: the next build keeps nothing
+_FULL = "disk-full"  # a build failed in here, and left little room
+_USED = ".in-use"  # locked by the cargo that works in the folder
 EACH_TIME = "each-time"  # the packages that asked the system in the last build, and those that need them
 _OLD = ".old-"
 _ON = ("on", "1", "yes", "true")
+# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths.
+_SPECIAL = frozenset(" \t\n\r:;'\"`$&|<>*?()[]{}\\")
 
 
 class Ineligible(Exception):
@@ -85,13 +90,18 @@ def limit_of(environ: Mapping[str, str]) -> float:
 
 
 class BuildDir:
-    """A build folder that this process has locked. *in_child* is called in cargo's process at first."""
+    """A build folder that this process has locked. *in_child* is called in cargo's process at first.
 
-    def __init__(self, call: CargoCall, folder: str, descriptor: int, limit: float) -> None:
+    *target*: where a back end looks for results.
+    """
+
+    def __init__(self, call: CargoCall, folder: str, descriptor: int, limit: float, target: str = "") -> None:
         self.folder = folder
         self._call = call
         self._descriptor = descriptor
         self._limit = limit
+        self._target = target
+        self._held = hold(os.path.join(folder, _USED))
         self.in_child: Callable[[], object] | None = None
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
@@ -123,18 +133,48 @@ class BuildDir:
         """Run cargo and wait for it, prune the kept folders, and end as cargo did. Raises OSError."""
         try:
             command = [call.cargo, *self.arguments(call.arguments)]
-            status = subprocesses.started(command, environ, in_child=self.in_child).wait()
+            status = subprocesses.started(command, environ, in_child=self._hold_in_child).wait()
             try:
+                self._hand_over()
+                self._note_outputs()
                 self._note_compiler()
+                if status > 0 and shutil.disk_usage(self.folder).free < ROOM:
+                    self._give_up()
             except Exception:  # cargo has done its work; the next build keeps nothing
                 pass
+            try:  # not this folder: the back end may look for what a build script made
+                prune(os.path.dirname(os.path.dirname(self.folder)), self._limit)
+                if Build(self.folder).size > self._limit:
+                    files.replace(os.path.join(self.folder, _LARGE), b"")
+            except OSError:
+                pass  # the next build prunes
         finally:
             self.release()
-        try:
-            prune(os.path.dirname(os.path.dirname(self.folder)), self._limit)
-        except OSError:
-            pass  # the next build prunes
         return subprocesses.end_as(status)
+
+    def _hold_in_child(self) -> None:
+        if self._held is not None:
+            hold_again(self._held)
+        if self.in_child:
+            self.in_child()
+
+    def _give_up(self) -> None:
+        """Leave the room to others, and a note for the next build, which may need more than there is."""
+        for path in target_dir.paths_in(self.folder):
+            if os.path.basename(path) != _USED:
+                files.remove(path)
+        files.replace(os.path.join(self.folder, _FULL), b"")
+
+    def _hand_over(self) -> None:
+        """Move what build scripts have left beside cargo's results, found from ``OUT_DIR``, to the tree's."""
+        for path in target_dir.left_by_scripts(self.folder) if self._target else ():
+            to = os.path.join(self._target, os.path.relpath(path, self.folder))
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            if os.path.isdir(path):
+                shutil.copytree(path, to, dirs_exist_ok=True)
+            elif not os.path.lexists(to) or os.stat(to).st_mtime_ns < os.stat(path).st_mtime_ns:
+                shutil.copy2(path, to)
+            files.remove(path)
 
     def use_for(self, python: str, content: str) -> None:
         """Make cargo run what asked for *python*, if it has seen another *content* of its overlay.
@@ -155,6 +195,10 @@ class BuildDir:
         text = "".join(f"{name}\0{it}\n" for name, it in {**known, python: content}.items())
         files.replace(path, text.encode("utf-8", "surrogateescape"))
 
+    def _note_outputs(self) -> None:
+        sizes = target_dir.sizes_of_outputs(self.folder)
+        files.replace(os.path.join(self.folder, _OUTPUTS), json.dumps(sizes).encode())
+
     def _note_compiler(self) -> None:
         if not _keeps_all(self._call.environ):
             settings = values_of("--config", self._call.arguments)
@@ -169,6 +213,7 @@ class BuildDir:
             target_dir.evict(self.folder, *_nothing(self.folder))
 
     def release(self) -> None:
+        close(self._held)
         os.close(self._descriptor)
 
 
@@ -186,19 +231,25 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     above = os.path.join(cache, _BUILDS)
     folder = os.path.join(above, key(workspace))
     # A surrogate stands for a byte that is not UTF-8.
-    if "{" in folder or any("\ud800" <= character <= "\udfff" for character in folder):
-        raise Ineligible(f"cargo's configuration cannot hold the path {folder}")
+    if any(it in _SPECIAL or "\ud800" <= it <= "\udfff" for it in folder):
+        raise Ineligible(f"not everything can work with the path {folder}")
     if of_folder := ownership.flaw_of(above):
         raise Ineligible(str(of_folder))
+    if os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
+        raise Ineligible(f"no build script can be started in {above}")
+    if os.path.exists(os.path.join(folder, _FULL)) and shutil.disk_usage(above).free < LIMIT:
+        raise Ineligible(f"the last build in {folder} failed, and less than 5G is free")
     if shutil.disk_usage(above).free < ROOM and (not clear(cache) or shutil.disk_usage(above).free < ROOM):
         raise Ineligible(f"less than 1G is free in {above}")
     descriptor = lock(folder)
     try:
+        if is_held(os.path.join(folder, _USED)):
+            raise Ineligible(f"a cargo that nobody waits for works in {folder}")
         evict_stale(folder, workspace, call)
+        return BuildDir(call, folder, descriptor, limit, workspace.target_dir)
     except BaseException:
         os.close(descriptor)
         raise
-    return BuildDir(call, folder, descriptor, limit)
 
 
 def check(workspace: Workspace, environ: Mapping[str, str]) -> None:
@@ -225,7 +276,7 @@ def key(workspace: Workspace) -> str:
 
 
 def lock(folder: str) -> int:
-    """Create *folder* if need be, and lock it. Raises OSError, also where there are no locks."""
+    """Create *folder* if need be, and lock it. Raises OSError; `Ineligible` where there are no locks."""
     waits = False
     while True:
         os.makedirs(folder, 0o700, exist_ok=True)
@@ -233,7 +284,7 @@ def lock(folder: str) -> int:
         try:
             locked = try_lock(descriptor, exclusive=True, wait=waits)
             if locked is None:
-                raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), folder)
+                raise Ineligible(f"there are no locks in {folder}")
             if locked and stands(descriptor, folder):
                 return descriptor
         except BaseException:
@@ -260,12 +311,16 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     contents = metadata.checksums(os.path.join(workspace.root, "Cargo.lock"))
     known = _known_checksums(folder)
     is_of_another |= known is None or any(known.get(name, it) != it for name, it in contents.items())
+    is_of_another |= os.path.exists(os.path.join(folder, _LARGE)) or _is_damaged(folder)
     if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
         target_dir.evict(folder, *(_nothing(folder) if is_of_another else _staying(folder, call)))
     target_dir.tag(folder)
-    files.remove(os.path.join(folder, _COMPILER))  # until cargo has ended
+    if not harmless.is_compiler_known(workspace.settings, call, folder):
+        files.remove(os.path.join(folder, target_dir.RUSTC_INFO))  # cargo would not ask which one that is
+    for name in (_COMPILER, _FULL, _LARGE):  # until cargo has ended
+        files.remove(os.path.join(folder, name))
     both = {**(known if known and not is_of_another else {}), **contents}
     files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
     freshness.write_stamp(folder, workspace.root, "", found.sources)
@@ -279,6 +334,18 @@ def _known_checksums(folder: str) -> dict[str, str] | None:
         return {}
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _is_damaged(folder: str) -> bool:
+    """Tell whether an output has another size than after the last build, as after a power failure."""
+    try:
+        sizes = target_dir.read_json(os.path.join(folder, _OUTPUTS)).items()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True
+    now = target_dir.sizes_of_outputs(folder)
+    return any(now.get(name, size) != size for name, size in sizes)
 
 
 def _nothing(folder: str) -> tuple[set[str], set[str]]:
@@ -398,7 +465,7 @@ def clear(cache: str) -> list[str]:
 def _take_away(build: Build) -> bool:
     try:
         with Lock(build.path, exclusive=True, without=False) as free:
-            if not free:
+            if not free or is_held(os.path.join(build.path, _USED)):
                 return False
             old = os.path.join(os.path.dirname(build.path), f"{_OLD}{os.getpid()}-{os.urandom(4).hex()}")
             os.rename(build.path, old)

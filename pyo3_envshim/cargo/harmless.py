@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from pyo3_envshim.call import CargoCall
     from pyo3_envshim.cargo.metadata import Workspace
 
 # Packages of crates.io whose build scripts ask nothing but the compiler, their own sources, and variables
@@ -53,10 +54,12 @@ sqlx-macros
 MACROS = frozenset(_ASKING.split())
 # Variables that some of these scripts, or rustc, read without telling cargo.
 _UNTOLD_NAMES = """
-DOCS_RS ENSURE_NO_PANIC ICU4X_DATA_DIR LIBC_CI MACOSX_DEPLOYMENT_TARGET PORTABLE_ATOMIC_DENY_WARNINGS
-RUSTC_BOOTSTRAP RUSTC_STAGE WIND_RELEASE_ID
+DOCS_RS ENSURE_NO_PANIC ICU4X_DATA_DIR LIBC_CI PORTABLE_ATOMIC_DENY_WARNINGS RUSTC_BOOTSTRAP RUSTC_STAGE
+WIND_RELEASE_ID
 """
 UNTOLD = frozenset(_UNTOLD_NAMES.split())
+# Likewise, but maturin sets it for each build on macOS: another value is like another compiler.
+_DEPLOYMENT = "MACOSX_DEPLOYMENT_TARGET"
 _UNTOLD_PREFIXES = ("CARGO_CFG_", "CARGO_FEATURE_", "DEP_", "RUST_LIBC_UNSTABLE_")
 _PLATFORMS = ("emscripten", "vxworks")  # for these, libc's script asks the system
 _CRATES_IO = ("registry+https://github.com/rust-lang/crates.io-index", "sparse+https://index.crates.io/")
@@ -72,7 +75,7 @@ def flaw_of(workspace: Workspace, environ: Mapping[str, str]) -> str:
     if configuration.links_files(read, workspace.flags):
         return "flags for rustc may name files, of which cargo looks at the names only"
     settings = [*workspace.settings, *map(os.fsdecode, read.values())]
-    for name in (*UNTOLD, *_UNTOLD_PREFIXES):  # in a table [env]
+    for name in (*UNTOLD, *_UNTOLD_PREFIXES, _DEPLOYMENT):  # in a table [env]
         if any(name in text for text in settings):
             return f"{name} is set in cargo's configuration"
     texts = [*workspace.flags, *settings]
@@ -173,7 +176,30 @@ def compiler(settings: Iterable[str], environ: Mapping[str, str], folder: str) -
         found += [path for path in names if "rustc_driver" in path or os.path.basename(path) == "rustc.exe"]
         found += [os.path.join(path, "lib") for path in target_dir.paths_in(sysroot, "lib", "rustlib")]
     lines = {_state(os.path.realpath(path)) for path in found}
-    return "".join([*sorted(lines), _libc(), environ.get("RUSTUP_TOOLCHAIN", "")])
+    values = (environ.get(name, "") for name in ("RUSTUP_TOOLCHAIN", _DEPLOYMENT))
+    return "".join([*sorted(lines), _libc(), "\n".join(values)])
+
+
+def is_compiler_known(settings: Iterable[str], call: CargoCall, folder: str) -> bool:
+    """Tell whether a cargo that works in *folder* notices another compiler: it looks at the program's time.
+
+    A program that starts one of several compilers stays as it is (asdf's, mise's). rustup's tells cargo
+    which one that is, if it has started cargo as well.
+    """
+    rustc = shutil.which("rustc", path=call.environ.get("PATH"))
+    if not rustc or configuration.programs(configuration.read(settings)):
+        return False
+    if all(_is_of_rustup(path) for path in (rustc, call.cargo)):
+        return True
+    own = os.path.dirname(os.path.dirname(os.path.realpath(rustc)))
+    return own in map(os.path.realpath, target_dir.sysroots(folder))
+
+
+def _is_of_rustup(program: str) -> bool:
+    try:
+        return os.path.samefile(program, os.path.join(os.path.dirname(os.path.realpath(program)), "rustup"))
+    except OSError:
+        return False
 
 
 def _libc() -> str:

@@ -32,6 +32,7 @@ LOCKS = (".cargo-lock", ".cargo-build-lock")  # of a profile: up to 1.95, and fr
 TIMESTAMP = "invoked.timestamp"
 RUSTC_INFO = ".rustc_info.json"  # cargo leaves it in each build folder, and not in a target's in there
 RUN = "run-build-script-"
+_OWN = frozenset(("artifact", "build", "deps", "examples", "incremental"))  # cargo's, in a profile
 
 
 def tag(folder: str) -> None:
@@ -107,6 +108,30 @@ def crates_of(path: str) -> set[str]:
     if hash_of(path):
         crate = crate.rpartition("-")[0]
     return {crate, crate[len("lib") :] if crate.startswith("lib") else crate}
+
+
+def left_by_scripts(folder: str) -> list[str]:
+    """Return what build scripts have left beside cargo's own folders in the profiles of a build folder."""
+    found = [
+        path for it in profiles(folder) if any(map(os.path.exists, lock_files([it]))) for path in paths_in(it)
+    ]
+    names = ((path, os.path.basename(path)) for path in found)
+    return [path for path, name in names if name not in _OWN and not name.startswith(".")]
+
+
+def sizes_of_outputs(folder: str) -> dict[str, int]:
+    """Return the sizes of libraries and build scripts in a build folder, by their paths in it."""
+    found = [path for profile in profiles(folder) for path in paths_in(profile, "deps")]
+    found += [
+        path for unit in units(profiles(folder)) for it in (unit.run, unit.out) if it for path in paths_in(it)
+    ]
+    endings = (".rlib", ".rmeta", ".so", ".dylib", ".dll")  # not executables, which a back end may strip
+    sizes = {}
+    for path in found:
+        name = os.path.basename(path)
+        if hash_of(path) and (name.endswith(endings) or name.startswith(("build_script_", "build-script-"))):
+            sizes[os.path.relpath(path, folder)] = os.stat(path).st_size
+    return sizes
 
 
 def containing(place: str) -> str | None:
@@ -505,6 +530,7 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
     """Remove from a build folder all units but those of *packages*, with *crates*. Raises OSError."""
     import shutil
 
+    left = left_by_scripts(folder)  # by a build that was killed
     for profile in profiles(folder):
         # Fingerprints first: without one, cargo trusts nothing else of the unit.
         prints = paths_in(profile, ".fingerprint")
@@ -516,6 +542,7 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
             for path in paths_in(profile, "deps")
             if crates_of(path).isdisjoint(crates) and (hash_of(path) or None) not in staying
         ]
+        gone += [path for path in left if os.path.dirname(path) == profile]
         for path in (*gone, *paths_in(profile, "incremental"), *paths_in(profile, "examples")):
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
@@ -525,6 +552,6 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
 
 def verified_sources(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folders in which cargo unpacks what it has verified: by a checksum, or by a commit."""
-    home = environ.get("CARGO_HOME") or os.path.join(environ.get("HOME", ""), ".cargo")
+    home = environ.get("CARGO_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cargo")
     parts = (("registry", "src"), ("git", "checkouts"))
     return tuple(os.path.join(at, *part, "") for at in (home, os.path.realpath(home)) for part in parts)
