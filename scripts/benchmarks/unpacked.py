@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from shared.building import Build
+from shared.building import Build, Failure
 from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
 
 from .common import Found, Setting, Target, the_same
@@ -86,8 +86,12 @@ def measure(setting: Setting) -> Found:
     projects, names = _chosen(setting.quick)
     found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
     for project in projects:
-        place.set_project(project)
-        _measure(found, place, project, names, _rounds(setting, project))
+        try:
+            place.set_project(project)
+            _measure(found, place, project, names, _rounds(setting, project))
+        except Failure as failure:  # what the others came to is not lost
+            found.notes.append(f"{project.name}: {failure}")
+            found.targets.append(Target(f"{project.name}: what failed", 1, 0, timed=False))
     return found
 
 

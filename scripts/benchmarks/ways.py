@@ -343,7 +343,7 @@ def requirements(text: str) -> list[str]:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join(f"'{word}'" for word in words)
+    return ", ".join(map(json.dumps, words))  # as Python and TOML have it; a marker has quotes of its own
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
