@@ -107,7 +107,7 @@ class BuildDir:
         """Run cargo and wait for it, prune the kept folders, and end as cargo did. Raises OSError."""
         try:
             command = [call.cargo, *self.arguments(call.arguments)]
-            status = subprocesses.started(command, environ, in_child=self.in_child).wait()
+            status = subprocesses.ended(subprocesses.started(command, environ, in_child=self.in_child))
         finally:
             self.release()
         try:
@@ -261,7 +261,7 @@ class Build:
 def builds(cache: str) -> list[Build]:
     """Return the folders that are kept in a cache folder, the least recently used first."""
     paths = target_dir.paths_in(cache, _BUILDS)
-    found = [Build(path) for path in paths if not os.path.basename(path).startswith(_OLD)]
+    found = [Build(path) for path in paths if not os.path.basename(path).startswith(".")]
     return sorted(found, key=lambda build: build.used)
 
 

@@ -503,6 +503,7 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
 
 def verified_sources(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folders in which cargo unpacks what it has verified: by a checksum, or by a commit."""
-    home = environ.get("CARGO_HOME") or os.path.join(environ.get("HOME", ""), ".cargo")
+    user = environ.get("USERPROFILE" if os.name == "nt" else "HOME", "")
+    home = environ.get("CARGO_HOME") or os.path.join(user, ".cargo")
     parts = (("registry", "src"), ("git", "checkouts"))
     return tuple(os.path.join(at, *part, "") for at in (home, os.path.realpath(home)) for part in parts)

@@ -182,5 +182,8 @@ def temporary_folders(environ: Mapping[str, str]) -> list[str]:
     Order and names are those of ``tempfile._candidate_tempdir_list``.
     """
     named = [environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
-    usual = ["/tmp", "/var/tmp", "/usr/tmp"] if os.name == "posix" else []
+    usual = ["/tmp", "/var/tmp", "/usr/tmp"]
+    if os.name == "nt":
+        own = [os.path.expanduser(r"~\AppData\Local\Temp"), os.path.expandvars(r"%SYSTEMROOT%\Temp")]
+        usual = [*own, r"c:\temp", r"c:\tmp", r"\temp", r"\tmp"]
     return [os.path.realpath(folder) for folder in [*named, *usual] if folder]

@@ -12,6 +12,9 @@ import pytest
 from support.interpreters import interpreter
 
 from . import environments
+from .posix import IGNORED, skip_what_is_about_posix
+
+collect_ignore = IGNORED
 
 # Every run tries the same examples, or, with HYPOTHESIS_PROFILE=thorough, many new ones. There is
 # no deadline, because workers share the machine.
@@ -50,7 +53,7 @@ def python(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def a_python() -> str:
     """Return the path of the CPython that runs the tests."""
-    return os.path.realpath(sys.executable)
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 @pytest.fixture
@@ -83,6 +86,7 @@ def store(tmp_path: Path) -> Store:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as quick what makes no environment, asks no cargo and is not slow: `./scripts/test quick`."""
+    skip_what_is_about_posix(items)
     for item in items:
         takes_long = "shared" in getattr(item, "fixturenames", ())
         if not (takes_long or any(item.iter_markers("cargo")) or any(item.iter_markers("slow"))):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -22,8 +21,10 @@ from pyo3_envshim import build_dir, freshness
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.environment import layout
 
 from .environments import Shared, changed, script
+from .posix import fcntl, names_in
 from .test_cache import as_json, cli  # noqa: F401
 from .test_main import Cli
 from .test_target_dir import HASH, OTHER, undeletable, unit
@@ -42,7 +43,7 @@ def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
     return {"packages": list(packages), "resolve": {"nodes": nodes}}
 
 
-HOME = {"HOME": "/home/me"}
+HOME = {"USERPROFILE" if os.name == "nt" else "HOME": "/home/me"}
 REGISTRY = "/home/me/.cargo/registry/src/index"
 
 
@@ -157,7 +158,7 @@ class TestPruning:
         ]
         assert build_dir.prune(str(tmp_path), 3000) == []
         assert build_dir.prune(str(tmp_path), 1999) == ["old", "middle"]
-        assert os.listdir(tmp_path / "builds") == ["new"]
+        assert names_in(tmp_path / "builds") == ["new"]
 
     def test_takes_nothing_that_is_in_use(self, tmp_path: Path) -> None:
         folders = keep(tmp_path, old=3, new=1)
@@ -169,7 +170,7 @@ class TestPruning:
     def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
         (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
         assert build_dir.prune(str(tmp_path), 0) == []
-        assert os.listdir(tmp_path / "builds") == []
+        assert names_in(tmp_path / "builds") == []
 
     def test_takes_nothing_that_is_not_its_own_alone(self, tmp_path: Path) -> None:
         """Of two that prune, the second could take what a build has made there meanwhile."""
@@ -208,7 +209,7 @@ class TestPruning:
         assert build_dir.prune(str(tmp_path), 2000) == []
         old = build_dir.builds(str(tmp_path))[1]
         assert build_dir.prune(str(tmp_path), 2000, before=old.used) == ["never"]
-        assert os.listdir(tmp_path / "builds") == ["old"]
+        assert names_in(tmp_path / "builds") == ["old"]
 
     def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
         assert not build_dir.builds(str(tmp_path))
@@ -344,7 +345,7 @@ class TestTheCommand:
     def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
         keep(cache, old=31, new=1)
         assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
-        assert os.listdir(cache / "builds") == ["new"]
+        assert names_in(cache / "builds") == ["new"]
         assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
 
     def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
@@ -354,7 +355,7 @@ class TestTheCommand:
         os.close(held)
         assert done.stdout.splitlines()[1] == "removed 1 build folder"
         assert "1 build folder, 1000 B" in done.stderr
-        assert os.listdir(cache / "builds") == ["old"]
+        assert names_in(cache / "builds") == ["old"]
 
     def test_refuses_what_is_no_size(self, cli: Cli) -> None:  # noqa: F811
         error, _ = cli.refused("cache", "prune", PYO3_ENVSHIM_BUILD_CACHE="banana")
@@ -487,7 +488,7 @@ class TestACallIsEligible:
         monkeypatch.setattr(build_dir, "ROOM", 1 << 60)
         with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
             self.acquire(tmp_path / "cache", answer)
-        assert os.listdir(tmp_path / "cache" / "builds") == []
+        assert names_in(tmp_path / "cache" / "builds") == []
 
     @pytest.mark.parametrize(
         "name", ["debug/.cargo-lock", "debug/.cargo-build-lock", "x86_64/debug/.cargo-lock"]
@@ -515,7 +516,8 @@ class TestACallInAnUnpackedSdist:
         tree.parent.mkdir(0o700)
         found.project.rename(tree)
         (tree / "Cargo.lock").write_text("")
-        text = json.dumps(found.metadata).replace(str(found.project), str(tree))
+        old, new = (json.dumps(str(it))[1:-1] for it in (found.project, tree))
+        text = json.dumps(found.metadata).replace(old, new)
         found.project = tree
         found.metadata = json.loads(text)
         found.metadata["build_directory"] = found.metadata["target_directory"]
@@ -526,7 +528,7 @@ class TestACallInAnUnpackedSdist:
         return found
 
     def kept(self, bench: Bench) -> Path:
-        (found,) = (bench.store / "builds").iterdir()
+        (found,) = (bench.store / "builds" / name for name in names_in(bench.store / "builds"))
         return found
 
     def test_is_given_a_folder_that_stays(self, bench: Bench) -> None:
@@ -539,12 +541,14 @@ class TestACallInAnUnpackedSdist:
         assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG", "release"}
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries
-        assert bench.changes()["PYO3_PYTHON"] == f"{bench.store}/environments/{digest}/bin/python"
+        assert bench.changes()["PYO3_PYTHON"] == layout.interpreter(
+            str(bench.store / "environments" / digest)
+        )
 
     def test_says_which_if_asked(self, bench: Bench) -> None:
         line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         said = f"environment {digest[:12]} stored, build folder {self.kept(bench)}: PYO3_PYTHON={python}"
         assert line == f"pyo3-envshim: {said}\n"
 
@@ -640,7 +644,7 @@ class TestACallInAnUnpackedSdist:
         own = self.kept(bench)
         keep(bench.store, old=3)
         fine(bench.run("build"))
-        assert len(os.listdir(bench.store / "builds")) == 2
+        assert len(names_in(bench.store / "builds")) == 2
         fine(bench.run("build", **{build_dir.VARIABLE: "1K"}))
         assert self.kept(bench) == own
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,8 @@ from pyo3_envshim.store import entry as entry_files
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
 
-from .environments import Shared
+from .environments import Shared, program_in
+from .posix import fcntl, posix_only
 from .sample_wheels import SampleWheels, read
 from .test_main import Cli
 
@@ -160,7 +160,7 @@ class TestClear:
 
     def test_removes_nothing_when_nobody_can_be_asked(self, cli: Cli, sample: SampleWheels) -> None:
         fill(cli, sample, tiny=0)
-        command = [str(cli.root / "bin" / "pyo3-envshim"), "cache", "clear"]
+        command = [str(program_in(cli.root, "pyo3-envshim")), "cache", "clear"]
         done = subprocess.run(
             command, env=cli.environ, cwd=cli.cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
@@ -170,12 +170,13 @@ class TestClear:
         )
         assert len(as_json(cli, "list")["entries"]) == 1
 
+    @posix_only("pseudo-terminals")
     @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("YES", 0), ("", 1), ("n", 1), ("what", 1)])
     def test_asks_on_a_terminal(self, cli: Cli, sample: SampleWheels, answer: str, left: int) -> None:
         fill(cli, sample, tiny=0)
         ours, its = os.openpty()
         os.write(ours, answer.encode() + b"\n")
-        command = [str(cli.root / "bin" / "pyo3-envshim"), "cache", "clear"]
+        command = [str(program_in(cli.root, "pyo3-envshim")), "cache", "clear"]
         done = subprocess.run(
             command, env=cli.environ, cwd=cli.cwd, stdin=its, capture_output=True, text=True
         )

@@ -15,7 +15,7 @@ from pyo3_envshim.cli import doctor
 from pyo3_envshim.cli.install import Installed
 from pyo3_envshim.cli.snapshot import IDLE, OFF, OK, UNKNOWN, DetectedFrontEnd, Finding, Project, Snapshot
 
-from .environments import FakeCargo, Shared, script
+from .environments import FakeCargo, Shared, program_in, script
 from .test_main import Cli
 
 RUST = Project(requires=("maturin",), backend="maturin")
@@ -121,12 +121,6 @@ class TestTheSwitch:
     @pytest.mark.parametrize("value", ["", "on", "1", "nonsense"])
     def test_is_on_otherwise(self, value: str) -> None:
         assert diagnosed(HOOKED, PYO3_ENVSHIM=value).served
-
-    @pytest.mark.parametrize(("value", "state"), [("", OFF), ("1", OFF), ("off", OFF), ("on", OK)])
-    def test_has_to_be_on_on_windows(self, value: str, state: str) -> None:
-        found = doctor.of_mode({"PYO3_ENVSHIM": value}, windows=True)
-        assert found.state == state
-        assert found.hint == ("" if state == OK else "set PYO3_ENVSHIM=on")
 
 
 class TestSettings:
@@ -316,7 +310,7 @@ DIRECT = "#!{python}\nimport sys\nsys.exit('the front end itself ran')\n"
 
 def put_build(cli: Cli, root: Path, text: str = DIRECT) -> Path:
     """Put a stand-in for build on PATH, which runs in the environment at *root*; return its path."""
-    python = root / "bin" / "python"
+    python = program_in(root, "python")
     script(Path(cli.environ["HOME"], "bin", "real", "pyproject-build"), DIRECT.format(python=python))
     return script(Path(cli.environ["HOME"], "bin", "pyproject-build"), text.format(python=python))
 
@@ -358,7 +352,7 @@ def on_terminal() -> Callable[..., str]:
 
     def run(cli: Cli, *arguments: str, **variables: str) -> str:
         ours, its = os.openpty()
-        command = [str(cli.root / "bin" / "pyo3-envshim"), *arguments]
+        command = [str(program_in(cli.root, "pyo3-envshim")), *arguments]
         with open(ours, "rb", buffering=0) as terminal:
             process = subprocess.Popen(command, env={**cli.environ, **variables}, cwd=cli.cwd, stdout=its)
             os.close(its)

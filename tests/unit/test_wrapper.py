@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pyo3_envshim import _startup, freshness, wrapper
+from pyo3_envshim.environment import layout
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
 from support.interpreters import interpreter
@@ -27,12 +28,14 @@ from .environments import (
     FakeCargo,
     Shared,
     changed,
+    program_in,
     run,
     script,
     site_packages,
     write_crate,
 )
 from .environments import wrapper as wrapper_of
+from .posix import names_in
 from .sample_wheels import SampleWheels, read
 
 Done = subprocess.CompletedProcess[str]
@@ -129,9 +132,9 @@ class Bench:
             **environ,
             **IN_A_BUILD,
             "TMPDIR": str(folder / "tmp"),
-            "PATH": f"{self.root}/bin:{self.cargo.folder}:/usr/bin:/bin",
-            "PYO3_PYTHON": f"{self.root}/bin/python",
-            "PYTHON_SYS_EXECUTABLE": f"{self.root}/bin/python",
+            "PATH": self.path(self.root),
+            "PYO3_PYTHON": layout.interpreter(str(self.root)),
+            "PYTHON_SYS_EXECUTABLE": layout.interpreter(str(self.root)),
             "VIRTUAL_ENV": str(self.root),
             "CARGO": str(self.wrapper),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.store),
@@ -145,6 +148,10 @@ class Bench:
             "packages": [package],
         }
         self.cargo.answers(self.metadata)
+
+    def path(self, root: Path) -> str:
+        """Return the `PATH` of a build in the environment at *root*."""
+        return os.pathsep.join([str(root / layout.scripts()), str(self.cargo.folder), "/usr/bin", "/bin"])
 
     def ephemeral(self, name: str = "build-env-a1b2c3d4", maker: str = "uv") -> Path:
         root = self.sample.environment(name, maker=maker)
@@ -184,7 +191,7 @@ class Bench:
     @property
     def entries(self) -> list[str]:
         found = self.store / "environments"
-        return sorted(os.listdir(found)) if found.exists() else []
+        return sorted(names_in(found)) if found.exists() else []
 
 
 @pytest.fixture
@@ -232,10 +239,10 @@ class TestAServedCall:
         changes = bench.changes()
         base = changes.pop("PYO3_BASE_PYTHON")
         assert changes == {
-            "PYO3_PYTHON": f"{path}/bin/python",
-            "PYTHON_SYS_EXECUTABLE": f"{path}/bin/python",
+            "PYO3_PYTHON": layout.interpreter(str(path)),
+            "PYTHON_SYS_EXECUTABLE": layout.interpreter(str(path)),
             "VIRTUAL_ENV": str(path),
-            "PATH": f"{path}/bin:{bench.cargo.folder}:/usr/bin:/bin",
+            "PATH": bench.path(path),
             "PYO3_ENVSHIM_BASE": base,
         }
         assert os.path.realpath(base or "") == python
@@ -249,10 +256,10 @@ class TestAServedCall:
         fine(
             bench.run(
                 "build",
-                PYO3_PYTHON=f"{root}/bin/python3",
+                PYO3_PYTHON=str(program_in(root, "python" if layout.WINDOWS else "python3")),
                 VIRTUAL_ENV=str(root),
-                PATH=f"{root}/bin:{bench.cargo.folder}:/usr/bin:/bin",
-                PYTHON_SYS_EXECUTABLE=f"{root}/bin/python3",
+                PATH=bench.path(root),
+                PYTHON_SYS_EXECUTABLE=str(program_in(root, "python" if layout.WINDOWS else "python3")),
             )
         )
         assert changed(first, bench.cargo.calls[-1].environ) == {}
@@ -285,7 +292,7 @@ class TestAServedCall:
         first = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         second = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         assert first == f"pyo3-envshim: environment {digest[:12]} stored: PYO3_PYTHON={python}\n"
         assert second == f"pyo3-envshim: environment {digest[:12]} reused: PYO3_PYTHON={python}\n"
 
@@ -357,7 +364,7 @@ PASSED_THROUGH: dict[str, Callable[[Bench], Mapping[str, str]]] = {
     "for an interpreter that is not there": lambda bench: {"PYO3_PYTHON": f"{bench.root}/bin/python9"},
     "for a base interpreter": lambda bench: {"PYO3_PYTHON": os.path.realpath(sys.executable)},
     "for an environment elsewhere": lambda bench: {"TMPDIR": "/elsewhere"},
-    "for the user's environment": lambda bench: {"PYO3_PYTHON": f"{bench.installed}/bin/python"},
+    "for the user's environment": lambda bench: {"PYO3_PYTHON": layout.interpreter(str(bench.installed))},
 }
 
 
@@ -440,7 +447,7 @@ class TestACallThatIsPassedThrough(OfEachForm):
         )
         if other is None:
             pytest.skip("this needs a second CPython")
-        python = f"{shared.environment(other)}/bin/python"
+        python = layout.interpreter(str(shared.environment(other)))
         ours = {"PYO3_BASE_PYTHON": bench.sample.python, "PYO3_ENVSHIM_BASE": bench.sample.python}
         ours["PYO3_ENVSHIM"] = switch
         fine(bench.run("build", PYO3_PYTHON=python, **ours))
@@ -565,7 +572,8 @@ class TestPassingThrough(OfEachForm):
 
     @pytest.mark.parametrize("command", ["build", "fetch"])
     def test_arguments(self, command: str, bench: Bench) -> None:
-        odd = [command, "", " ", "--", "-x", "a b", "$HOME", "*", "\u00fc", "new\nline", '"', "'", "\udcff"]
+        odd = [command, "", " ", "--", "-x", "a b", "$HOME", "*", "\u00fc", "new\nline", '"', "'"]
+        odd += [] if layout.WINDOWS else ["\udcff"]
         fine(bench.run(*odd))
         assert bench.cargo.call.arguments == odd
 
@@ -774,9 +782,9 @@ class TestARecordOfTheEnvironment:
         """A hook process in the installed environment starts cargo as maturin does."""
         code = "import os, subprocess; subprocess.run([os.environ['CARGO'], 'build'], check=True)"
         bench.without("CARGO")
-        run([bench.installed / "bin" / "python", "-c", code], bench.environ, bench.project)
+        run([program_in(bench.installed, "python"), "-c", code], bench.environ, bench.project)
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         assert bench.cargo.call.environ["PYO3_PYTHON"] == python
         assert json.dumps(bench.cargo.call.environ).count(str(bench.root)) == 0
 
@@ -795,7 +803,7 @@ def test_a_store_has_a_limit_of_ours_or_of_the_users(
     store.acquire(read(sample.environment("one", "other"))).release()
     monkeypatch.setattr(prune, "LIMIT", 1)
     wrapper._prune(store, variables)
-    assert bool(os.listdir(store.environments)) == stays
+    assert bool(names_in(store.environments)) == stays
 
 
 def test_a_store_that_cannot_be_pruned_costs_one_line(
