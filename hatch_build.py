@@ -91,7 +91,7 @@ def write_startup(root: str) -> None:
     with open(path, encoding="utf-8") as file:
         text = file.read()
     for name, words in _startup_lists(root).items():
-        text = re.sub(rf"(?m)^{name} = .*$", f'{name} = "{" ".join(words)}"', text)
+        text = re.sub(rf'(?m)^{name} = "[^"]*"', f'{name} = "{" ".join(words)}"', text)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
 

@@ -2,7 +2,7 @@
 
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
-Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `_BUILD_SCRIPT`; ``PYTHONPATH``;
+Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `BUILD_SCRIPT`; ``PYTHONPATH``;
 ``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The programs and modules that front ends are started as, and the variables that they set around a
 # build back end's hook. `python hatch_build.py` writes both lines from environment/frontends.py.
-_PROGRAMS = "pip __pip-runner__ build pyproject-build uv pdm poetry hatch tox nox cibuildwheel"
+_PROGRAMS = "pip __pip-runner__ build pyproject-build uv pdm poetry hatch tox nox pipx pre-commit pre_commit cibuildwheel"  # noqa: E501
 _MARKERS = "_PYPROJECT_HOOKS_BUILD_BACKEND PEP517_BUILD_BACKEND UV_INTERNAL__BUILD_DIR"
 PROGRAMS, MARKERS = frozenset(_PROGRAMS.split()), tuple(_MARKERS.split())
 
@@ -39,7 +39,7 @@ WRAPPER = "pyo3-envshim-cargo"
 ON_PATH = "pyo3-envshim-path-"
 # What cargo sets for a build script (cargo 1.95). For a program of `cargo run` it sets OUT_DIR only,
 # if its package has a build script; and `cargo xtask`, say, may start a build.
-_BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
+BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
 
 
 def mode(environ: Mapping[str, str]) -> str:
@@ -101,13 +101,11 @@ def changes(environ: Mapping[str, str], argv: Sequence[str]) -> Changes:
         if base_is_ours(environ):
             found.update({"PYO3_BASE_PYTHON": None, "PYO3_ENVSHIM_BASE": None})
         return found
-    if not any(marker in environ for marker in MARKERS) or all(name in environ for name in _BUILD_SCRIPT):
+    if not any(marker in environ for marker in MARKERS) or all(name in environ for name in BUILD_SCRIPT):
         return {}  # not a build, or a Python that one of cargo's build scripts started
     inside = sys.prefix != sys.base_prefix
     found = {}
-    if wanted == "on" and _overlaid(environ):
-        found.update(_without_wrapper(environ))
-    elif wanted == "on" and inside:
+    if wanted == "on" and (inside or _overlaid(environ)):
         found.update(with_wrapper(environ, startable(wrapper())))
     if base_is_ours(environ) or (inside and not environ.get("PYO3_BASE_PYTHON")):
         base = base_interpreter(sys.prefix, getattr(sys, "_base_executable", None)) if inside else None
@@ -330,19 +328,11 @@ def is_on_path(folder: str) -> bool:
     return os.path.basename(folder.rstrip(os.sep)).startswith(ON_PATH)
 
 
-def _without_wrapper(environ: Mapping[str, str]) -> Changes:
-    """Return the changes that remove a wrapper of ours."""
-    if not is_wrapper(environ.get("CARGO", "")):
-        return {}
-    return {"CARGO": environ.get("PYO3_ENVSHIM_CARGO"), "PYO3_ENVSHIM_CARGO": None}
-
-
 def _overlaid(environ: Mapping[str, str]) -> bool:
     """Tell whether a front end overlays this interpreter instead of making an environment.
 
-    pip's default isolation and pdm put a folder with a ``sitecustomize.py`` on ``PYTHONPATH``. The
-    interpreter's path is stable there, so the wrapper is not needed; it could not start either,
-    because the overlay hides the site-packages that it lies in.
+    pip's default isolation and pdm put a folder with a ``sitecustomize.py`` on ``PYTHONPATH``. It hides
+    the site-packages that the wrapper may lie in; the package that this process has imported stays.
     """
     folders = environ.get("PYTHONPATH", "").split(os.pathsep)
     return any(f and os.path.exists(os.path.join(f, "sitecustomize.py")) for f in folders)

@@ -1,8 +1,7 @@
 """Build folders that outlive the unpacked sdists that are built in them.
 
-A front end that unpacks an sdist throws cargo's build folder away with it. Where
-``PYO3_ENVSHIM_BUILD_CACHE`` asks for it, cargo gets one that is kept (``build.build-dir``,
-cargo 1.91) below the cache folder:
+A front end that unpacks an sdist throws cargo's build folder away with it. So cargo gets one
+that is kept (``build.build-dir``, cargo 1.91) below the cache folder:
 
     builds/<name>-<hash>/    for one project; locked while in use
 
@@ -16,9 +15,11 @@ folder until cargo has ended: this process waits for it, and holds a lock that n
 inherits. If we are killed while cargo runs on, the next build sees cargo's own lock, taken
 about 0.1 s after start.
 
-What a registry's crate reads without telling cargo counts when the crate is next compiled, as
-in an ordinary build folder; without us, that is each build. A local crate that uses ``OUT_DIR``
-in its code may contain a path below this folder; one below the unpacked tree is as random.
+Nor is what may depend on the system: without us, that is compiled in each build (`cargo.harmless`
+has the rule). With ``PYO3_ENVSHIM_BUILD_CACHE=on`` it stays; what a registry's crate reads without
+telling cargo then counts when the crate is next compiled, as in an ordinary build folder. A local
+crate that uses ``OUT_DIR`` in its code may contain a path below this folder; one below the unpacked
+tree is as random.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ import shutil
 
 from pyo3_envshim import files, freshness, subprocesses
 from pyo3_envshim.call import warn
-from pyo3_envshim.cargo import metadata, target_dir
+from pyo3_envshim.cargo import harmless, metadata, target_dir
+from pyo3_envshim.cargo.command_line import values_of
+from pyo3_envshim.cargo.units import recorded_variables
 from pyo3_envshim.environment import frontends
+from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.store import ownership
 from pyo3_envshim.store.lock import Lock, open_folder, stands, try_lock
 from pyo3_envshim.store.prune import evict, parse_size
@@ -47,23 +51,34 @@ if TYPE_CHECKING:
 
 VARIABLE = "PYO3_ENVSHIM_BUILD_CACHE"
 LIMIT = 5 << 30
-ROOM = 1 << 30  # what must be free: a build that fails on a full disk would have succeeded without us
+ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
 _BUILDS = "builds"
+_OVERLAYS = "overlays"  # the last content by interpreter
+_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH", "PYTHONPATH")
+_COMPILER = "compiler"  # the state of the last build's
+_CONTENTS = "checksums"  # of what a registry had when it was compiled: cargo compares names and versions
+EACH_TIME = "each-time"  # the packages that asked the system in the last build, and those that need them
 _OLD = ".old-"
+_ON = ("on", "1", "yes", "true")
 
 
 class Ineligible(Exception):
     """The call gets no kept build folder; the message says why."""
 
 
+def _keeps_all(environ: Mapping[str, str]) -> bool:
+    """Tell whether all that comes from a registry or from git is kept."""
+    return environ.get(VARIABLE, "").strip().lower() in _ON
+
+
 def limit_of(environ: Mapping[str, str]) -> float:
     """Return how many bytes the folders may have together; 0 if they are off. Raises ValueError."""
     word = environ.get(VARIABLE, "").strip().lower()
-    if word in ("", "off", "0", "no", "false"):
+    if word in ("off", "0", "no", "false"):
         return 0
-    if word in ("on", "1", "yes", "true"):
+    if word in ("", *_ON):
         return LIMIT
     size = parse_size(word)
     return float("inf") if size is None else size
@@ -72,8 +87,9 @@ def limit_of(environ: Mapping[str, str]) -> float:
 class BuildDir:
     """A build folder that this process has locked. *in_child* is called in cargo's process at first."""
 
-    def __init__(self, folder: str, descriptor: int, limit: float) -> None:
+    def __init__(self, call: CargoCall, folder: str, descriptor: int, limit: float) -> None:
         self.folder = folder
+        self._call = call
         self._descriptor = descriptor
         self._limit = limit
         self.in_child: Callable[[], object] | None = None
@@ -108,6 +124,10 @@ class BuildDir:
         try:
             command = [call.cargo, *self.arguments(call.arguments)]
             status = subprocesses.ended(subprocesses.started(command, environ, in_child=self.in_child))
+            try:
+                self._note_compiler()
+            except Exception:  # cargo has done its work; the next build keeps nothing
+                pass
         finally:
             self.release()
         try:
@@ -115,6 +135,38 @@ class BuildDir:
         except OSError:
             pass  # the next build prunes
         return subprocesses.end_as(status)
+
+    def use_for(self, python: str, content: str) -> None:
+        """Make cargo run what asked for *python*, if it has seen another *content* of its overlay.
+
+        Raises OSError.
+        """
+        path = os.path.join(self.folder, _OVERLAYS)
+        known = dict(line.split("\0") for line in _read(path).splitlines() if "\0" in line)
+        if known.get(python) == content:
+            return
+        for profile in target_dir.profiles(self.folder):
+            recorded = recorded_variables([profile]).get("PYO3_PYTHON", ())
+            if python in recorded:
+                target_dir.invalidate([profile], target_dir.packages_asking_for(_VARIABLES, [profile]))
+            for each in Shelf(profile).sets():
+                if each.values.get("PYO3_PYTHON") == python:
+                    files.remove(each.path)
+        text = "".join(f"{name}\0{it}\n" for name, it in {**known, python: content}.items())
+        files.replace(path, text.encode("utf-8", "surrogateescape"))
+
+    def _note_compiler(self) -> None:
+        if not _keeps_all(self._call.environ):
+            settings = values_of("--config", self._call.arguments)
+            compiler = harmless.compiler(settings, self._call.environ, self.folder)
+            files.replace(os.path.join(self.folder, _COMPILER), compiler.encode("utf-8", "surrogateescape"))
+
+    def judge_again(self) -> None:
+        """Remove what must not stay of a set that has come back. Raises OSError."""
+        try:
+            target_dir.evict(self.folder, *_staying(self.folder, self._call))
+        except metadata.MetadataError:
+            target_dir.evict(self.folder, *_nothing(self.folder))
 
     def release(self) -> None:
         os.close(self._descriptor)
@@ -129,14 +181,16 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     if not limit:
         raise Ineligible(f"{VARIABLE} is off")
     check(workspace, call.environ)
+    if not _keeps_all(call.environ) and (flaw := harmless.flaw_of(workspace, call.environ)):
+        raise Ineligible(f"{flaw}; {VARIABLE}=on keeps all")
     above = os.path.join(cache, _BUILDS)
     folder = os.path.join(above, key(workspace))
     # A surrogate stands for a byte that is not UTF-8.
     if "{" in folder or any("\ud800" <= character <= "\udfff" for character in folder):
         raise Ineligible(f"cargo's configuration cannot hold the path {folder}")
-    if flaw := ownership.flaw_of(above):
-        raise Ineligible(str(flaw))
-    if shutil.disk_usage(above).free < ROOM:
+    if of_folder := ownership.flaw_of(above):
+        raise Ineligible(str(of_folder))
+    if shutil.disk_usage(above).free < ROOM and (not clear(cache) or shutil.disk_usage(above).free < ROOM):
         raise Ineligible(f"less than 1G is free in {above}")
     descriptor = lock(folder)
     try:
@@ -144,7 +198,7 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     except BaseException:
         os.close(descriptor)
         raise
-    return BuildDir(folder, descriptor, limit)
+    return BuildDir(call, folder, descriptor, limit)
 
 
 def check(workspace: Workspace, environ: Mapping[str, str]) -> None:
@@ -201,17 +255,76 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     manifest = found.sources.get(path)
     # Another tree in the same place must not see files that build scripts generated for this one.
     is_another = found.stamp and (manifest is None or found.stamp.files.get(path) != manifest.state)
-    if is_another or not found.trusted:
+    compiler = "" if _keeps_all(call.environ) else harmless.compiler(workspace.settings, call.environ, folder)
+    is_of_another = bool(compiler) and _read(os.path.join(folder, _COMPILER)) != compiler
+    contents = metadata.checksums(os.path.join(workspace.root, "Cargo.lock"))
+    known = _known_checksums(folder)
+    is_of_another |= known is None or any(known.get(name, it) != it for name, it in contents.items())
+    if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
-        answer = metadata.all_packages(call, target_dir.platforms(folder))
-        target_dir.evict(folder, *reusable(answer, call.environ))
+        target_dir.evict(folder, *(_nothing(folder) if is_of_another else _staying(folder, call)))
     target_dir.tag(folder)
+    files.remove(os.path.join(folder, _COMPILER))  # until cargo has ended
+    both = {**(known if known and not is_of_another else {}), **contents}
+    files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
     freshness.write_stamp(folder, workspace.root, "", found.sources)
 
 
-def reusable(answer: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[set[str], set[str]]:
-    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages."""
+def _known_checksums(folder: str) -> dict[str, str] | None:
+    """Return what `metadata.checksums` was for all builds in the folder; None if that is not known."""
+    try:
+        return dict(target_dir.read_json(os.path.join(folder, _CONTENTS)))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _nothing(folder: str) -> tuple[set[str], set[str]]:
+    """Return what may stay in a folder that another compiler has filled; remove the sets that lie there."""
+    for profile in target_dir.profiles(folder):
+        files.remove(Shelf(profile).folder)
+    return set(), set()
+
+
+def _staying(folder: str, call: CargoCall) -> tuple[set[str], set[str]]:
+    """Return what may stay in a folder, packages' and crates' names. Raises MetadataError, OSError."""
+    answer = metadata.all_packages(call, target_dir.platforms(folder))
+    packages = answer["packages"]
+    if _keeps_all(call.environ):
+        return reusable(answer, call.environ)
+    verified = target_dir.verified_sources(call.environ)
+    dependent = harmless.system_dependent(packages, list(target_dir.profiles(folder)), verified)
+    names, crates = reusable(answer, call.environ, dependent)
+    # cargo tells of no package that a feature or another platform brings; one that stays may have its name.
+    told = {(it["name"], it["version"], it["source"]) for it in packages}
+    lock = os.path.join(answer["workspace_root"], "Cargo.lock")
+    others = (it for it in metadata.locked(lock) if it not in told)
+    untold = {it[0] for it in others if harmless.may_ask(*it, verified)}
+    names, crates = names - untold, crates - {name.replace("-", "_") for name in untold}
+    foreign = [it for it in packages if it["source"] and it["manifest_path"].startswith(verified)]
+    asks = {it["name"] for it in foreign if it["id"] in dependent}
+    said = {"asks": sorted(asks), "needs": sorted({it["name"] for it in foreign} - names - asks)}
+    files.replace(os.path.join(folder, EACH_TIME), json.dumps(said).encode())
+    return names, crates
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def reusable(
+    answer: Mapping[str, Any], environ: Mapping[str, str], dependent: Iterable[str] = ()
+) -> tuple[set[str], set[str]]:
+    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages.
+
+    *dependent*: the ids of packages that must not.
+    """
     verified = target_dir.verified_sources(environ)
     packages = {package["id"]: package for package in answer["packages"]}
     others = {
@@ -219,6 +332,7 @@ def reusable(answer: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[set
         for name, it in packages.items()
         if it["source"] is None or not it["manifest_path"].startswith(verified)
     }
+    others.update(dependent)
     needs = {node["id"]: node["dependencies"] for node in answer["resolve"]["nodes"]}
     # A package that depends on these was compiled against them.
     while more := {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others:

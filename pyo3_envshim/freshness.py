@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 STAMP = ".fingerprint-envshim"
 # What is known, if anything, of units that were left in doubt; they may be put aside.
 OLD_STAMP = ".fingerprint-envshim-old"
+_STORED = os.path.join(os.sep, "environments", "")  # in the path of a stored environment
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 FORMAT = "pyo3-envshim stamp 1"
@@ -161,26 +162,37 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
 
     None of them may have stayed in place: nothing tells whether those can be trusted.
     """
-    from pyo3_envshim.cargo.units import recorded_variables
     from pyo3_envshim.shelf import Shelf
 
-    for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets() if found.is_other else ():
+    if not found.is_other:
+        return ""
+    for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets():
         stamp = read_stamp(os.path.join(each.path, STAMP))
         if stamp and stamp.nonce and _is_of_this_kind(stamp, workspace.root, found.sources):
-            recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile)).values()
-            there = any(stamp.nonce in value for values in recorded for value in values if value)
-            return "" if there else stamp.nonce
+            return "" if _is_compiled_for(stamp.nonce, workspace) else stamp.nonce
     return ""
+
+
+def _is_compiled_for(part: str, workspace: Workspace) -> bool:
+    """Tell whether a build script in place has seen a variable with *part* in its value."""
+    from pyo3_envshim.cargo.units import recorded_variables
+
+    recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile))
+    return any(part in value for values in recorded.values() for value in values if value)
 
 
 def refresh(workspace: Workspace) -> bool:
     """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
 
-    Where only a nonce would help, the old stamp stays. Raises OSError where the guard cannot tell.
+    Where only a nonce would help, the old stamp stays. Without one, and without units for an environment of
+    the store, cargo is trusted as it would be without us. Raises OSError where the guard cannot tell.
     """
     folder = os.path.join(workspace.build_dir, workspace.profile)
     target_dir.make_build_dir(workspace.build_dir)
     found = assess(workspace, workspace.build_dir, workspace.profile)
+    found.unplaced = set()
+    if found.stamp is None and found.doubted is None and not _is_compiled_for(_STORED, workspace):
+        found.doubted = []
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
     nonce = found.stamp.nonce if found.stamp else ""

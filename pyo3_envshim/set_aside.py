@@ -147,7 +147,7 @@ class Place:
         self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
-        self.call = call_note(self.root, (), {})
+        self.call = CallNote("", {}, {})  # explains nothing, until it is known
         self.shelf = Shelf(os.path.join(self.build, workspace.profile))
         self.units: list[UnitFolder] = []
 
@@ -176,6 +176,7 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
         place.read()
         invalidate(doomed(place.units))
         fitting = [each for each in place.shelf.sets() if each.fits(place.call, seen)]
+        _remove_unexplained(place, seen)
         moving = to_move(place.units, seen)
         values = values_of(moving, seen) or {}
         origin = place.shelf.origin(values) if is_worthwhile(values) else None
@@ -305,6 +306,19 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: C
     for unit in moving:
         unit.fingerprints.clear()
     return len(moving)
+
+
+def _remove_unexplained(place: Place, seen: Values) -> None:
+    """Remove older units than the last call that contradict it: with its own, they would make no set."""
+    moving = to_move(place.units, seen)
+    if not place.shelf.last or values_of(moving, seen) is not None:
+        return
+    last, own = place.shelf.last[-1], ((unit, values_of([unit], seen)) for unit in moving)
+    strange = [unit for unit, values in own if values is None or not last.explains(values)]
+    prints = [os.path.join(unit.place, it.name) for unit in strange for it in unit.fingerprints]
+    if all(os.stat(path).st_mtime_ns < place.shelf.noted for path in prints):
+        _put_aside(place, with_dependents(strange, place.units), {}, None)
+        place.outputs = Outputs(place.profiles)
 
 
 def _keep_stamp(place: Place, folder: str) -> None:

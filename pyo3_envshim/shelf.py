@@ -16,6 +16,7 @@ import stat
 
 from pyo3_envshim import files
 from pyo3_envshim.cargo import fast_json, target_dir
+from pyo3_envshim.environment import frontends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ _FORMAT = "pyo3-envshim set 2"
 _TEMPORARY = "tmp-"
 # What PyO3 finds an interpreter by; nobody tells cargo that there is another one at the same path.
 _INTERPRETERS = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "VIRTUAL_ENV", "CONDA_PREFIX")
-# What front ends call what they make for one build (`environment.frontends`), before random characters.
-_EPHEMERAL = {"build-env-": 8, "pip-build-env-": 8, ".tmp": 6, "tmp": 8}
 
 
 class CallNote:
@@ -123,14 +122,10 @@ class Set:
             return None
 
 
-def is_worthwhile(values: Values | None) -> bool:
+def is_worthwhile(values: Values) -> bool:
     """Tell whether anybody may ask for these values again: not for an ephemeral environment that is gone."""
-    python = (values or {}).get("PYO3_PYTHON") or ""
-    return bool(values) and not (_is_gone(python) and any(map(_is_ephemeral, python.split(os.sep))))
-
-
-def _is_ephemeral(name: str) -> bool:
-    return any(name.startswith(it) and len(name) == len(it) + more for it, more in _EPHEMERAL.items())
+    python = values.get("PYO3_PYTHON") or ""
+    return bool(values) and not (_is_gone(python) and frontends.is_named_as_ephemeral(python))
 
 
 def _is_gone(python: str) -> bool:
@@ -152,15 +147,20 @@ def states(paths: Iterable[str], above: str) -> dict[str, list[int]]:
 
 
 class Shelf:
-    """The shelf in a folder. *last*: the calls that may have left what is in place, as far as is known."""
+    """The shelf in a folder. *last*: the calls that may have left what is in place, as far as is known.
 
-    __slots__ = ("folder", "last")
+    *noted*: when the last of them was noted, in ns; what is older in place is of none of them.
+    """
+
+    __slots__ = ("folder", "last", "noted")
 
     def __init__(self, profile: str) -> None:
         self.folder = os.path.join(profile, FOLDER)
         self.last: list[CallNote] = []
+        self.noted = 0
         try:
             with open(os.path.join(self.folder, _LAST), encoding="utf-8") as file:
+                self.noted = os.fstat(file.fileno()).st_mtime_ns
                 self.last = [CallNote(**it) for it in fast_json.loads(file.read())]
         except (OSError, ValueError, TypeError):
             pass

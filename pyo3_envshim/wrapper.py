@@ -8,8 +8,8 @@ Sets for cargo, if it compiles in an ephemeral environment and nothing is in dou
 ``PYO3_PYTHON`` and, where they name that environment, ``PYTHON_SYS_EXECUTABLE``,
 ``VIRTUAL_ENV`` and entries of ``PATH``; and a ``PYO3_BASE_PYTHON`` that is unset or ours.
 
-Where ``PYO3_ENVSHIM_BUILD_CACHE`` asks for it and the sources are an unpacked sdist, cargo
-gets a build folder that stays (`build_dir`), and this process waits for cargo to end.
+Where the sources are an unpacked sdist, cargo gets a build folder that stays (`build_dir`), and
+this process waits for cargo to end.
 
 In every call that compiles, units in cargo's build folder may be moved (`set_aside`).
 
@@ -79,6 +79,9 @@ def isolate_imports() -> None:
         return os.path.normpath(os.path.join(here, folder))
 
     own = {resolve(os.path.dirname(file)) for file in (os.__file__, os.path.dirname(__file__))}
+    site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if site not in sys.path:  # an overlay of pip's or pdm's hides it, and platformdirs
+        sys.path.append(site)
     named = {resolve(folder) for folder in ["", *os.environ.get("PYTHONPATH", "").split(os.pathsep)]}
     sys.path[:] = [folder for folder in sys.path if resolve(folder) not in named - own]
 
@@ -126,7 +129,12 @@ def make_plan(call: CargoCall) -> Plan:
         plain = Plan(call, with_base(call.environ))
         return _with_stored_environment(call)
     except PassThrough as reason:
-        call.tell(f"left alone: {reason}")
+        try:
+            return _with_overlay(call) or plain
+        except Exception as error:
+            warn(f"warning: not used for this build: {type(error).__name__}: {error}")
+        finally:
+            call.tell(f"left alone: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         warn(f"warning: not used for this build: {type(error).__name__}: {error}")
         plain.is_fallback = True
@@ -164,6 +172,8 @@ def _with_stored_environment(call: CargoCall) -> Plan:
         python = layout.interpreter(path)
         # A PyO3 that reads PYO3_BASE_PYTHON would not see the nonce otherwise.
         environ = redirect(call.environ, root, path, python if nonce else environment.base)
+        if environment.hidden:  # its programs are not in the entry
+            environ["PATH"] = call.environ.get("PATH", "")
         if build_dir:
             environ = build_dir.variables(environ)
             build_dir.in_child = entry.hold_in_child
@@ -174,6 +184,45 @@ def _with_stored_environment(call: CargoCall) -> Plan:
     note = f"environment {entry.digest[:12]}{'-' + nonce if nonce else ''} "
     note += "stored" if entry.is_new else "reused"
     call.tell(f"{note}{f', build folder {build_dir.folder}' if build_dir else ''}: PYO3_PYTHON={python}")
+    return Plan(call, environ, build_dir, workspace)
+
+
+def _with_overlay(call: CargoCall) -> Plan | None:
+    """Return the plan for unpacked sources under an overlay of pip's or pdm's, or None: it changes nothing.
+
+    The interpreter is the user's own, and stays; only the build folder is one that is kept.
+    """
+    python = call.environ.get("PYO3_PYTHON", "")
+    if not python or not call.environ.get("PYTHONPATH") or user_setting(call.environ) is not None:
+        return None
+    from pyo3_envshim.environment import digest, frontends, interpreter, overlay
+
+    # Back ends call cargo in the source folder.
+    if not overlay.is_all(call.environ) or frontends.unpacked_at(os.getcwd(), call.environ) is None:
+        return None
+    content = [interpreter.state_of(python), *digest.variables(call.environ)]
+    if not content[0]:
+        return None
+    import hashlib
+
+    from pyo3_envshim.cargo.metadata import MetadataError, Query
+    from pyo3_envshim.store.store import Store
+
+    try:
+        with Query(call) as query:
+            workspace = query.workspace()
+    except MetadataError:
+        return None
+    build_dir = kept_build_dir(call, workspace, Store.open(call.environ).root)
+    if build_dir is None:
+        return None
+    try:
+        build_dir.use_for(python, hashlib.sha256(os.fsencode("\0".join(content))).hexdigest())
+        environ = build_dir.variables(with_base(call.environ))
+    except BaseException:
+        build_dir.release()
+        raise
+    call.tell(f"build folder {build_dir.folder}")
     return Plan(call, environ, build_dir, workspace)
 
 
@@ -204,6 +253,8 @@ def set_aside(plan: Plan) -> None:
                 workspace.build_dir = plan.build_dir.folder
                 is_stamped = False  # what is local stays only where it is
             done = exchange(plan.environ, workspace, is_stamped, bool(plan.build_dir))
+            if plan.build_dir and done.brought_back:
+                plan.build_dir.judge_again()
             if done.put_aside or done.brought_back or done.reason:
                 call.tell(str(done))
             if RECORDING in call.cargo:
@@ -288,7 +339,12 @@ def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDi
 
     *cache*: the cache folder.
     """
-    if not call.environ.get("PYO3_ENVSHIM_BUILD_CACHE"):
+    from pyo3_envshim.environment import frontends
+
+    if frontends.unpacked_at(workspace.root, call.environ) is None:
+        return None
+    if all(name in call.environ for name in _startup.BUILD_SCRIPT):  # its cargo may wait for this one
+        call.tell("no build folder is kept: a build script runs this")
         return None
     try:
         from pyo3_envshim import build_dir

@@ -76,8 +76,9 @@ def metadata_arguments(arguments: Sequence[str], dependencies: bool = False) -> 
     found += ["--locked"] if dependencies else ["--no-deps", "--offline"]
     if dependencies:
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        found += [a for a in ("--offline", "--frozen") if a in options]
-    for name in ("--manifest-path", "--config", "-Z"):
+        found += [a for a in ("--offline", "--frozen", "--all-features") if a in options]
+    features = ("--features", "-F") if dependencies else ()
+    for name in ("--manifest-path", "--config", "-Z", *features):
         for value in values_of(name, arguments):
             found += [name, value]
     return found

@@ -189,6 +189,23 @@ def local_names(lock: str) -> list[str]:
     return [_name(block) for block in _packages(lock) if '\nsource = "' not in block]
 
 
+def locked(lock: str) -> list[tuple[str, str, str | None]]:
+    """Return name, version and source of each package in a ``Cargo.lock``; none if there is no such file."""
+    return [(_name(it), _value(it, "version"), _value(it, "source") or None) for it in _packages(lock)]
+
+
+def checksums(lock: str) -> dict[str, str]:
+    """Return the checksums that a ``Cargo.lock`` has, by name, version and source in one text."""
+    blocks = ((it, _value(it, "checksum")) for it in _packages(lock))
+    return {
+        f"{_name(it)} {_value(it, 'version')} {_value(it, 'source')}": found for it, found in blocks if found
+    }
+
+
+def _value(block: str, key: str) -> str:
+    return block.partition(f'\n{key} = "')[2].partition('"')[0]
+
+
 def dependents(lock: str, names: set[str]) -> set[str] | None:
     """Return *names*, and what needs them by a ``Cargo.lock``; None if there is no such file."""
     blocks = _packages(lock)
@@ -214,7 +231,7 @@ def _packages(lock: str) -> list[str]:
 
 
 def _name(block: str) -> str:
-    return block.partition('\nname = "')[2].partition('"')[0]
+    return _value(block, "name")
 
 
 def _spawn(command: list[str], environ: Mapping[str, str], out: int) -> Callable[[], int]:

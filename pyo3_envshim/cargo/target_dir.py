@@ -271,6 +271,22 @@ def _mtime(path: str) -> int | None:
         return None
 
 
+def reading_elsewhere(profiles: Iterable[str], sources: tuple[str, ...]) -> set[str]:
+    """Return the packages of which rustc read files that lie neither below *sources* nor with cargo's own.
+
+    Raises OSError.
+    """
+    found = set()
+    for unit in units(profiles):
+        for name in _names_in(unit.folder):
+            if name.startswith("dep-"):
+                with open(f"{unit.folder}/{name}", "rb") as file:
+                    paths = [path for in_package, path in _read_dep_info(file.read()) if not in_package]
+                if any(os.path.isabs(path) and not path.startswith(sources) for path in paths):
+                    found.add(unit.package)
+    return found
+
+
 class Rustc:
     """What rustc read for local units.
 
@@ -454,6 +470,12 @@ def platforms(folder: str) -> list[str]:
     """Return the hosts of the compilers that built in a build folder."""
     lines = [line for text in _rustc_outputs(folder) for line in text.splitlines()]
     return sorted({line[len("host: ") :] for line in lines if line.startswith("host: ")})
+
+
+def sysroots(folder: str) -> list[str]:
+    """Return the folders of the compilers that built in a build folder, as they told."""
+    lines = [line for text in _rustc_outputs(folder) for line in text.splitlines()]
+    return sorted({line for line in lines if os.path.isabs(line) and os.path.isdir(line)})
 
 
 def _rustc_outputs(folder: str) -> list[str]:

@@ -81,26 +81,31 @@ def shelves(environ: Mapping[str, str]) -> list[Shelf]:
 
 def prune_all(store: Store, limit: int | None, builds_limit: float, days: float) -> Changes:
     """Remove what was not used for *days* days, and what exceeds the limits. Raises OSError."""
-    before, age = prune.entries(store), days * prune.DAY
+    entries, age = prune.entries(store), days * prune.DAY
+    before = time.time() - age
     prune.prune(store, limit, age)
-    removed = build_dir.prune(store.root, builds_limit, time.time() - age)
-    return _changes(before, store, removed, time.time() - age)
+    return _changes(entries, store, build_dir.prune(store.root, builds_limit, before), _prune_sets(before))
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
     """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
     before = prune.entries(store)
     in_use = prune.clear(store)
-    return _changes(before, store, build_dir.clear(store.root), time.time()), in_use
+    return _changes(before, store, build_dir.clear(store.root), _prune_sets(time.time())), in_use
 
 
-def _changes(before: Sequence[Entry], store: Store, removed_builds: list[str], time: float) -> Changes:
-    """Remove the sets that were put aside before *time*, too, and return all that has changed."""
-    sets = [path for shelf in shelves(os.environ) for path in shelf.prune(time)]
+def _prune_sets(before: float) -> list[str]:
+    """Remove the sets here that were put aside *before* a time in seconds; return their paths."""
+    return [path for shelf in shelves(os.environ) for path in shelf.prune(before)]
+
+
+def _changes(
+    before: Sequence[Entry], store: Store, removed_builds: list[str], removed_sets: list[str]
+) -> Changes:
     after = prune.entries(store)
     left, size = {entry.digest for entry in after}, size_of(after)
     removed = [entry.digest for entry in before if entry.digest not in left]
-    return Changes(removed, size_of(before) - size, len(left), size, removed_builds, sets)
+    return Changes(removed, size_of(before) - size, len(left), size, removed_builds, removed_sets)
 
 
 def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:

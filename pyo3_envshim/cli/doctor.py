@@ -137,12 +137,12 @@ def of_crate(project: Project | None, manifest: str | None, lock: str | None) ->
 
 def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project | None) -> Finding:
     front_end = _NAMED[seen.name]
-    if front_end.environment is None:
+    if front_end.why:
         return Finding(seen.name, UNKNOWN if front_end.starts_others else IDLE, front_end.why)
     ways = ways_in(seen, environ, project)
     if front_end.option and not seen.option:
-        then = "is served" if ways else "makes environments to serve"
-        return Finding(seen.name, IDLE, f"only {front_end.option} {then}")
+        then = "is served; for an sdist, what it needs is kept" if ways else "makes environments to serve"
+        return Finding(seen.name, IDLE, f"where the sources are, only {front_end.option} {then}")
     if ways:
         return Finding(seen.name, OK, "; ".join(ways))
     return _not_on(seen, environ)

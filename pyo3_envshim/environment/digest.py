@@ -7,7 +7,9 @@ everything that an interpreter in the entry can see. The normal form consists of
 - every file below the environment's folders: its path, content and executable bit;
 - every relative link to one of these (a link into uv's cache counts as the file that it leads to);
 - every ``RECORD``, sorted, without the lines for what is not in the normal form;
-- the `VARIABLES`, as text; an unset one counts as empty.
+- the `VARIABLES`, as text; an unset one counts as empty, an overlay's folder by its content.
+
+Where pip overlays it, which hides what is installed, only the interpreter is in it.
 
 The following is not in it, and therefore neither noticed nor stored: time stamps, owners and other
 mode bits; byte code in ``__pycache__``, which may hold nothing else; installers' notes about an
@@ -26,7 +28,7 @@ import os
 import sys
 
 from pyo3_envshim import _startup
-from pyo3_envshim.environment import hashing, interpreter, layout
+from pyo3_envshim.environment import hashing, interpreter, layout, overlay
 from pyo3_envshim.environment.frontends import in_uvs_cache
 from pyo3_envshim.environment.item import Item, NotStorable
 from pyo3_envshim.environment.record import INSTALLER_NOTES, entry_points, is_distribution, normal_record
@@ -52,9 +54,10 @@ FORMAT = "pyo3-envshim 3"  # changes with the normal form
 
 
 class Environment:
-    """A build environment: its base interpreter, its items, its digest."""
+    """A build environment: its base interpreter, its items, its digest; whether an overlay hides it."""
 
-    def __init__(self, base: str, items: list[Item], digest: str) -> None:
+    def __init__(self, base: str, items: list[Item], digest: str, hidden: bool = False) -> None:
+        self.hidden = hidden
         self.base = base
         self.items = items
         self.digest = digest
@@ -79,8 +82,13 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
         raise NotStorable(f"the base interpreter {base} has no sysconfig data")
 
     walk = _Walk(root, base, layout.site_packages(library))
-    walk.folder("")
-    items = [*walk.items, *_distributions(walk), *_interpreter_links(base, library)]
+    hidden = overlay.hides(root, environ)
+    if hidden and os.name == "nt":
+        raise NotStorable("an overlay hides it")
+    items = _interpreter_links(base, library)
+    if not hidden:
+        walk.folder("")
+        items += [*walk.items, *_distributions(walk)]
     items.append(_text_item("pyvenv.cfg", _normal_configuration(base, config)))
     items.sort(key=lambda item: os.fsencode(item.path))
     _check_places(items, walk.links)
@@ -93,10 +101,16 @@ def read(root: str, environ: Mapping[str, str], hash_file: Callable[[str], str])
     add(FORMAT)
     for part in parts:
         add("interpreter", part, hash_file(part))
-    add(*(environ.get(name, "") for name in VARIABLES))
+    add(*variables(environ))
     for item in items:
         add(item.path, item.kind, item.content)
-    return Environment(base, items, total.hexdigest()[:32])
+    return Environment(base, items, total.hexdigest()[:32], hidden)
+
+
+def variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the values of `VARIABLES`, an overlay's folder by its content. Raises OSError."""
+    values = {**environ, "PYTHONPATH": overlay.path_by_content(environ)}
+    return [values.get(name, "") for name in VARIABLES]
 
 
 class _Walk:

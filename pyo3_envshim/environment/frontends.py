@@ -25,11 +25,12 @@ class FrontEnd:
 
     *name*: its name on PyPI. *programs*: what its own Python process is started as, with ``-m`` or
     as a script. *environment*: a function that tells, from a path and the temporary folders, whether
-    an environment is one of its ephemeral ones; None if it makes none, and then *why* says what it does
-    instead (*starts_others*: it starts other front ends). *python*: whether its own process is a
-    Python, beside which the shim can be installed; *scripts*: the scripts that it then installs, if
-    not its programs. *unpacks*: how the names of the folders start below which it unpacks an sdist
-    to build from. *in_place*: the command that builds where the sources are, if it has one.
+    an environment is one of its ephemeral ones; None if it makes none. *why* says what it does instead
+    of making one for each build (*starts_others*: it starts other front ends). *python*: whether its own
+    process is a Python, beside which the shim can be installed; *scripts*: the scripts that it then
+    installs, if not its programs. *unpacks*: how the names of the folders start below which it unpacks an
+    sdist to build from, and *holds* a function that tells whether a folder elsewhere is one below which it
+    unpacks, or clones, what it builds. *in_place*: the command that builds where the sources are, if any.
 
     The rest is for `doctor`. *commands*: its names on PATH. *option*: without it, the front end makes no
     ephemeral environment; *settings*: the arguments with which it lists what is set. *target*:
@@ -43,6 +44,7 @@ class FrontEnd:
     settings: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     unpacks: tuple[str, ...] = ()
+    holds: Callable[[str], bool] | None = None
 
     def __init__(self, name: str, *programs: str, **facts: Any) -> None:
         """Take what differs from the defaults in *facts*."""
@@ -52,22 +54,31 @@ class FrontEnd:
         self.__dict__.update(facts)
 
 
+def _is_random(name: str, prefix: str) -> bool:
+    """Tell whether *name* is *prefix* and eight characters that ``tempfile.mkdtemp`` may choose."""
+    rest = name[len(prefix) :]
+    return name.startswith(prefix) and len(rest) == 8 and _RANDOM.issuperset(rest)
+
+
 def _temporary(prefix: str) -> Callable[[str, Sequence[str]], bool]:
     """Match ``<temporary folder>/<prefix><eight random characters>`` (tempfile.mkdtemp)."""
 
     def matches(root: str, temporary: Sequence[str]) -> bool:
         parent, name = os.path.split(root)
-        suffix = name[len(prefix) :]
         return (
-            name.startswith(prefix)
-            and len(suffix) == 8
-            and _RANDOM.issuperset(suffix)
+            _is_random(name, prefix)
             and os.path.realpath(parent) in temporary
-            # On POSIX, only its owner may look into what mkdtemp makes.
-            and (os.name == "nt" or not os.stat(root).st_mode & 0o077)
+            # On POSIX, only its owner may look into what mkdtemp makes; pip has git make it anew.
+            and (os.name == "nt" or not os.stat(root).st_mode & 0o077 or _is_clone(root))
         )
 
     return matches
+
+
+def _is_clone(path: str) -> bool:
+    """Tell whether this user has cloned something to *path*, of which pip knows four kinds."""
+    ours = os.stat(path).st_uid == os.geteuid()
+    return ours and any(os.path.isdir(os.path.join(path, name)) for name in (".git", ".hg", ".bzr", ".svn"))
 
 
 def _of_uv(root: str, temporary: Sequence[str]) -> bool:
@@ -84,6 +95,36 @@ def _of_poetry(root: str, temporary: Sequence[str]) -> bool:
     return name == ".venv" and _temporary("tmp")(parent, temporary) and os.listdir(parent) == [name]
 
 
+def _is_uvs_bucket(path: str) -> bool:
+    """Match ``<uv's cache>/sdists-v9``, and ``git-v0``, which holds a checkout for each commit (uv-cache)."""
+    above, name = os.path.split(path)
+    kind, _, version = name.rpartition("-v")
+    tagged = os.path.exists(os.path.join(above, "CACHEDIR.TAG"))
+    is_one = kind == "sdists" or (kind == "git" and os.path.isdir(os.path.join(path, "checkouts")))
+    return tagged and is_one and version.isdigit()
+
+
+def _is_pre_commits_clone(path: str) -> bool:
+    """Match ``<pre-commit's cache>/repoXXXXXXXX``, beside its database (store.py)."""
+    above, name = os.path.split(path)
+    is_one = _is_random(name, "repo") and os.path.isdir(os.path.join(path, ".git"))
+    return is_one and all(os.path.isfile(os.path.join(above, it)) for it in ("db.db", "README"))
+
+
+def _of_pipx(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<temporary folder>/tmpXXXXXXXX``, where it looks for a package's name (commands/common.py)."""
+    if not os.path.isdir(os.path.join(root, "lib")) or not _temporary("tmp")(root, temporary):
+        return False
+    folders = (os.path.join(root, "lib", name) for name in os.listdir(os.path.join(root, "lib")))
+    return any(os.path.isfile(os.path.join(it, "site-packages", "pipx_shared.pth")) for it in folders)
+
+
+def _of_pre_commit(root: str, temporary: Sequence[str]) -> bool:
+    """Match ``<clone>/py_env-python3.11`` (lang_base.py), which is as random as the clone."""
+    above, name = os.path.split(root)
+    return name.startswith("py_env-") and _is_pre_commits_clone(above)
+
+
 PERMANENT = "uses an environment with a permanent path"
 OVERLAY = "uses the invoking interpreter, whose path is permanent, with an overlay on PYTHONPATH"
 
@@ -94,7 +135,7 @@ FRONT_ENDS = (
         *("pip", "pip", "__pip-runner__"),
         environment=_temporary("pip-build-env-"),
         scripts=("pip", "pip3", *(f"pip3.{minor}" for minor in range(9, 21))),
-        unpacks=("pip-req-build-", "pip-install-", "pip-wheel-"),
+        unpacks=("pip-req-build-", "pip-install-", "pip-wheel-", "pip-download-"),
         commands=("pip", "pip3"),
         option="--use-feature=venv-isolation",
         settings=("config", "list"),
@@ -112,6 +153,7 @@ FRONT_ENDS = (
         python=False,
         scripts=(),
         unpacks=("sdists-v",),
+        holds=_is_uvs_bucket,
         in_place="uv build --wheel",
         target=("python", "find"),
     ),
@@ -120,6 +162,20 @@ FRONT_ENDS = (
     FrontEnd("hatch", "hatch", why=PERMANENT),  # 1.18.2
     FrontEnd("tox", "tox", why=PERMANENT),  # 4.67.15
     FrontEnd("nox", "nox", why="starts pip or uv", starts_others=True),  # 2026.10.20
+    FrontEnd(  # 1.18.4
+        *("pipx", "pipx"),
+        environment=_of_pipx,
+        why="starts pip or uv",
+        starts_others=True,
+    ),
+    FrontEnd(  # 4.7.0
+        *("pre-commit", "pre-commit", "pre_commit"),
+        environment=_of_pre_commit,
+        holds=_is_pre_commits_clone,
+        why="starts pip",
+        starts_others=True,
+        scripts=("pre-commit",),
+    ),
     FrontEnd("cibuildwheel", "cibuildwheel", why="starts pip, build or uv", starts_others=True),  # 4.3.5
 )
 
@@ -135,6 +191,29 @@ def maker_of(root: str, environ: Mapping[str, str]) -> FrontEnd | None:
     return next((it for it in FRONT_ENDS if it.environment and it.environment(root, temporary)), None)
 
 
+# How the names of these environments, or of the folders that hold them, begin; and the random rest's length.
+_EPHEMERAL = {"pip-build-env-": 8, "build-env-": 8, ".tmp": 6, "tmp": 8, "repo": 8}
+
+
+def is_named_as_ephemeral(path: str) -> bool:
+    """Tell by the names in *path*, which may be gone, whether it is in an ephemeral environment."""
+    return any(
+        name.startswith(prefix) and len(name) == len(prefix) + more
+        for name in path.split(os.sep)
+        for prefix, more in _EPHEMERAL.items()
+    )
+
+
+# pip 26.3, pdm 2.29.4: what the folders are called that hold what `OVERLAY` adds, before what is random.
+_OVERLAYS = ("pip-build-env-", "pdm-build-env-")
+
+
+def is_overlay(path: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether a front end made the folder *path* to overlay an interpreter with what is in it."""
+    temporary = temporary_folders(environ)
+    return any(_temporary(prefix)(path, temporary) for prefix in _OVERLAYS)
+
+
 def unpacked_by(path: str) -> FrontEnd | None:
     """Return the front end whose unpacked sdist *path* lies in, judged by the folders' names, or None."""
     names = path.split(os.sep)
@@ -142,23 +221,15 @@ def unpacked_by(path: str) -> FrontEnd | None:
 
 
 def unpacked_at(path: str, environ: Mapping[str, str]) -> FrontEnd | None:
-    """Return the front end whose unpacked sdist *path* lies in, judged by names and places, or None."""
+    """Return the front end that unpacked or cloned what *path* lies in, by names and places, or None."""
     temporary = temporary_folders(environ)
     while path != os.path.dirname(path):
-        name = os.path.basename(path)
-        for front_end in FRONT_ENDS:
-            for prefix in front_end.unpacks:
-                if name.startswith(prefix) and (_temporary(prefix)(path, temporary) or _of_uvs_cache(path)):
-                    return front_end
+        for it in FRONT_ENDS:
+            is_temporary = any(_temporary(prefix)(path, temporary) for prefix in it.unpacks)
+            if is_temporary or (it.holds and it.holds(path)):
+                return it
         path = os.path.dirname(path)
     return None
-
-
-def _of_uvs_cache(path: str) -> bool:
-    """Match ``<uv's cache>/sdists-v9`` (uv-cache's buckets)."""
-    above, name = os.path.split(path)
-    tagged = os.path.exists(os.path.join(above, "CACHEDIR.TAG"))
-    return tagged and name.startswith("sdists-v") and name[len("sdists-v") :].isdigit()
 
 
 def in_uvs_cache(path: str) -> bool:

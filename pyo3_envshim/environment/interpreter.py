@@ -42,6 +42,28 @@ def base_of(root: str) -> str | None:
     return beside if os.path.realpath(beside) == target else base
 
 
+def state_of(python: str) -> str:
+    """Return the state of the interpreter at the path *python*, and of what makes it what it is.
+
+    Another one at that path, or the same one built anew, has another. "" where that cannot be told: of what
+    is not there, or is a script, which may start any (pyenv's shims). Raises OSError.
+    """
+    if not os.path.isabs(python) or not os.path.isfile(python):
+        return ""
+    with open(python, "rb") as file:
+        if file.read(2) == b"#!":
+            return ""
+    root = environment_of(python)
+    base = (root and base_of(root)) or python
+    above = os.path.dirname(os.path.dirname(os.path.realpath(base)))
+    parts = {os.path.realpath(base)}
+    for place in ("lib", "lib64"):
+        for path in _files(os.path.join(above, place), lambda name: name.startswith("py"), os.path.isdir):
+            parts.update(parts_of(base, os.path.basename(path)) or ())
+    found = ((path, os.stat(path)) for path in sorted(parts))
+    return "".join(f"{path} {at.st_ino} {at.st_size} {at.st_mtime_ns}\n" for path, at in found)
+
+
 # Where, below Python.framework/Versions/3.x, a framework build (macOS) has its library and the
 # program that bin/python3.x starts (CPython, Mac/Tools/pythonw.c). Never run there yet.
 FRAMEWORK = ("", "Resources/Python.app/Contents/MacOS")
@@ -80,9 +102,11 @@ def _is_shared_library(name: str, library: str) -> bool:
     return name.startswith("lib" + library) and (".so" in name or name.endswith(".dylib"))
 
 
-def _files(folder: str, wanted: Callable[[str], bool]) -> list[str]:
+def _files(
+    folder: str, wanted: Callable[[str], bool], is_one: Callable[[str], bool] = os.path.isfile
+) -> list[str]:
     try:
         names = sorted(filter(wanted, os.listdir(folder)))
     except OSError:
         return []
-    return [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
+    return [path for path in (os.path.join(folder, name) for name in names) if is_one(path)]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.building import Failure
 from support.front_ends import UV_BUILD, Host
 from support.interpreters import interpreter
 
-from .common import Found, Setting, Target, run, the_same
-from .ways import PLAIN, PROJECTS, SHIM, Project, Range, Way
+from .common import Found, Setting, Target, the_same
+from .ways import PLAIN, PROJECTS, SCCACHE, SHIM, Project, Range, Way, sccache_ended, with_sccache
 
 TITLE = "Matrix: three interpreters in turn, second round"
 ABOUT = """
@@ -29,7 +27,6 @@ rounds.
 """
 NEEDS = ("cargo", "tar")
 SEPARATE = "limit: a target folder each"
-SCCACHE = "sccache"
 WITHIN = 1.10  # of the limit
 _OURS = (PLAIN, SHIM, SEPARATE)
 
@@ -73,7 +70,7 @@ def _measure_project(found: Found, place: Range, project: Project) -> None:
     wheels: dict[str, object] = {}
     seconds: dict[str, float] = {}
     for name in _names():
-        with _server(place.folder, name):
+        with sccache_ended(place.folder):
             ways = [_way(place, name, python) for python in _pythons()]
             for number in (1, 2):
                 for way in ways:
@@ -111,23 +108,9 @@ def _way(place: Range, name: str, python: str) -> Way:
     if name in (SHIM, SEPARATE):
         variables |= {"CARGO": str(shimmed.wrapper)}
     if name == SCCACHE:
-        variables |= {
-            "RUSTC_WRAPPER": str(shutil.which("sccache")),
-            "SCCACHE_DIR": str(place.folder / "sccache"),
-        }
+        variables |= with_sccache(place.folder)
     front_end = UV_BUILD.variant(name="uv", base=python)
     return Way(name, front_end, Host((shimmed if name != PLAIN else plain).folder, shimmed=False), variables)
-
-
-@contextmanager
-def _server(folder: Path, name: str) -> Iterator[None]:
-    """End sccache's server, with its cache; builds start it."""
-    try:
-        yield
-    finally:
-        if name == SCCACHE:
-            run([SCCACHE, "--stop-server"], folder, dict(os.environ))
-            shutil.rmtree(folder / "sccache", ignore_errors=True)
 
 
 def _size(folder: Path) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
 import zipfile
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -11,39 +13,46 @@ from pathlib import Path
 from shared.building import Build
 from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
 
-from .common import Found, Target, the_same
-from .ways import PLAIN, Project, Range, Way, check
+from .common import Found, Target, run, the_same
+from .ways import PLAIN, SCCACHE, SHIM, Project, Range, Way, check, sccache_ended, with_sccache
 
 ABOUT = """
-*python -m build*, *uv build* and *pip install SDIST* unpack an sdist, which the first two make, into a
-temporary folder and compile there. *in tree* is what they are held against: without isolation, in the
-source folder (`--sdist --wheel` makes both from there), with all that a registry has compiled before and
-the project's own crates to be compiled anew. So both sides make an sdist where the front end does, and to
-unpack it is at the shim's cost. *environment* is here what the same command takes in the source folder with
-isolation, less without it: two environments where there is an sdist to be made, else one.
+*python -m build*, *uv build*, *pip install SDIST* and *pip install git+…*, as they are typed, compile in a
+temporary folder: an sdist, which the first two make, is unpacked there, or a repository cloned. *in tree* is
+what they are held against: without isolation, in the source folder (`--sdist --wheel` makes both from
+there), with all that is kept compiled before, and the project's own crates, and those that may depend on
+the system, to be compiled anew. So both sides make an sdist where the front end does, and to unpack it is at
+the shim's cost. *environment* is here what the same command takes in the source folder with isolation, less
+without it: two environments where there is an sdist to be made, else one. sccache (a local cache, where it
+is on PATH) stands in front of rustc, without the shim.
 
-These are seen to compile the same crates in the first build, and *in tree* to compile the project's own and
-no others in the rest; all builds of a project, by any front end, make wheels of the same content (but what
-names the temporary folder, and RECORD, which has its hash). `pip install` is called with
-`--use-feature=venv-isolation` (the wrapper does not run under pip's default isolation) and without pip's
-cache of wheels. The first build is made by one front end only: they share what is kept. Without the shim
-every build is a first one, so one is timed.
+These are seen to compile the same crates in the first build, and *in tree* to compile those crates and no
+others in the rest; all builds of a project, by any front end, make wheels of the same content (but what
+names the temporary folder, and RECORD, which has its hash). `pip install` is called without pip's cache of
+wheels. The first build is made by one front end only: they share what is kept. Without the shim every build
+is a first one, so one is timed.
 """
 
-IN_TREE = "in tree, own crates only"
-KEPT = "with the shim, PYO3_ENVSHIM_BUILD_CACHE=on"
+IN_TREE = "in tree, the same crates"
 WITHIN = 1.15  # of the build in the tree and the front end's own environments
 
-_BUILD, _UV, _PIP = "python -m build", "uv build", "pip install SDIST"
+_BUILD, _UV, _PIP, _GIT = "python -m build", "uv build", "pip install SDIST", "pip install git+…"
 _INSTALL = ("{host}/bin/python", "-m", "pip", "install", "-v")
+_FLAGS = ("--no-cache-dir", "--no-deps", "--target", "{out}", "{project}")
 _FRONT_ENDS = {
     _UV: UV_BUILD_FROM_SDIST.variant(name=_UV),
     _BUILD: BUILD_FROM_SDIST.variant(name=_BUILD),
-    _PIP: FrontEnd(_PIP, (*_INSTALL, "--no-cache-dir", "--no-deps", "--target", "{out}", "{project}")),
+    _PIP: FrontEnd(_PIP, (*_INSTALL, *_FLAGS)),
+    _GIT: FrontEnd(_GIT, (*_INSTALL, *_FLAGS)),
 }
-_IN_TREE = {_UV: ("--sdist", "--wheel"), _BUILD: ("--sdist", "--wheel"), _PIP: ()}
-_FLAT = {_UV: "--no-build-isolation", _BUILD: "--no-isolation", _PIP: "--no-build-isolation"}
-_ISOLATED = {_PIP: ("--use-feature=venv-isolation",)}
+_BOTH = ("--sdist", "--wheel")
+_IN_TREE = {_UV: _BOTH, _BUILD: _BOTH, _PIP: (), _GIT: ()}
+_FLAT = {
+    _UV: "--no-build-isolation",
+    _BUILD: "--no-isolation",
+    _PIP: "--no-build-isolation",
+    _GIT: "--no-build-isolation",
+}
 _CARGOS_PLACE = {"CARGO_TARGET_DIR": "", "CARGO_BUILD_BUILD_DIR": ""}
 
 
@@ -54,60 +63,80 @@ def front_ends(quick: bool) -> Sequence[str]:
 
 def steps(names: Sequence[str], rounds: int) -> int:
     """Return how many steps a project takes."""
-    return 3 + len(names) * (2 * (rounds + 1) + 2 * rounds + 1)
+    ways = 2 + bool(shutil.which(SCCACHE))
+    return ways + 1 + len(names) * (2 * (rounds + 1) + ways * rounds + 1)
 
 
 def add(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
     """Measure a project with these front ends, and add the rows."""
     own = place.own_crates()
     first: list[Build] = []
-    for name in names:
-        ways = ways_of(place, name)
-        environment = place.environment_time(name, isolated(place, name), ways[0], rounds)
-        if not first:
-            for way in ways:
-                build(place, way, own, f"{project.name}, {name}, {way.name}: build 1")
-            first = [way.builds[0] for way in ways]
-            place.sdist = place.sdist or next(first[0].file.parent.glob("*.tar.gz"))
-        else:
-            for way, built in zip(ways, first):
-                way.builds.append(built)
-        for number in range(rounds):
-            for way in ways:
-                if way.name != PLAIN or number == 0:
-                    build(place, way, own, f"{project.name}, {name}, {way.name}: build {number + 2}")
-        _add(found, project, name, ways, own, environment)
+    with sccache_ended(place.folder):
+        for name in names:
+            ways = ways_of(place, name)
+            environment = place.environment_time(name, isolated(place, name), ways[0], rounds)
+            if not first:
+                for way in ways:
+                    build(place, way, own, f"{project.name}, {name}, {way.name}: build 1")
+                first = [way.builds[0] for way in ways]
+                place.sdist = place.sdist or next(first[0].file.parent.glob("*.tar.gz"))
+                _commit(place)
+            else:
+                for way, built in zip(ways, first):
+                    way.builds.append(built)
+            for number in range(rounds):
+                for way in reversed(ways):  # the tree last: it compiles what the shim does
+                    again = own if way.name != IN_TREE else own | system_dependent(place)
+                    if way.name != PLAIN or number == 0:
+                        build(place, way, again, f"{project.name}, {name}, {way.name}: build {number + 2}")
+            _add(found, project, name, ways, again - own, own, environment)
+
+
+def system_dependent(place: Range) -> set[str]:
+    """Return the registry crates that the kept build folder does not keep, as the shim has noted them."""
+    (noted,) = place.folder.glob("shim-cache/builds/*/each-time")
+    found = json.loads(noted.read_text())
+    return {*found["asks"], *found["needs"]}
+
+
+def _commit(place: Range) -> None:
+    """Make a repository of the source folder, without what builds leave there."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    place.tidy()
+    for command in (["init", "-q"], ["add", "--force", "."], ["commit", "-qm", "as released"]):
+        run([*git, *command], place.source)
+    place.keep(place.source / ".git")
 
 
 def ways_of(place: Range, name: str) -> list[Way]:
     """Return the ways to build with a front end."""
     plain, shimmed = place.hosts
     # The first front end makes the sdist that others are given.
-    sdist = str(place.sdist) if name == _PIP else "."
-    front_end = _FRONT_ENDS[name].variant(*_ISOLATED.get(name, ()), project=sdist)
+    given = {_PIP: str(place.sdist), _GIT: f"git+file://{place.source}"}
+    front_end = _FRONT_ENDS[name].variant(project=given.get(name, "."))
     in_tree = _FRONT_ENDS[name].variant(*_IN_TREE[name], _FLAT[name], base=str(place.permanent.python))
-    shim = {"PYO3_ENVSHIM_BUILD_CACHE": "on", **_CARGOS_PLACE}
-    if name == _UV:
-        shim["CARGO"] = str(shimmed.wrapper)
-    return [
+    shim = {**_CARGOS_PLACE, "CARGO": str(shimmed.wrapper)} if name == _UV else _CARGOS_PLACE
+    found = [
         Way(IN_TREE, in_tree, place.permanent),
         Way(PLAIN, front_end, plain, _CARGOS_PLACE),
-        Way(KEPT, front_end, Host(shimmed.folder, shimmed=False), shim),
+        Way(SHIM, front_end, Host(shimmed.folder, shimmed=False), shim),
     ]
+    if sccache := with_sccache(place.folder):
+        found.append(Way(SCCACHE, front_end, plain, {**_CARGOS_PLACE, **sccache}))
+    return found
 
 
 def isolated(place: Range, name: str) -> Way:
     """Return the way to build in the tree, with isolation."""
-    options = (*_IN_TREE[name], *_ISOLATED.get(name, ()))
-    return Way(PLAIN, _FRONT_ENDS[name].variant(*options), place.hosts[0])
+    return Way(PLAIN, _FRONT_ENDS[name].variant(*_IN_TREE[name]), place.hosts[0])
 
 
-def build(place: Range, way: Way, own: Container[str], step: str) -> None:
-    """Build once."""
+def build(place: Range, way: Way, again: Container[str], step: str) -> None:
+    """Build once; *again*: what a second build in the tree is to compile."""
     place.progress.step(step)
     place.tidy()
     if way.name == IN_TREE and way.builds:
-        place.forget(own)
+        place.forget(again)
     out, seconds = place.run_way(way)
     compiled = sorted(set(re.findall(r"^ *Compiling (\S+) v", place.said(), re.M)))
     # What is compared is the content, of a wheel or of what was installed, and no name.
@@ -137,30 +166,53 @@ def _members(out: Path) -> Iterator[tuple[str, bytes]]:
                 yield path.relative_to(out).as_posix(), path.read_bytes()
 
 
-def check_own(what: str, ways: Sequence[Way], own: set[str]) -> None:
-    """Raise `Failure` if any build did not compile the project's own crates, or *in tree* more than these."""
+def check_own(what: str, ways: Sequence[Way], again: set[str], own: set[str]) -> None:
+    """Raise `Failure` if a build did not compile the project's own crates, or *in tree* not just *again*."""
     compiled: dict[str, object] = {
         f"{way.name}, build {number}": sorted(own.intersection(build.crates))
         for way in ways
         for number, build in enumerate(way.builds, 1)
     }
-    compiled["second builds in tree"] = ways[0].recompiled()
     the_same(f"{what}: its own crates, as compiled", compiled)
+    expected = sorted(again.intersection(ways[0].builds[0].crates))
+    the_same(
+        f"{what}: what is to be compiled again, and was in tree",
+        {"to be": expected, IN_TREE: ways[0].recompiled()},
+    )
 
 
 def _add(
-    found: Found, project: Project, name: str, ways: Sequence[Way], own: set[str], environment: float
+    found: Found,
+    project: Project,
+    name: str,
+    ways: Sequence[Way],
+    named: set[str],
+    own: set[str],
+    environment: float,
 ) -> None:
-    """Add what one project and front end came to."""
+    """Add what one project and front end came to; *named*: what the shim's rule does not keep."""
     what = f"{project.name}, {name}"
     check(what, ways)
-    check_own(what, ways, own)
+    check_own(what, ways, own | named, own)
+    by_name = {way.name: way for way in ways}
     for way in ways:
         row: dict[str, object] = {"project": project.name, "front end": name, "way": way.name}
         row |= {"recompiled": len(way.recompiled()), "seconds": way.seconds()}
         found.rows.append({**row, "environment": environment, "wheel": "same content"})
-    in_tree, _, kept = ways
-    more = set(kept.recompiled()) - own
-    found.targets.append(Target(f"{what}: registry crates recompiled", len(more), 0, timed=False))
+    kept = by_name[SHIM]
+    more = set(kept.recompiled()) - own - named
+    found.targets.append(
+        Target(f"{what}: registry crates recompiled that the rule keeps", len(more), 0, timed=False)
+    )
     text = f"{what}: seconds, and {WITHIN:.2f} of the build in tree and the front end's environments"
-    found.targets.append(Target(text, kept.seconds(), WITHIN * (in_tree.seconds() + environment)))
+    found.targets.append(Target(text, kept.seconds(), WITHIN * (by_name[IN_TREE].seconds() + environment)))
+    if SCCACHE not in by_name:
+        return
+    again = sorted(named.intersection(kept.recompiled()))
+    if again:
+        times = f"{kept.seconds():.2f} s, sccache {by_name[SCCACHE].seconds():.2f} s"
+        found.notes.append(f"{what}: {times}; compiled each time: {', '.join(again)}")
+    else:
+        found.targets.append(
+            Target(f"{what}: seconds, and sccache's", kept.seconds(), by_name[SCCACHE].seconds())
+        )

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
 from support.interpreters import base_interpreter
 from support.sample_crates import BACK_ENDS, write_project
 
-from .common import make_environment, median, the_same
+from .common import make_environment, median, run, the_same
 
 LIMIT = "limit: no isolation"
 PLAIN = "without the shim"
 SHIM = "with the shim"
+SCCACHE = "sccache"
 
 FRONT_ENDS = {"uv": UV_BUILD, "build": BUILD, "pip": PIP}
 _ISOLATED = {**FRONT_ENDS, "pip": PIP_VENV}
@@ -82,6 +84,8 @@ PROJECTS = (
     Project("rpds-py==2026.9.1", "maturin", sdist=True),
     Project("bcrypt==5.0.0", "setuptools-rust", sdist=True),
     Project("rtoml==0.14.0", "maturin", sdist=True, in_place=False),
+    Project("cryptography==45.0.7", "maturin", sdist=True, in_place=False),
+    Project("pydantic-core==2.50.4", "maturin", sdist=True, in_place=False),
 )
 
 
@@ -245,6 +249,10 @@ class Range(Workshop):
         for path in set(self.source.iterdir()) - self._unpacked:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    def keep(self, path: Path) -> None:
+        """Have `tidy` leave *path* where it is."""
+        self._unpacked.add(path)
+
     def build_way(self, way: Way) -> None:
         """Build once."""
         before = stamps(self.target)
@@ -294,6 +302,23 @@ class Range(Workshop):
         if not any(key.startswith("version=") for key in keys):
             raise Failure("PyO3 printed no configuration", said)
         (self.folder / "pyo3-config.txt").write_text("\n".join(dict.fromkeys(keys)) + "\n")
+
+
+def with_sccache(folder: Path) -> dict[str, str]:
+    """Return the variables that put sccache in front of rustc; none where it is not on PATH."""
+    program = shutil.which(SCCACHE)
+    return {"RUSTC_WRAPPER": program, "SCCACHE_DIR": str(folder / SCCACHE)} if program else {}
+
+
+@contextmanager
+def sccache_ended(folder: Path) -> Iterator[None]:
+    """End sccache's server, with its cache; builds start it."""
+    try:
+        yield
+    finally:
+        if (folder / SCCACHE).exists():
+            run([SCCACHE, "--stop-server"], folder, dict(os.environ))
+            shutil.rmtree(folder / SCCACHE, ignore_errors=True)
 
 
 _USE_BASE = "MATURIN_PEP517_USE_BASE_PYTHON=1"

@@ -110,10 +110,23 @@ class KeptCargo:
             "CARGO_NET_OFFLINE": "true",
             "TMPDIR": str(self.temporary),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.cache),
-            "PYO3_ENVSHIM_BUILD_CACHE": "on",
             "_PYPROJECT_HOOKS_BUILD_BACKEND": "maturin",
             "PYO3_PYTHON": str(made / "bin" / "python"),
         }
+
+    def use_home(self, name: str = "cargo-home") -> str:
+        """Give cargo a home of its own, with the crates that are here; return its path.
+
+        What is fetched writes the index anew, which other tests read meanwhile.
+        """
+        home = self.folder / name
+        shared = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo")) / "registry"
+        (home / "registry").mkdir(parents=True)
+        for part in ("cache", "src"):
+            (shared / part).mkdir(parents=True, exist_ok=True)
+            (home / "registry" / part).symlink_to(shared / part)
+        self.environment["CARGO_HOME"] = str(home)
+        return str(home)
 
     @property
     def kept(self) -> list[Path]:

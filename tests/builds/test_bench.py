@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -261,12 +261,22 @@ def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: An
         assert found.rows[2]["of these"] == ", ".join(second.crates)
 
 
-def _unpacked(script: Any, common: Any, kept: list[_Build], in_tree: list[_Build]) -> Any:
+def _unpacked(
+    script: Any,
+    common: Any,
+    kept: list[_Build],
+    in_tree: list[_Build],
+    sccache: Sequence[_Build] = (),
+    **more: Any,
+) -> Any:
     unpacked = script.rebuild.unpacked
     found = common.Found([], [], {"series": {}}, {})
-    builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.KEPT: kept}
+    builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.SHIM: kept}
+    if sccache:
+        builds[unpacked.SCCACHE] = list(sccache)
     ways = [unpacked.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
-    unpacked._add(found, script.rebuild.PROJECTS[0], "uv build", ways, {"tiny"}, 0.5)
+    named = more.get("named", set())
+    unpacked._add(found, script.rebuild.PROJECTS[0], "uv build", ways, named, {"tiny"}, 0.5)
     return found
 
 
@@ -288,6 +298,22 @@ def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, common
     assert (crates.met, crates.timed) == (False, False)
 
 
+def test_an_unpacked_sdist_may_recompile_what_the_rule_names(script: Any, common: Any) -> None:
+    more = _Build(["pyo3", "tiny"])
+    found = _unpacked(script, common, [_COLD, more], [_COLD, more], [_COLD, _COLD], named={"pyo3"})
+    assert found.targets[0].met
+    assert "compiled each time: pyo3" in found.notes[0]
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(0.9, False), (1.1, True)])
+def test_where_all_is_kept_it_is_to_be_ahead_of_sccache(
+    script: Any, common: Any, seconds: float, met: bool
+) -> None:
+    sccache = [_COLD, replace(_COLD, seconds=seconds)]
+    found = _unpacked(script, common, [_COLD, replace(_OWN, seconds=1)], [_COLD, _OWN], sccache)
+    assert found.targets[-1].met == met
+
+
 @pytest.mark.parametrize(
     ("kept", "in_tree"),
     [
@@ -300,7 +326,7 @@ def test_an_unpacked_sdist_may_recompile_its_own_crates_only(script: Any, common
 def test_its_own_crates_are_compiled_by_each_build(
     script: Any, common: Any, kept: list[_Build], in_tree: list[_Build]
 ) -> None:
-    with pytest.raises(script.Failure, match="its own crates, as compiled"):
+    with pytest.raises(script.Failure, match=r"its own crates, as compiled|what is to be compiled again"):
         _unpacked(script, common, kept, in_tree)
 
 

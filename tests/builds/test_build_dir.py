@@ -110,6 +110,11 @@ STORIES: dict[str, tuple[Files, Files]] = {
     "a registry's crate, then a vendored one": (sdist("1"), vendored(2)),
     "a registry's crate, then a patch": (sdist("1"), patched(2)),
     "a changed patch": (patched(1), patched(2)),
+    "another version": (sdist("1"), {**sdist("2"), "Cargo.toml": manifest().replace("0.1.0", "0.2.0")}),
+    "another project of the same name": (
+        with_part(1),
+        {**sdist(NUMBER, build_rs=script(2)), "Cargo.toml": manifest(dependencies=UNICODE + HECK)},
+    ),
 }
 
 
@@ -339,6 +344,14 @@ class TestAFileSystemOfItsOwnForTheCache:
         said = cargo.on_a_file_system("size=900m", tree, "build && test ! -e {cache}/builds/*")
         assert "less than 1G is free" in said
         assert Done(said, 0, tree / "target" / "debug" / "libtiny.so").answer == 1
+
+    def test_that_is_filled_by_others_gets_its_room_back(self, cargo: KeptCargo) -> None:
+        one, two = cargo.unpack(sdist("1")), cargo.unpack(sdist("2"), "bbbbbbbb")
+        fill = "test -e {cache}/builds/* && dd if=/dev/zero of={cache}/others bs=1M count=1100 2>/dev/null"
+        script = f"build && {fill} && cd '{two}' && build && test ! -e {{cache}}/builds/*"
+        said = cargo.on_a_file_system("size=2g", one, script)
+        assert "less than 1G is free" in said
+        assert Done(said, 0, two / "target" / "debug" / "libtiny.so").answer == 2
 
     def test_that_cannot_be_written_to_any_more_is_one_line_each(self, cargo: KeptCargo) -> None:
         one, two = cargo.unpack(sdist("1")), cargo.unpack(sdist("2"), "bbbbbbbb")

@@ -44,7 +44,7 @@ def test_an_entry_is_cargos_until_it_ends_whatever_ends_or_stays(
     names = {"program": daemon.program, "note": daemon.note, "started": started, "goes_on": goes_on}
     build_rs = _SCRIPT.format(python=sys.executable, **names)
     files = {"Cargo.toml": manifest(), "src/lib.rs": library("1"), "build.rs": build_rs}
-    build = cargo.start(cargo.unpack(files), PYO3_ENVSHIM_BUILD_CACHE="on" if kept else "")
+    build = cargo.start(cargo.unpack(files), PYO3_ENVSHIM_BUILD_CACHE="on" if kept else "off")
     assert started.read_text() == ""
     if kept:
         build.kill()

@@ -434,6 +434,16 @@ def test_the_wrapper_does_it_in_calls_that_pass_through(there: Interpreters) -> 
         assert "set aside" not in wrapped(there, "C", "check", PYO3_ENVSHIM=value)[1]
 
 
+def test_what_was_compiled_before_us_stays(there: Interpreters) -> None:
+    """In a call that passes through; a served one has a path that cargo has never seen."""
+    build = ("build", *EVERYTHING, "--message-format=json")
+    there.cargo("A")
+    assert wrapped(there, "A", *build)[0] == []
+    assert set(wrapped(there, "B", *build)[0]) == DEPENDENT
+    assert wrapped(there, "A", *build)[0] == []
+    there.check("A")
+
+
 def test_a_project_without_a_python_is_left_alone(tmp_path: Path) -> None:
     there = Interpreters(TinyCargo(tmp_path))
     del there.there.environment["PYO3_PYTHON"]

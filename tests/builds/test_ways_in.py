@@ -93,7 +93,8 @@ class TestACargoOnThePath:
         subprocess.run(["cargo", *arguments], env=environ, check=True)
         program = [str(bench.shimmed.folder / "bin" / "pyo3-envshim"), "run", "--path", "--"]
         subprocess.run([*program, "cargo", *arguments], env=environ, check=True)
-        without, through = own.take_calls()
+        without, *asked, through = own.take_calls()
+        assert all("metadata" in call.arguments for call in asked)
         assert through.arguments == without.arguments == tuple(arguments)
         assert through.environment == without.environment
 
@@ -271,7 +272,7 @@ class TestInstall:
             bench.build(front_end, project, host, python=installed_into.python) for _ in range(2)
         )
         assert "pyo3" in first.compiled
-        assert first.pyo3_python.startswith(str(bench.store))
+        assert first.pyo3_python.startswith(str(bench.store)), first.output
         assert second.compiled == []
         assert bench.answer(second, installed_into.python) == "42"
         installed_into.done("uninstall")
@@ -510,7 +511,7 @@ class TestExtraBuildDependencies:
         bench.variables["CARGO_TARGET_DIR"] = str(bench.fill(bench.folder / "target"))
         application = self._application(bench, "application", _RECIPE)
         first = bench.build(UV_SYNC, application, bench.plain)
-        assert first.pyo3_python.startswith(str(bench.store))
+        assert first.pyo3_python.startswith(str(bench.store)), first.output
         shutil.rmtree(bench.folder / "uv-cache")  # which holds the wheel
         second = bench.build(UV_SYNC, application, bench.plain)
         assert bench.answer(second) == "42"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -145,7 +146,9 @@ class Shared:
         name = re.match(r"\w*", requirements[0])
         assert name is not None
         kind = "shimmed" if shimmed else "plain"
-        return Host(self.once("-".join([name[0], Path(python).name, kind]), make), shimmed)
+        # A test may have an interpreter of its own, with this name.
+        place = hashlib.sha256(python.encode()).hexdigest()[:8]
+        return Host(self.once("-".join([name[0], Path(python).name, place, kind]), make), shimmed)
 
     def requirement(self, version: str) -> Path:
         """Return the folder of the local build requirement's wheel."""
@@ -377,6 +380,7 @@ class Bench:
             "out": str(out),
             "site": site or str(self.folder / "site"),
             "work": str(self.folder / front_end.name),
+            "sdists": str(self.folder / "sdists"),
             "temporary": str(self.temporary),
             "base": python,
         }

@@ -39,10 +39,11 @@ class FrontEnd:
 
     `{host}` is the environment that holds the front end, `{project}` the source folder, `{out}`
     a folder for the wheel, `{site}` an environment to install into, `{base}` the base interpreter.
-    Those that need more: `{work}` is a folder for the front end's own files, `{index}` the address
-    of a package index. `ephemeral` tells whether it makes an environment for each build and removes
-    it afterwards. `requirements` are what an environment of its own holds, `files` are written before a
-    build and `anew` removed, `installs_into` is where it installs, where that is not `{site}`.
+    Those that need more: `{work}` is a folder for the front end's own files, `{sdists}` the one that the
+    sdist is in, `{index}` the address of a package index. `ephemeral` tells whether it makes an
+    environment for each build and removes it afterwards. `requirements` are what an environment of its
+    own holds, `files` are written before a build and `anew` removed, `installs_into` is where it
+    installs, where that is not `{site}`.
     """
 
     name: str
@@ -225,6 +226,74 @@ CIBUILDWHEEL = (
 OTHER_FRONT_ENDS = (
     *(PDM_BUILD, PDM_INSTALL, POETRY_INSTALL, HATCH_BUILD, TOX, NOX, NOX_WITH_UV),
     *CIBUILDWHEEL,
+)
+
+# From sources that they unpack, or clone, for each build. `{sdists}` is the folder that the sdist is in.
+_TO_SITE = ("install", "--no-deps", "--force-reinstall")
+_PIP_TO_SITE = ("{host}/bin/python", "-m", "pip", "--python", "{site}/bin/python", *_TO_SITE)
+_UV_TO_SITE = UV_PIP.command[:-1]
+_of_site = partial(FrontEnd, ephemeral=False, makes_wheel=False)
+PIP_INSTALL_SDIST = _of_site("pip-install-sdist", (*_PIP_TO_SITE, "{sdists}/tiny-0.1.0.tar.gz"))
+PIP_INSTALL_GIT = _of_site("pip-install-git", (*_PIP_TO_SITE, "git+file://{project}"))
+_BY_NAME = ("--no-binary", "tiny", "tiny")
+PIP_WHEEL_NAME = FrontEnd("pip-wheel-name", (*_PIP, *_BY_NAME), ephemeral=False)
+PIP_INSTALL_NAME = _of_site("pip-install-name", (*_PIP_TO_SITE, *_BY_NAME))
+UV_INSTALL_NAME = _of_site("uv-pip-install-name", (*_UV_TO_SITE, *_BY_NAME), ephemeral=True)
+UV_INSTALL_GIT = _of_site("uv-pip-install-git", (*_UV_TO_SITE, "git+file://{project}"), ephemeral=True)
+_UV_APP = """\
+[project]
+name = "app"
+version = "1"
+requires-python = ">=3.9"
+dependencies = ["tiny"]
+
+[tool.uv.sources]
+tiny = {{ git = "file://{project}" }}
+"""
+_uv_app = ("--project", "{work}", "--python", "{base}")
+UV_SYNC_GIT = _of_site(
+    "uv-sync-git",
+    ("{host}/bin/uv", "sync", *_uv_app, "--upgrade-package", "tiny"),
+    ephemeral=True,
+    files=(("{work}/pyproject.toml", _UV_APP),),
+    installs_into="{work}/.venv",
+)
+TOX_SDIST = replace(
+    TOX,
+    name="tox-sdist",
+    files=(("{project}/tox.ini", _TOX_INI.replace("package = wheel", "package = sdist")),),
+)
+PIPX = _of_site(
+    "pipx",
+    ("{host}/bin/pipx", "install", "--force", "--python", "{base}", "{sdists}/tiny-0.1.0.tar.gz"),
+    requirements=("pipx",),
+    variables=(("PIPX_HOME", "{work}/home"), ("PIPX_BIN_DIR", "{work}/bin"), ("PIP_NO_INDEX", "0")),
+    installs_into="{work}/home/venvs/tiny",
+)
+_HOOKS = """\
+repos:
+- repo: {project}
+  rev: HEAD
+  hooks: [{{id: tiny}}]
+"""
+# Each commit is cloned anew, and has an environment in its clone.
+_PRE_COMMIT = """\
+set -e; cd "$1"; export GIT_CONFIG_GLOBAL=/dev/null
+git init -q .; git add .
+"$2" autoupdate --bleeding-edge; "$2" install-hooks
+ln -sfn "$(ls -td home/repo*/py_env-* | head -n 1)" site
+"""
+PRE_COMMIT = _of_site(
+    "pre-commit",
+    ("sh", "-c", _PRE_COMMIT.replace("{", "{{").replace("}", "}}"), "sh", "{work}", "{host}/bin/pre-commit"),
+    requirements=("pre-commit",),
+    variables=(("PRE_COMMIT_HOME", "{work}/home"),),
+    files=(("{work}/.pre-commit-config.yaml", _HOOKS),),
+    installs_into="{work}/site",
+)
+OF_UNPACKED = (
+    *(BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, PIP_INSTALL_SDIST, PIP_INSTALL_GIT, PIP_WHEEL_NAME),
+    *(PIP_INSTALL_NAME, UV_INSTALL_NAME, UV_INSTALL_GIT, UV_SYNC_GIT, TOX_SDIST, PIPX, PRE_COMMIT),
 )
 
 # Called from one environment, building for another.

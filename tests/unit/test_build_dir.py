@@ -92,7 +92,7 @@ class TestReusable:
 @pytest.mark.parametrize(
     ("value", "limit"),
     [
-        ("", 0),
+        ("", 5 << 30),
         ("off", 0),
         ("0", 0),
         ("No", 0),
@@ -108,14 +108,17 @@ class TestReusable:
 )
 def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
     assert build_dir.limit_of({build_dir.VARIABLE: value}) == limit
-    assert build_dir.limit_of({}) == 0
+    assert build_dir.limit_of({}) == build_dir.LIMIT
+
+
+CALL = CargoCall("/no/cargo", ["build"], HOME)
 
 
 @pytest.mark.parametrize("arguments", [["rustc", "--lib"], ["+nightly", "rustc", "--", "-C", "x"]])
 def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
     arguments: list[str], tmp_path: Path
 ) -> None:
-    found = build_dir.BuildDir(f'{tmp_path}/"odd\\\U0001f980', -1, 0).arguments(arguments)
+    found = build_dir.BuildDir(CALL, f'{tmp_path}/"odd\\\U0001f980', -1, 0).arguments(arguments)
     at = found.index("--config")
     assert [*found[:at], *found[at + 2 :]] == arguments
     assert at == arguments[0].startswith("+")
@@ -123,7 +126,7 @@ def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
 
 
 def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
-    kept = build_dir.BuildDir(str(tmp_path), -1, 0)
+    kept = build_dir.BuildDir(CALL, str(tmp_path), -1, 0)
     paths = []
     for name, text in (("one", "abi3=true"), ("two", "abi3=true"), ("three", "abi3=false")):
         (tmp_path / name).write_text(text)
@@ -248,7 +251,9 @@ class TestASecondBuild:
         folder.mkdir(exist_ok=True)
         monkeypatch.setattr(metadata, "all_packages", lambda *_: answer())
         where = {"workspace_root": str(tree), "target_directory": f"{tree}/target", "packages": []}
-        build_dir.evict_stale(str(folder), Workspace(where, []), CargoCall("/no/cargo", ["build"], HOME))
+        keeping_all = {**HOME, "PYO3_ENVSHIM_BUILD_CACHE": "on"}  # there is no compiler here
+        call = CargoCall("/no/cargo", ["build"], keeping_all)
+        build_dir.evict_stale(str(folder), Workspace(where, []), call)
 
 
 class TestHolding:
@@ -363,7 +368,7 @@ class TestTheCommand:
 
     @pytest.mark.parametrize(
         ("value", "says"),
-        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("", "is off"), ("banana", "is not a size")],
+        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("off", "is off"), ("banana", "is not a size")],
     )
     def test_doctor_knows_them(self, cli: Cli, cache: Path, value: str, says: str) -> None:  # noqa: F811
         keep(cache, one=1)
@@ -538,7 +543,7 @@ class TestACallInAnUnpackedSdist:
         option = f'build.build-dir="{self.kept(bench)}"'
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
-        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG", "release"}
+        assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG", "checksums", "release"}
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries
         assert bench.changes()["PYO3_PYTHON"] == layout.interpreter(
@@ -645,7 +650,8 @@ class TestACallInAnUnpackedSdist:
         keep(bench.store, old=3)
         fine(bench.run("build"))
         assert len(names_in(bench.store / "builds")) == 2
-        fine(bench.run("build", **{build_dir.VARIABLE: "1K"}))
+        size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
+        fine(bench.run("build", **{build_dir.VARIABLE: str(size + 500)}))
         assert self.kept(bench) == own
 
     def test_ends_by_the_signal_that_ended_cargo(self, bench: Bench) -> None:

@@ -686,3 +686,49 @@ def test_a_second_name_of_lib_is_made_where_venv_makes_it(
     found = read(root)
     monkeypatch.undo()
     assert ("lib64" in [item.path for item in found.items]) is there
+
+
+class TestBelowAnOverlay:
+    """pip's default isolation hides what is installed, and fills a folder with a random name."""
+
+    @staticmethod
+    def overlaid(temporary: Path, at: str, text: str, hidden: Path) -> dict[str, str]:
+        above = temporary / f"pip-build-env-{at}"
+        script, record = f"#!{temporary}/{at}/bin/python\n", f"../../bin/reqlib,sha256={at},3\nreqlib.py,,\n"
+        hiding = f"system_sites=['{site_packages(hidden)}']"
+        files = {"site/sitecustomize.py": hiding, "overlay/lib/reqlib.py": text, "overlay/bin/reqlib": script}
+        for path, content in {**files, "overlay/lib/reqlib.dist-info/RECORD": record}.items():
+            (above / path).parent.mkdir(parents=True, exist_ok=True)
+            (above / path).write_text(content)
+        above.chmod(0o700)
+        path = os.pathsep.join([str(above / "site"), "/elsewhere"])
+        python = f"{temporary}/{at}/bin/python"
+        return {"TMPDIR": str(temporary), "PYTHONPATH": path, "PYO3_PYTHON": python}
+
+    def test_what_is_installed_does_not_count_and_the_overlays_content_does(
+        self, sample: SampleWheels, tmp_path: Path
+    ) -> None:
+        one, two = sample.environment("one", "tiny"), sample.environment("two", "other")
+        first = self.overlaid(tmp_path, "aaaaaaaa", "1", one)
+        found = digest(one, **first)
+        assert found == digest(two, **self.overlaid(tmp_path, "bbbbbbbb", "1", two))
+        assert found != digest(one, **self.overlaid(tmp_path, "cccccccc", "2", one))
+        elsewhere = {**first, "PYTHONPATH": first["PYTHONPATH"] + "2"}
+        assert found != digest(one, **elsewhere)
+        assert found != digest(one)
+        assert not any("site-packages" in item.path for item in read(one, **first).items)
+        assert read(one, **first).hidden
+
+    def test_of_another_interpreter_hides_nothing_here(self, sample: SampleWheels, tmp_path: Path) -> None:
+        """A back end under pip's isolation that starts `python -m build`, whose environment inherits it."""
+        one, two = sample.environment("one", "tiny"), sample.environment("two", "other")
+        overlaid = self.overlaid(tmp_path, "aaaaaaaa", "1", sample.environment("outer", "tiny"))
+        assert digest(one, **overlaid) != digest(two, **overlaid)
+        assert not read(one, **overlaid).hidden
+
+    def test_one_that_is_not_in_the_temporary_folder_is_a_path_like_any_other(
+        self, sample: SampleWheels, tmp_path: Path
+    ) -> None:
+        root = sample.environment("one", "tiny")
+        mine = {**self.overlaid(tmp_path, "aaaaaaaa", "1", root), "TMPDIR": str(tmp_path / "other")}
+        assert not read(root, **mine).hidden

@@ -144,7 +144,7 @@ def test_each_front_end_stands_once_and_says_what_it_does() -> None:
     assert len(names) == len(set(names))
     for front_end in frontends.FRONT_ENDS:
         assert front_end.programs
-        assert front_end.environment is None or not front_end.why, front_end.name
+        assert front_end.environment is None or not front_end.why or front_end.starts_others, front_end.name
         assert front_end.environment or front_end.why, front_end.name
         assert front_end.starts_others == front_end.why.startswith("starts "), front_end.name
         assert bool(front_end.scripts) == front_end.python, front_end.name
@@ -186,6 +186,13 @@ class TestWhatAFrontEndUnpacked:
             ("pip-install-abcd1234/tiny_0123456789abcdef/rust", "pip"),
             ("cache/sdists-v9/.tmpAbCdEf/tiny-0.1.0", "uv"),
             ("cache/sdists-v9/pypi/tiny/0.1.0/abc/src", "uv"),
+            ("cache/git-v0/checkouts/0123456789abcdef/a1b2c3d", "uv"),
+            ("cache/git-vault/checkouts/0123456789abcdef/a1b2c3d", None),
+            ("cache/repoab12_xyz", "pre-commit"),
+            ("cache/repoab12_xyz/rust", "pre-commit"),
+            ("cache/repoab12", None),
+            ("cache/repository1", None),
+            ("repoab12_xyz", None),
             ("build-via-sdist-mine/tiny", None),
             ("build-via-sdist-abcd12345/tiny", None),
             ("below/build-via-sdist-abcd1234/tiny", None),
@@ -199,7 +206,10 @@ class TestWhatAFrontEndUnpacked:
         folder.mkdir(parents=True)
         (tmp_path / path.split("/")[0]).chmod(0o700)
         if path.startswith("cache"):
-            (tmp_path / "cache" / "CACHEDIR.TAG").write_text("")
+            for file in ("CACHEDIR.TAG", "db.db", "README"):
+                (tmp_path / "cache" / file).write_text("")
+            if "repo" in path:
+                (tmp_path / "cache" / path.split("/")[1] / ".git").mkdir()
         found = frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)})
         assert (found.name if found else None) == name
 
@@ -208,6 +218,14 @@ class TestWhatAFrontEndUnpacked:
         folder.mkdir()
         folder.chmod(0o755)
         assert frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)}) is None
+
+    def test_is_also_a_clone_which_pip_has_git_make(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pip-req-build-abcd1234"
+        (folder / ".git").mkdir(parents=True)
+        folder.chmod(0o755)
+        found = frontends.unpacked_at(str(folder / "rust"), {"TMPDIR": str(tmp_path)})
+        assert found is not None
+        assert found.name == "pip"
 
 
 def test_an_unpacked_sdist_is_known_by_its_folder() -> None:

@@ -212,6 +212,32 @@ class TestThePartsOfAnInterpreter:
         assert found == [str(tmp_path / name) for name in parts]
 
 
+class TestTheStateOfAnInterpreter:
+    @pytest.mark.parametrize("name", ["bin/python3.11", "lib/python3.11/_sysconfigdata_x.py"])
+    def test_is_another_when_it_was_built_anew_or_is_another_one(self, tmp_path: Path, name: str) -> None:
+        for file in ("bin/python3.11", "lib/python3.11/_sysconfigdata_x.py", "lib/python3.11/os.py"):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text("")
+        (tmp_path / "bin" / "python3").symlink_to("python3.11")
+        python = str(tmp_path / "bin" / "python3")
+        before = interpreter.state_of(python)
+        (tmp_path / "lib" / "python3.11" / "os.py").write_text("edited")
+        assert interpreter.state_of(python) == before
+        (tmp_path / name).write_text("built anew")
+        assert interpreter.state_of(python) != before
+
+    def test_of_an_environment_is_its_bases(self, shared: Shared, a_python: str) -> None:
+        environment = shared.environment(a_python, "venv")
+        inside = environment / "bin" / "python"
+        assert interpreter.state_of(str(inside)) == interpreter.state_of(os.path.realpath(inside))
+
+    @pytest.mark.parametrize("name", ["python", "bin/python", "shims/python"])
+    def test_is_not_known_of_a_name_of_nothing_and_of_a_script(self, tmp_path: Path, name: str) -> None:
+        script(tmp_path / "shims" / "python", "#!/bin/sh\n")
+        path = str(tmp_path / name) if "/" in name else name
+        assert interpreter.state_of(path) == ""
+
+
 def test_no_interpreter_is_started(shared: Shared, a_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(shared.environment(a_python))
 

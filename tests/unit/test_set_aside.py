@@ -142,6 +142,18 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         there.cargo(python["A"], *ALL)
         assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
+    def test_and_keep_no_others_from_making_one(self, there: Fabricated, python: Environs) -> None:
+        """What a cargo without us left before, and nobody has overwritten since."""
+        UNITS["other"] = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
+        try:
+            there.cargo(python["C"], *ALL, "other")
+            for number in range(2):
+                for name in "AB":
+                    assert there.build_for(python[name], *SOME) == [] or number == 0
+                    there.check()
+        finally:
+            del UNITS["other"]
+
     def test_and_make_room_for_a_set_that_comes_back(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
         there.build_for(python["B"], *ALL)

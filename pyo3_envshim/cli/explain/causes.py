@@ -223,9 +223,8 @@ class Diagnoser:
             "; what was compiled for the old value is set aside",
             "the next build with either is warm",
         )
-        return [
-            replace(it, kind="set-aside", text=it.text + text, hint=hint) for it in found if it.old != it.new
-        ]
+        changed = (it for it in found if it.old != it.new)
+        return [replace(it, kind="set-aside", text=it.text + text, hint=hint) for it in changed]
 
     def _of_first(self, unit: Unit) -> Cause:
         target = self.record["target"] or ""
@@ -239,12 +238,14 @@ class Diagnoser:
                 text += f": {maker.name} unpacked the sdist below a temporary folder"
                 in_place = f"build where the sources are: {maker.in_place}"
                 hint = in_place if maker.in_place else "build from the source folder, not from an sdist"
-                hint += "; or, with the shim on, set PYO3_ENVSHIM_BUILD_CACHE=on: what it depends on is kept"
+                hint += "; or switch the shim on, which keeps most of what it depends on"
             return Cause("target-folder", target, "the target folder is new", text, hint)
         if profile not in known:
             text = f"this is the first build in {os.path.join(target, profile)}; there is {', '.join(known)}"
             hint = "cargo keeps a folder for each profile and platform: the next build with either is warm"
             return Cause("profile", profile, f"first build for {profile}", text, hint, None, profile)
+        if cause := self._of_system(unit):
+            return cause
         if self._is_unpacked(unit):
             text = f"{unit.package} comes from an unpacked sdist, whose time stamps tell nothing"
             return Cause("unpacked", unit.package, "its sources were unpacked", text)
@@ -252,6 +253,19 @@ class Diagnoser:
         if self.record["environment"].get("stored") and self._is_local(unit):
             text += ", or the shim had cargo compile it, because its sources' time stamps were in doubt"
         return Cause("new-crate", unit.package, "never compiled here", text)
+
+    def _of_system(self, unit: Unit) -> Cause | None:
+        """Return why a kept build folder does not keep a package, if that is so."""
+        asks, needs = (self.record.get("each_time", {}).get(name, ()) for name in ("asks", "needs"))
+        brief = "may depend on the system"
+        if unit.package in asks:
+            text = f"{unit.package} may depend on the system: what its build script reads is not known"
+        elif unit.package in needs:
+            text = f"{unit.package} needs what may depend on the system: {', '.join(asks)}"
+            brief = f"needs what {brief}"
+        else:
+            return None
+        return Cause("system", unit.package, brief, text, "set PYO3_ENVSHIM_BUILD_CACHE=on to keep it")
 
     def _is_unpacked(self, unit: Unit) -> bool:
         """Tell whether a unit is a local package's, in a build folder kept for unpacked sdists."""
