@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 VARIABLE = "PYO3_ENVSHIM_BUILD_CACHE"
 LIMIT = 5 << 30
 ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
+_LONGEST = 128  # on Windows, where compilers and linkers know 260 characters; cargo adds about 100
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
 _BUILDS = "builds"
@@ -188,6 +189,8 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     # A surrogate stands for a byte that is not UTF-8.
     if "{" in folder or any("\ud800" <= character <= "\udfff" for character in folder):
         raise Ineligible(f"cargo's configuration cannot hold the path {folder}")
+    if os.name == "nt" and len(folder) > max(_LONGEST, len(workspace.build_dir)):
+        raise Ineligible(f"the path {folder} is too long for compilers on Windows")
     if of_folder := ownership.flaw_of(above):
         raise Ineligible(str(of_folder))
     if shutil.disk_usage(above).free < ROOM and (not clear(cache) or shutil.disk_usage(above).free < ROOM):
@@ -401,7 +404,7 @@ def _take_away(build: Build) -> bool:
             if not free:
                 return False
             old = os.path.join(os.path.dirname(build.path), f"{_OLD}{os.getpid()}-{os.urandom(4).hex()}")
-            os.rename(build.path, old)
+            files.rename(build.path, old)
     except OSError:
         return False
     files.remove(old)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Windows' answers where somebody else has a file open: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION.
 _IN_USE = (5, 32)
 
@@ -14,17 +18,21 @@ def rename(source: str, target: str, over: bool = False) -> None:
     On Windows, a virus scanner or an indexer may have it open for a moment.
     """
     function = os.replace if over else os.rename
+    _insist(lambda: function(source, target))
+
+
+def _insist(function: Callable[[], None]) -> None:
     if os.name == "nt":
         import time
 
         for _ in range(50):
             try:
-                return function(source, target)
+                return function()
             except PermissionError as error:
                 if getattr(error, "winerror", None) not in _IN_USE:
                     raise
             time.sleep(0.02)
-    return function(source, target)
+    return function()
 
 
 def change_time(path: str, found: os.stat_result) -> int | None:
@@ -101,3 +109,29 @@ def remove(path: str) -> None:
         import shutil
 
         shutil.rmtree(path, ignore_errors=True)
+        if os.name == "nt" and os.path.lexists(path):
+            try:
+                delete(path)
+            except OSError:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def delete(path: str) -> None:
+    """Remove a file or folder. Raises OSError."""
+    if os.name == "nt":  # nobody can remove there what is marked read-only: what a build script copied, say
+        for above, _, names in os.walk(path):
+            for name in names:
+                _make_writable(os.path.join(above, name))
+        _make_writable(path)
+    if not os.path.isdir(path) or os.path.islink(path):
+        return _insist(lambda: os.unlink(path))
+    import shutil
+
+    return _insist(lambda: shutil.rmtree(path))
+
+
+def _make_writable(path: str) -> None:
+    import stat
+
+    if not os.lstat(path).st_mode & stat.S_IWRITE:
+        os.chmod(path, stat.S_IWRITE)

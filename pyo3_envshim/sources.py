@@ -85,7 +85,7 @@ class Listing:
         above = ""
         while path != above:
             folder, name = os.path.split(path)
-            if os.path.islink(path):
+            if os.path.islink(path) or (os.name == "nt" and _leads_elsewhere(path)):
                 place = os.path.join(os.path.realpath(folder), name)
                 self.read.add(place)
                 if os.path.exists(path):
@@ -111,7 +111,7 @@ class Listing:
         self._seen[folder] = reach
         for entry in listing:
             path = place = entry.path
-            if entry.is_symlink():
+            if entry.is_symlink() or (os.name == "nt" and _is_junction(entry.stat(follow_symlinks=False))):
                 if not os.path.exists(path):  # cargo sees nothing there
                     continue
                 at = entry.stat(follow_symlinks=False)
@@ -133,6 +133,15 @@ class Listing:
         changed = _changed(path, at)
         state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{changed}"
         self.found[path] = Source(state, at.st_mtime_ns, changed)
+
+
+def _is_junction(found: os.stat_result) -> bool:
+    """Tell by its stat whether a folder on Windows is a name of another (pnpm makes such, in circles)."""
+    return getattr(found, "st_reparse_tag", 0) == 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
+
+
+def _leads_elsewhere(path: str) -> bool:
+    return os.path.exists(path) and _is_junction(os.lstat(path))
 
 
 def _changed(path: str, at: os.stat_result) -> int:

@@ -148,7 +148,7 @@ def _tells_of_the_system(run: str) -> bool:
             continue
         for line in lines:
             key, _, value = line[len("cargo:") :].lstrip(":").partition("=")
-            is_elsewhere = os.path.isabs(value) or ".." in value.split("/")
+            is_elsewhere = os.path.isabs(value) or ".." in value.replace(os.sep, "/").split("/")
             if line.startswith("cargo:") and (
                 key.startswith(("rustc-link", "rustc-flags", "rustc-cdylib"))
                 or (key == "rerun-if-changed" and is_elsewhere)

@@ -503,7 +503,7 @@ def is_used(folder: str) -> bool:
 
 def evict(folder: str, packages: set[str], crates: set[str]) -> None:
     """Remove from a build folder all units but those of *packages*, with *crates*. Raises OSError."""
-    import shutil
+    from pyo3_envshim import files
 
     for profile in profiles(folder):
         # Fingerprints first: without one, cargo trusts nothing else of the unit.
@@ -517,10 +517,7 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
             if crates_of(path).isdisjoint(crates) and (hash_of(path) or None) not in staying
         ]
         for path in (*gone, *paths_in(profile, "incremental"), *paths_in(profile, "examples")):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
+            files.delete(path)
 
 
 def verified_sources(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def is_named_as_ephemeral(path: str) -> bool:
     """Tell by the names in *path*, which may be gone, whether it is in an ephemeral environment."""
     return any(
         name.startswith(prefix) and len(name) == len(prefix) + more
-        for name in path.split(os.sep)
+        for name in os.path.normpath(path).split(os.sep)
         for prefix, more in _EPHEMERAL.items()
     )
 

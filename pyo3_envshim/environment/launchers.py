@@ -40,6 +40,23 @@ def normal_launcher(data: bytes, names: Sequence[bytes], reference: str | None) 
     return program + b'#!"' + PLACEHOLDER + b"\\Scripts\\" + called + b'"\n' + archive
 
 
+def undated(data: bytes, interpreters: bytes) -> bytes:
+    """Return pip's launcher without the folder of the *interpreters*, and when it was installed.
+
+    Another program is returned as it is.
+    """
+    start = data.rfind(b"PK\3\4")
+    program, mark, line = data[: max(start, 0)].rpartition(b"#!")
+    if not mark or data[-22:-18] != b"PK\5\6":
+        return data
+    try:
+        with zipfile.ZipFile(io.BytesIO(data[start:])) as found:
+            members = [part for name in found.namelist() for part in (name.encode(), found.read(name))]
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
+        return data
+    return b"\0".join([program, line.replace(interpreters, b"") if interpreters else line, *members])
+
+
 def _called_in(interpreter: bytes, names: Sequence[bytes]) -> bytes | None:
     """Return what *interpreter* is called in the environment with these *names*, or None if it is not its."""
     path = interpreter.lower()

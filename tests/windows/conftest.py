@@ -19,6 +19,9 @@ if str(HERE.parents[1]) not in sys.path:  # the package of this checkout, instal
 from pyo3_envshim.environment.digest import Environment  # noqa: E402
 from unit.conftest import a_python, environ, home, sample, shared, store  # noqa: E402
 from unit.entries import small_environment  # noqa: E402
+from unit.environments import Shared  # noqa: E402
+
+from .bench import Bench, make_host  # noqa: E402
 
 __all__ = ["a_python", "environ", "home", "sample", "shared", "store"]
 
@@ -27,3 +30,14 @@ __all__ = ["a_python", "environ", "home", "sample", "shared", "store"]
 def environment(tmp_path: Path) -> Environment:
     """Return the least that can be stored: an interpreter and `module.py`."""
     return small_environment(tmp_path)
+
+
+@pytest.fixture
+def host(shared: Shared, a_python: str) -> Path:
+    """An environment with front ends, and the shim beside them."""
+    return shared.once("windows-host", lambda root: make_host(root, a_python, shared))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, shared: Shared, host: Path) -> Bench:
+    return Bench(tmp_path, shared, host)

@@ -4,7 +4,8 @@ It keeps cargo's first layout and judges as cargo 1.95 does (``core/compiler/fin
 that depends on PyO3: the run of its build script registers PYO3_PYTHON, and what depends on it is
 compiled again where that has another value; a crate is fresh if its fingerprint is as recorded, its
 outputs are there, and no source is newer than the unit's start. What it "compiles" is a real DLL, with
-the source's text behind it. Each call is a line of JSON in the file that STANDIN_LOG names.
+the source's text behind it, and, with STANDIN_TELLS, what PyO3 was built for. Each call is a line of
+JSON in the file that STANDIN_LOG names.
 """
 
 import hashlib
@@ -46,6 +47,7 @@ WATCHED = (
     "PYO3_PYTHON",
     "VIRTUAL_ENV",
     "CONDA_PREFIX",
+    "VisualStudioVersion",  # the crate cc asks for more like this one
 )
 
 
@@ -62,6 +64,9 @@ ROOT = os.path.dirname(os.path.abspath(option("--manifest-path", "Cargo.toml")))
 TARGET = os.path.abspath(
     option("--target-dir") or os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
 )
+# `--config build.build-dir="…"`, whose value is TOML's, and JSON's as well.
+SETTING = next((it for it in sys.argv if it.startswith("build.build-dir=")), "")
+BUILD = json.loads(SETTING.partition("=")[2]) if SETTING else TARGET
 HOME = os.environ.get("CARGO_HOME") or os.path.join(os.path.expanduser("~"), ".cargo")
 
 
@@ -117,7 +122,7 @@ def metadata():
             {"id": it["id"], "dependencies": [need["id"] for need in needed], "deps": deps, "features": []}
         )
     answer = {"packages": found, "workspace_members": [found[0]["id"]], "version": 1, "metadata": None}
-    answer.update(workspace_root=ROOT, target_directory=TARGET, build_directory=TARGET)
+    answer.update(workspace_root=ROOT, target_directory=TARGET, build_directory=BUILD)
     answer.update(
         workspace_default_members=[found[0]["id"]], resolve={"nodes": nodes, "root": found[0]["id"]}
     )
@@ -126,11 +131,15 @@ def metadata():
     print(json.dumps(answer))
 
 
+def key_of(package, name):
+    return hashlib.sha256(f"{package} {name}".encode()).hexdigest()[:16]
+
+
 class Profile:
     """The folder of a profile, locked as cargo locks it."""
 
     def __init__(self, name):
-        self.folder = os.path.join(TARGET, name)
+        self.folder = os.path.join(BUILD, name)
         for part in (".fingerprint", "build", "deps"):
             os.makedirs(os.path.join(self.folder, part), exist_ok=True)
         self.lock = os.open(os.path.join(self.folder, ".cargo-lock"), os.O_RDWR | os.O_CREAT)
@@ -139,7 +148,7 @@ class Profile:
 
     def unit(self, package, name, local, needs, outputs, source=None):
         """Bring a unit up to date; return its fingerprint. *needs*: those of its dependencies, by name."""
-        key = hashlib.sha256(f"{package} {name}".encode()).hexdigest()[:16]
+        key = key_of(package, name)
         place = os.path.join(self.folder, ".fingerprint", f"{package}-{key}", name)
         facts = {"rustc": 1, "deps": [[1, it, False, number] for it, number in needs.items()], "local": local}
         text = hashlib.sha256(json.dumps([key, facts], sort_keys=True).encode()).hexdigest()[:16]
@@ -193,10 +202,10 @@ def compile():
     profile = Profile("release" if release else "debug")
     deps = os.path.join(profile.folder, "deps")
     local = [{"RerunIfEnvChanged": {"var": name, "val": os.environ.get(name)}} for name in WATCHED]
-    key = hashlib.sha256(b"pyo3-ffi run").hexdigest()[:16]
+    key = key_of("pyo3-ffi", "run-build-script-build-script-build")
     output = os.path.join(profile.folder, "build", f"pyo3-ffi-{key}", "output")
     script = profile.unit(
-        "pyo3-ffi", "run-build-script-build-script-build", local, {}, {output: b"cargo:cfg"}
+        "pyo3-ffi", "run-build-script-build-script-build", local, {}, {output: b"cargo:rustc-cfg=x"}
     )
     plain = [{"CheckDepInfo": {"dep_info": "x", "checksum": False}}]
     ffi = profile.unit(
@@ -204,11 +213,14 @@ def compile():
         "lib-pyo3_ffi",
         plain,
         {"build_script_build": script},
-        {f"{deps}/libpyo3_ffi-0123456789abcdef.rlib": b"!"},
+        {os.path.join(deps, f"libpyo3_ffi-{key_of('pyo3-ffi', 'lib-pyo3_ffi')}.rlib"): b"!"},
     )
-    pyo3 = profile.unit(
-        "pyo3", "lib-pyo3", plain, {"pyo3_ffi": ffi}, {f"{deps}/libpyo3-0123456789abcdef.rlib": b"!"}
-    )
+    made = os.path.join(deps, f"libpyo3-{key_of('pyo3', 'lib-pyo3')}.rlib")
+    knows = os.environ.get("PYO3_PYTHON") or os.environ.get("VIRTUAL_ENV") or ""
+    knows = knows.encode() if "STANDIN_TELLS" in os.environ else b"!"
+    pyo3 = profile.unit("pyo3", "lib-pyo3", plain, {"pyo3_ffi": ffi}, {made: knows})
+    with open(made, "rb") as file:
+        knows = file.read()
     source = os.path.join(ROOT, "src", "lib.rs")
     made = os.path.join(deps, "tiny.dll")
     info = f"{made}: src\\lib.rs\n\nsrc\\lib.rs:\n".encode()
@@ -218,10 +230,13 @@ def compile():
         "lib-tiny",
         plain,
         {"pyo3": pyo3},
-        {made: library(), os.path.join(deps, "tiny.d"): info},
+        {made: library() + knows, os.path.join(deps, "tiny.d"): info},
         source,
     )
-    result = os.path.join(profile.folder, "tiny.dll")
+    told = {"1": {"stdout": RUSTC}, "2": {"stdout": f"___.exe\n{HOME}\n"}}
+    profile.write(os.path.join(BUILD, ".rustc_info.json"), json.dumps({"outputs": told}).encode())
+    result = os.path.join(TARGET, os.path.basename(profile.folder), "tiny.dll")
+    os.makedirs(os.path.dirname(result), exist_ok=True)
     shutil.copyfile(made, result)
     own = packages()[0]
     message = {"reason": "compiler-artifact", "package_id": own["id"], "manifest_path": own["manifest_path"]}
@@ -242,7 +257,7 @@ def compile():
 
 def main():
     called = os.path.basename(sys.argv[0]).lower().removesuffix(".exe")
-    words = [word for word in sys.argv[1:] if not word.startswith(("-", "+"))]
+    words = [word for word in sys.argv[1:] if not word.startswith(("-", "+")) and word != SETTING]
     compiled = None
     if called == "rustc":
         asked = option("--print", "")
@@ -250,6 +265,8 @@ def main():
         sys.stdout.write(answers.get(asked, RUSTC))
     elif "metadata" in words[:1]:
         metadata()
+    elif words[:1] == ["package"] and "--list" in sys.argv:
+        print("Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "pyproject.toml", "src/lib.rs", sep="\n")
     elif words[:1] and words[0] in ("rustc", "build"):
         compiled = compile()
     else:
