@@ -22,6 +22,7 @@ from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
+from pyo3_envshim.store.lock import Locks
 
 from .environments import Shared, changed, script
 from .posix import fcntl, names_in
@@ -33,7 +34,7 @@ from .test_wrapper import Bench, break_package, fine, warned
 
 def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
     targets = [{"name": crate} for crate in crates or (name,)]
-    manifest = f"{place}/{name}-1/Cargo.toml"
+    manifest = os.path.normpath(f"{place}/{name}-1/Cargo.toml")
     return {"id": name, "name": name, "source": source, "manifest_path": manifest, "targets": targets}
 
 
@@ -43,7 +44,7 @@ def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
     return {"packages": list(packages), "resolve": {"nodes": nodes}}
 
 
-HOME = {"USERPROFILE" if os.name == "nt" else "HOME": "/home/me"}
+HOME = {"USERPROFILE" if os.name == "nt" else "HOME": os.path.normpath("/home/me")}
 REGISTRY = "/home/me/.cargo/registry/src/index"
 
 
@@ -63,7 +64,7 @@ class TestReusable:
 
     def test_is_in_a_home_of_the_users_choice(self) -> None:
         found = answer(package("good", "/cargo/registry/src/index"))
-        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": "/cargo"})[0] == {"good"}
+        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": os.path.normpath("/cargo")})[0] == {"good"}
         assert build_dir.reusable(found, HOME)[0] == set()
         assert build_dir.reusable(found, {}) == (set(), set())
 
@@ -122,7 +123,8 @@ def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
     at = found.index("--config")
     assert [*found[:at], *found[at + 2 :]] == arguments
     assert at == arguments[0].startswith("+")
-    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\\U0001f980"'
+    own = json.dumps(str(tmp_path))[:-1]
+    assert found[at + 1] == f'build.build-dir={own}/\\"odd\\\\\U0001f980"'
 
 
 def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
@@ -395,9 +397,9 @@ class TestACallIsEligible:
         (tree / "Cargo.lock").write_text("")
         target = str(tree / "target")
         packages = [
-            {"name": name, "manifest_path": f"{tree}/{name}/Cargo.toml"} for name in ("part", "other")
+            {"name": name, "manifest_path": str(tree / name / "Cargo.toml")} for name in ("part", "other")
         ]
-        packages.append({"name": "tiny", "manifest_path": f"{tree}/Cargo.toml"})
+        packages.append({"name": "tiny", "manifest_path": str(tree / "Cargo.toml")})
         found = {"workspace_root": str(tree), "target_directory": target, "build_directory": target}
         return {**found, "packages": packages}
 
@@ -505,10 +507,9 @@ class TestACallIsEligible:
         (folder / name).parent.mkdir(parents=True)
         unit(folder / "debug", "own", "own")
         (tmp_path / "cache").chmod(0o700)
-        with open(folder / name, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
-                self.acquire(tmp_path / "cache", answer)
+        (folder / name).touch()
+        with Locks([str(folder / name)]), pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
+            self.acquire(tmp_path / "cache", answer)
 
 
 class TestACallInAnUnpackedSdist:
@@ -540,7 +541,7 @@ class TestACallInAnUnpackedSdist:
         bench.cargo.behaves(out="out\n", err="err\n", status=7)
         done = bench.run("+nightly", "build", "--release", input="in\n")
         assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
-        option = f'build.build-dir="{self.kept(bench)}"'
+        option = f"build.build-dir={json.dumps(str(self.kept(bench)))}"
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
         assert set(os.listdir(self.kept(bench))) == {freshness.STAMP, "CACHEDIR.TAG", "checksums", "release"}
@@ -586,7 +587,7 @@ class TestACallInAnUnpackedSdist:
             (self.kept(bench) / ".rustc_info.json").write_text(text, "utf-8")
         unit(self.kept(bench) / "release", "own", "own", OTHER)
         unit(self.kept(bench) / "release", "good", "good")
-        home = bench.environ["HOME"]
+        home = bench.environ["USERPROFILE" if os.name == "nt" else "HOME"]
         bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
         bench.cargo.answers(bench.metadata)
         in_ascii = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

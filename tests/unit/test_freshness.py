@@ -637,7 +637,7 @@ class TestAFileThatCargoReadsItsConfigurationFrom:
         self, home: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CARGO_HOME", str(tmp_path / home) if home else "")
-        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+        monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path / "user"))
         workshop.settled()
         workshop.write(f"../{home or 'user/.cargo'}/config.toml", "one")
         assert workshop.verdict() == NEW_PATH

@@ -28,6 +28,7 @@ from .environments import (
     FakeCargo,
     Shared,
     changed,
+    program,
     program_in,
     run,
     script,
@@ -139,12 +140,12 @@ class Bench:
             "CARGO": str(self.wrapper),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.store),
         }
-        target = {"name": "tiny", "src_path": f"{self.project}/src/lib.rs"}
+        target = {"name": "tiny", "src_path": str(self.project / "src" / "lib.rs")}
         package: dict[str, Any] = {"name": "tiny", "source": None, "dependencies": [], "targets": [target]}
-        package["manifest_path"] = f"{self.project}/Cargo.toml"
+        package["manifest_path"] = str(self.project / "Cargo.toml")
         self.metadata: dict[str, Any] = {
             "workspace_root": str(self.project),
-            "target_directory": f"{self.project}/target",
+            "target_directory": str(self.project / "target"),
             "packages": [package],
         }
         self.cargo.answers(self.metadata)
@@ -508,10 +509,11 @@ def break_package(bench: Bench, module: str = "environment/digest") -> None:
     own = bench.folder / "installed"
     shutil.copytree(bench.installed, own, symlinks=True)
     (site_packages(own) / "pyo3_envshim" / f"{module}.py").write_text("def (:\n")
-    bench.wrapper = script(
-        own / "bin" / "pyo3-envshim-cargo",
-        f"#!{own}/bin/python\nimport sys\nfrom pyo3_envshim.wrapper import main\nsys.exit(main())\n",
-    )
+    code = "import sys\nfrom pyo3_envshim.wrapper import main\nsys.exit(main())\n"
+    wrapper_of(own).chmod(0o755)  # on Windows, nothing that is read-only can be replaced
+    wrapper_of(own).unlink()
+    at = own / layout.scripts() / "pyo3-envshim-cargo"
+    bench.wrapper = program(at, code, layout.interpreter(str(own)))
 
 
 TROUBLE: dict[str, Callable[[Bench], None]] = {

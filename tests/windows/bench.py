@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,12 @@ ALL = {
 }
 
 
+def in_pairs(front_ends: Mapping[str, str], first: int = 0) -> list[tuple[str, str]]:
+    """Return each of the front ends with one of the back ends, in turns: a build takes long under Wine."""
+    back_ends = list(BACK_ENDS)
+    return [(name, back_ends[(number + first) % 2]) for number, name in enumerate(front_ends)]
+
+
 def make_host(root: Path, python: str, shared: Shared) -> None:
     """Make an environment with front ends, and the shim beside them."""
     make_environment("venv", python, root, shared.environ)
@@ -100,6 +108,14 @@ def make_host(root: Path, python: str, shared: Shared) -> None:
     environ = {**shared.environ, "PIP_NO_INDEX": "0", "UV_OFFLINE": "0"}
     pip = [sys.executable, "-m", "pip", "--python", str(program_in(root, "python"))]
     run([*pip, "install", "-q", "--no-compile", *links, "pip", "build", "uv", shared.wheel], environ)
+
+
+def content_of(wheel: Path) -> bytes:
+    """Return what is in a wheel, but for what holds the path of the unpacked sources: maturin's SBOM."""
+    with zipfile.ZipFile(wheel) as found:
+        parts = [(name, found.read(name)) for name in found.namelist() if "/sboms/" not in name]
+    lines = [(name, line) for name, content in parts for line in content.splitlines(keepends=True)]
+    return b"".join(line for name, line in lines if not (name.endswith("/RECORD") and b"/sboms/" in line))
 
 
 class Bench:
@@ -150,7 +166,7 @@ class Bench:
         out = self.folder / f"out {self.out}"
         command = {**FRONT_ENDS, **FROM_SDISTS}[front_end]
         if "{sdist}" in command:
-            self.make_sdist()
+            self.make_sdist(**variables)
         words = {
             "sdist": self.folder / "sdist" / "tiny-0.1.0.tar.gz",
             "python": program_in(self.host, "python"),
@@ -171,12 +187,13 @@ class Bench:
         (wheel,) = out.glob("*.whl")
         calls = [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
         shutil.rmtree(self.project / "build", ignore_errors=True)  # setuptools' own, with files' times
-        return wheel.read_bytes(), [call for call in calls if call["compiled"] is not None]
+        content = content_of(wheel) if front_end in FROM_SDISTS else wheel.read_bytes()
+        return content, [call for call in calls if call["compiled"] is not None]
 
-    def make_sdist(self) -> None:
+    def make_sdist(self, **variables: str) -> None:
         out = self.folder / "sdist"
         shutil.rmtree(out, ignore_errors=True)
-        environ = {**self.environ, "PYO3_ENVSHIM": "off"}
+        environ = {**self.environ, **variables, "PYO3_ENVSHIM": "off"}
         run([program_in(self.host, "python"), "-m", "build", "-s", "-o", out, self.project], environ)
 
     def compiled(self, calls: list[dict[str, Any]]) -> set[str]:

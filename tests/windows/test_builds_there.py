@@ -10,11 +10,10 @@ import pytest
 
 from unit.environments import ROOT, Shared, program_in, run
 
-from .bench import ALL, BACK_ENDS, FRONT_ENDS, Bench
+from .bench import ALL, FRONT_ENDS, Bench, in_pairs
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
-@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize(("front_end", "back_end"), in_pairs(FRONT_ENDS))
 def test_a_second_build_compiles_nothing_and_the_wheel_is_the_same(
     front_end: str, back_end: str, bench: Bench
 ) -> None:

@@ -14,7 +14,7 @@ from pyo3_envshim import build_dir
 from pyo3_envshim.cargo import target_dir
 from unit.environments import ROOT, make_wheel, started_together
 
-from .bench import ALL, BACK_ENDS, FROM_SDISTS, Bench
+from .bench import ALL, FROM_SDISTS, Bench, in_pairs
 
 OWN = {"tiny lib-tiny"}
 
@@ -25,8 +25,7 @@ def kept(bench: Bench) -> Path:
     return found
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS)
-@pytest.mark.parametrize("front_end", FROM_SDISTS)
+@pytest.mark.parametrize(("front_end", "back_end"), in_pairs(FROM_SDISTS, first=1))
 def test_a_second_build_from_an_sdist_compiles_the_projects_own_crate(
     front_end: str, back_end: str, bench: Bench
 ) -> None:
@@ -62,9 +61,8 @@ def test_an_overlay_with_another_content_is_another(bench: Bench) -> None:
         wheels = bench.folder / f"wheels {number}"
         wheels.mkdir()
         make_wheel(wheels, "reqlib", "1", {"reqlib.py": f"VERSION = {number}\n"})
-        links = Path(bench.folder, f"links{number}")
-        wheels.rename(links)
-        _, calls = bench.build("pip, sdist", PIP_FIND_LINKS=f"{bench.environ['PIP_FIND_LINKS']} {links}")
+        links = f"{bench.environ['PIP_FIND_LINKS']} {wheels.as_uri()}"
+        _, calls = bench.build("pip, sdist", PIP_FIND_LINKS=links)
         assert bench.compiled(calls) == ALL
 
 
@@ -94,12 +92,14 @@ def test_what_is_marked_read_only_is_removed(tmp_path: Path) -> None:
     out = tmp_path / "release" / "build" / "some-0123456789abcdef" / "out"
     out.mkdir(parents=True)
     (tmp_path / "release" / ".fingerprint" / "some-0123456789abcdef").mkdir(parents=True)
-    for path in (out / "copied.h", tmp_path / "release" / "incremental"):
+    program = tmp_path / "release" / "examples" / "a.exe"
+    program.parent.mkdir()
+    for path in (out / "copied.h", program):
         path.touch()
         path.chmod(stat.S_IREAD)
     target_dir.evict(str(tmp_path), set(), set())
     assert not out.parent.exists()
-    assert not (tmp_path / "release" / "incremental").exists()
+    assert not program.exists()
 
 
 HOLDS = """\
