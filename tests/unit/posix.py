@@ -45,6 +45,7 @@ IGNORED = (
 # Patterns of a module's and a test's name, by reason.
 ABOUT_POSIX = {
     "symbolic links, which few users of Windows may make": """
+        env::.*with_path|.*shadows_no_program|TestAnInstallationThatIsNotWhole
         build_dir::.*behind_a_link|.*follows_no_link
         entry::.*\\[.*(link|broken.interpreter|another.interpreter|second.name)
         files::.*write_to_what_is_there
@@ -58,6 +59,7 @@ ABOUT_POSIX = {
         store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else
     """,
     "modes and owners": """
+        env::.*home_is_the_runners
         cache::.*told_in_a_line_and_a_hint
         build_dir::.*is_not_inherited|.*others_can_write|.*own_alone
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
@@ -72,6 +74,8 @@ ABOUT_POSIX = {
         target_dir::.*something_stays
     """,
     "programs are scripts, and PATH has colons": """
+        env::TestEnv::.*(cargo_alone|of_the_user|that_is_gone|asked_for\\[(sh|fish)|not_unicode)
+        env::TestRun::.*(the_variables|an_interpreter|commands_status|as_it_was|odd_arguments|cannot_run)
         call::.*without_us\\[environ[67]-
         command_line::TestTheRealCargo
         doctor::.*where_maturin_does|.*the_same_as_json

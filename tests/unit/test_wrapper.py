@@ -201,9 +201,9 @@ def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path
 
 
 class OfEachForm:
-    """Tests of the script that an installer writes, and of the one that starts Python isolated."""
+    """Tests of the script that an installer writes, and of the one that starts Python isolated on POSIX."""
 
-    @pytest.fixture(params=["installer's", "isolated"])
+    @pytest.fixture(params=["installer's"] if layout.WINDOWS else ["installer's", "isolated"])
     def bench(
         self,
         request: pytest.FixtureRequest,

@@ -145,6 +145,7 @@ class Profile:
         self.lock = os.open(os.path.join(self.folder, ".cargo-lock"), os.O_RDWR | os.O_CREAT)
         msvcrt.locking(self.lock, msvcrt.LK_LOCK, 1)
         self.compiled = []
+        self.numbers = set()  # of what was compiled: what needs that is older now, and stale
 
     def unit(self, package, name, local, needs, outputs, source=None):
         """Bring a unit up to date; return its fingerprint. *needs*: those of its dependencies, by name."""
@@ -158,6 +159,7 @@ class Profile:
             with open(place, encoding="ascii") as file:
                 is_fresh = file.read() == text
             begun = os.stat(note if source else place).st_mtime_ns
+            is_fresh = is_fresh and self.numbers.isdisjoint(needs.values())
             is_fresh = is_fresh and all(os.path.exists(path) for path in outputs)
             is_fresh = is_fresh and (source is None or os.stat(source).st_mtime_ns <= begun)
         except OSError:
@@ -165,6 +167,7 @@ class Profile:
         if is_fresh:
             return number
         self.compiled.append(f"{package} {name}")
+        self.numbers.add(number)
         os.makedirs(os.path.dirname(place), exist_ok=True)
         stamp = os.path.join(os.path.dirname(place), "invoked.timestamp")
         self.write(stamp, b"This file has an mtime of when this was started.")

@@ -134,8 +134,15 @@ UNNOTICED: dict[str, Callable[[Path], object]] = {
     "byte code": lambda root: run([program_in(root, "python"), "-m", "compileall", "-q", root / "Lib"], {}),
     "who installed it": lambda root: edit(in_site(root, "tiny-1.dist-info/INSTALLER"), b"pip", b"uv "),
     "activation": lambda root: (root / "Scripts" / "activate.bat").write_text("other"),
-    "pythonw": lambda root: (root / "Scripts" / "pythonw.exe").unlink(),
 }
+
+
+def digest_of(root: Path) -> str:
+    """Return the digest, or why the environment has none."""
+    try:
+        return read(root).digest
+    except NotStorable as error:
+        return str(error)
 
 
 def test_a_change_that_can_be_seen_is_noticed_and_no_other_is(made: Made) -> None:
@@ -148,7 +155,7 @@ def test_a_change_that_can_be_seen_is_noticed_and_no_other_is(made: Made) -> Non
     for name, change in NOTICED.items():
         kept = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
         change(root)
-        assert read(root).digest != before, name
+        assert digest_of(root) != before, name
         for path in set(root.rglob("*")) - kept.keys():
             if path.is_file():
                 path.unlink()
@@ -186,7 +193,8 @@ def test_a_folder_that_is_a_name_of_another_is_a_link(
     inner = tmp_path / "crate" / "node_modules" / "inner"
     inner.mkdir(parents=True)
     (inner / "lib.rs").touch()
-    monkeypatch.setattr(sources, "_is_junction", lambda found: found.st_ino == inner.stat().st_ino)
+    os.utime(inner, (1_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(sources, "_is_junction", lambda found: int(found.st_mtime) == 1_000_000_000)
     listing = sources.Listing([], [str(tmp_path / "crate")])
     listing.add(str(tmp_path / "crate"))
     assert any(path.startswith(f"{inner}{sources.ARROW}") for path in listing.found)

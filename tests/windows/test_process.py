@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pyo3_envshim import _startup, subprocesses
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.command_line import find_cargo
 from pyo3_envshim.cargo.metadata import Query
-from unit.environments import ROOT, FakeCargo, program
+from unit.environments import ROOT, FakeCargo, Shared, program, program_in, run
 
 ACCESS_VIOLATION = 0xC0000005
 
@@ -78,3 +79,26 @@ def test_a_front_end_is_recognised_in_any_case(name: str) -> None:
     """Fault 7: who finds a program takes its ending from PATHEXT, which has capitals."""
     argv = [sys.executable, rf"C:\some where\Scripts\{name}", "--wheel"]
     assert _startup.program_of(argv) in _startup.PROGRAMS
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_run_passes_arguments_input_and_status_on(
+    status: int, shared: Shared, a_python: str, environ: dict[str, str]
+) -> None:
+    root = shared.environment(a_python)
+    odd = ["a b", "--", "-x", 'a "quoted" word', "back\\slash\\", "%PATH%", "*", "\u00fc\u4e2d"]
+    code = "import json, os, sys; it = [sys.stdin.read(), *sys.argv[1:], os.environ['CARGO']]"
+    code += f"; sys.stdout.buffer.write(json.dumps(it).encode()); sys.exit({status})"
+    command = [str(program_in(root, "pyo3-envshim")), "run", "--", a_python, "-c", code, *odd]
+    done = subprocess.run(command, env=environ, input=b"in", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (status, b"")
+    assert json.loads(done.stdout) == ["in", *odd, str(program_in(root, "pyo3-envshim-cargo"))]
+
+
+def test_env_speaks_powershell(shared: Shared, a_python: str, environ: dict[str, str]) -> None:
+    root = shared.environment(a_python)
+    said = run([program_in(root, "pyo3-envshim"), "env"], {**environ, "CARGO": r"C:\own\cargo.exe"})
+    assert said.splitlines() == [
+        f"$env:CARGO = '{program_in(root, 'pyo3-envshim-cargo')}'",
+        r"$env:PYO3_ENVSHIM_CARGO = 'C:\own\cargo.exe'",
+    ]

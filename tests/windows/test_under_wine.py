@@ -25,7 +25,7 @@ python="$1/env/Scripts/python.exe"
 pip="$(echo /opt/wheels/pip-*.whl)/pip"
 wine "$python" "$pip" install -q --no-index --no-compile --find-links /opt/wheels {WHEELS}
 run() {{
-    wine "$python" -m pytest -q -p no:cacheprovider -o faulthandler_timeout=300 \\
+    wine "$python" -m pytest -q -p no:cacheprovider -o faulthandler_timeout=900 \\
         -o faulthandler_exit_on_timeout=true --basetemp "C:/pytest-$2" --junit-xml "$1/$2.xml" \\
         "tests/$2" || true
 }}
