@@ -914,6 +914,22 @@ def test_the_mode_is_on_without_the_variable() -> None:
     assert _startup.mode({}) == "on"
 
 
+@pytest.mark.parametrize(
+    ("value", "windows", "elsewhere"),
+    [
+        (None, "off", "on"),
+        ("", "off", "on"),
+        ("1", "off", "on"),
+        (" On", "on", "on"),
+        ("base", "base", "base"),
+    ],
+)
+def test_it_has_to_be_asked_for_on_windows(value: str | None, windows: str, elsewhere: str) -> None:
+    environ = {} if value is None else {"PYO3_ENVSHIM": value}
+    assert _startup.mode(environ, windows=True) == windows
+    assert _startup.mode(environ, windows=False) == elsewhere
+
+
 def test_changes_are_carried_out() -> None:
     environ = {"kept": "1", "gone": "1", "changed": "1"}
     _startup.apply({"gone": None, "absent": None, "changed": "2", "added": "3"}, environ)
