@@ -93,7 +93,11 @@ class TestTheVariablesOfAServedCall:
 class TestABaseOfOurs:
     def test_is_corrected_for_the_interpreter_of_the_call(self, shared: Shared, python: str) -> None:
         root = shared.environment(python)
-        environ = {"PYO3_BASE_PYTHON": "/x", "PYO3_ENVSHIM_BASE": "/x", "PYO3_PYTHON": f"{root}/bin/python"}
+        environ = {
+            "PYO3_BASE_PYTHON": "/x",
+            "PYO3_ENVSHIM_BASE": "/x",
+            "PYO3_PYTHON": layout.interpreter(str(root)),
+        }
         found = wrapper.with_base(environ)
         assert os.path.realpath(found["PYO3_BASE_PYTHON"]) == python
         assert found["PYO3_ENVSHIM_BASE"] == found["PYO3_BASE_PYTHON"]
