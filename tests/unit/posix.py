@@ -58,6 +58,12 @@ ABOUT_POSIX = {
         startup::.*in_no_environment_forgets|.*environment_links_to
         store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else
     """,
+    "on Windows, a wrapper's path does not name the user's cargo (`_startup.by_way_of`) yet": """
+        startup::.*own_cargo_to_the_wrapper|.*whose_environment_is_gone
+    """,
+    "it is off there by default, so the tests have it on by the variable, which counts more": """
+        startup::.*user_has_switched_it_off
+    """,
     "Wine renames a folder over a file, which Windows refuses": """
         install::.*given_back
     """,
@@ -118,6 +124,7 @@ ABOUT_POSIX = {
         units::.*bears_its_hash|.*has_no_hash
     """,
     "a POSIX shell, and terminals": """
+        startup::.*users_site_packages|.*closed_standard_streams|.*home_that_is_gone
         env::.*for_(sh|fish)_
         doctor::.*is_about_the_front_end|TestAFrontEndThatIsNotServed|.*on_a_terminal
     """,
