@@ -46,7 +46,7 @@ def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
     """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
 
     Where it is not set, the user's switch decides. An unknown value means ``"on"``, and the
-    wrapper warns about it. On Windows, where this has never run, the default is ``"off"``.
+    wrapper warns about it. On Windows, where rustc has never run, the default is ``"off"``.
     """
     value = environ.get("PYO3_ENVSHIM", "").strip().lower()
     if value in ("off", "0", "no", "false") or (windows and value not in ("on", "base")):
@@ -293,6 +293,8 @@ def _plain_name(script: str) -> str:
     folder, name = os.path.split(script.rstrip("/" + os.sep))
     if name == "__main__.py":
         name = os.path.basename(folder)
+    if os.name == "nt":  # whoever finds a program there takes the ending from PATHEXT: pip.EXE
+        name = name.lower()
     for ending in (".exe", ".py", ".pyz", ".pyw", "-script"):
         if name.endswith(ending):
             name = name[: -len(ending)]

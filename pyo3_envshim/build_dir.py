@@ -34,7 +34,7 @@ from pyo3_envshim.call import warn
 from pyo3_envshim.cargo import harmless, metadata, target_dir
 from pyo3_envshim.cargo.command_line import values_of
 from pyo3_envshim.cargo.units import recorded_variables
-from pyo3_envshim.environment import frontends
+from pyo3_envshim.environment import frontends, layout
 from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.store import ownership
 from pyo3_envshim.store.lock import Lock, close, hold, hold_again, is_held, open_folder, stands, try_lock
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 VARIABLE = "PYO3_ENVSHIM_BUILD_CACHE"
 LIMIT = 5 << 30
 ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
+_LONGEST = 128  # on Windows, where compilers and linkers know 260 characters; cargo adds about 100
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
 _BUILDS = "builds"
@@ -65,8 +66,9 @@ _USED = ".in-use"  # locked by the cargo that works in the folder
 EACH_TIME = "each-time"  # the packages that asked the system in the last build, and those that need them
 _OLD = ".old-"
 _ON = ("on", "1", "yes", "true")
-# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths.
-_SPECIAL = frozenset(" \t\n\r:;'\"`$&|<>*?()[]{}\\")
+# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths. On Windows,
+# where no shell reads them, only what is a template for cargo.
+_SPECIAL = frozenset("{" if layout.WINDOWS else " \t\n\r:;'\"`$&|<>*?()[]{}\\")
 
 
 class Ineligible(Exception):
@@ -133,7 +135,8 @@ class BuildDir:
         """Run cargo and wait for it, prune the kept folders, and end as cargo did. Raises OSError."""
         try:
             command = [call.cargo, *self.arguments(call.arguments)]
-            status = subprocesses.started(command, environ, in_child=self._hold_in_child).wait()
+            process = subprocesses.started(command, environ, in_child=self._hold_in_child)
+            status = subprocesses.ended(process)
             try:
                 self._hand_over()
                 self._note_outputs()
@@ -233,9 +236,11 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     # A surrogate stands for a byte that is not UTF-8.
     if any(it in _SPECIAL or "\ud800" <= it <= "\udfff" for it in folder):
         raise Ineligible(f"not everything can work with the path {folder}")
+    if layout.WINDOWS and len(folder) > max(_LONGEST, len(workspace.build_dir)):
+        raise Ineligible(f"the path {folder} is too long for compilers on Windows")
     if of_folder := ownership.flaw_of(above):
         raise Ineligible(str(of_folder))
-    if os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
+    if not layout.WINDOWS and os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
         raise Ineligible(f"no build script can be started in {above}")
     if os.path.exists(os.path.join(folder, _FULL)) and shutil.disk_usage(above).free < LIMIT:
         raise Ineligible(f"the last build in {folder} failed, and less than 5G is free")
@@ -442,7 +447,7 @@ class Build:
 def builds(cache: str) -> list[Build]:
     """Return the folders that are kept in a cache folder, the least recently used first."""
     paths = target_dir.paths_in(cache, _BUILDS)
-    found = [Build(path) for path in paths if not os.path.basename(path).startswith(_OLD)]
+    found = [Build(path) for path in paths if not os.path.basename(path).startswith(".")]
     return sorted(found, key=lambda build: build.used)
 
 
@@ -468,7 +473,7 @@ def _take_away(build: Build) -> bool:
             if not free or is_held(os.path.join(build.path, _USED)):
                 return False
             old = os.path.join(os.path.dirname(build.path), f"{_OLD}{os.getpid()}-{os.urandom(4).hex()}")
-            os.rename(build.path, old)
+            files.rename(build.path, old)
     except OSError:
         return False
     files.remove(old)

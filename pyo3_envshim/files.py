@@ -4,6 +4,50 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Windows' answers where somebody else has a file open: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION.
+_IN_USE = (5, 32)
+
+
+def rename(source: str, target: str, over: bool = False) -> None:
+    """Rename a file or folder; a file that is there is replaced if it is to go *over* that. Raises OSError.
+
+    On Windows, a virus scanner or an indexer may have it open for a moment.
+    """
+    function = os.replace if over else os.rename
+    _insist(lambda: function(source, target))
+
+
+def _insist(function: Callable[[], None]) -> None:
+    if os.name == "nt":
+        import time
+
+        for _ in range(50):
+            try:
+                return function()
+            except PermissionError as error:
+                if getattr(error, "winerror", None) not in _IN_USE:
+                    raise
+            time.sleep(0.02)
+    return function()
+
+
+def change_time(path: str, found: os.stat_result) -> int | None:
+    """Return when the file at *path*, with this stat, last changed in any way, in ns; None if not known.
+
+    Unlike the mtime, this is no time that a program sets. Of a link (by its stat), it is the link's own.
+    """
+    if os.name != "nt":
+        return found.st_ctime_ns
+    import stat
+
+    from pyo3_envshim import windows
+
+    return windows.change_time(path, stat.S_ISLNK(found.st_mode))
+
 
 def create(path: str, content: bytes, executable: bool = False) -> None:
     """Write a file that must not exist yet. Raises OSError."""
@@ -34,6 +78,8 @@ def remove_unfinished(path: str) -> None:
 
 def _lives(process: int) -> bool:
     """Tell whether *process* may still run; one in another container does not seem to."""
+    if os.name == "nt":  # where 0 is no question but CTRL_C_EVENT
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -47,7 +93,7 @@ def replace(path: str, content: bytes, executable: bool = False) -> None:
     """Write the file at *path*; a reader sees the old content or the new one. Raises OSError."""
     temporary = write_beside(path, content, executable)
     try:
-        os.replace(temporary, path)
+        rename(temporary, path, over=True)
     except OSError:
         remove(temporary)
         raise
@@ -63,3 +109,29 @@ def remove(path: str) -> None:
         import shutil
 
         shutil.rmtree(path, ignore_errors=True)
+        if os.name == "nt" and os.path.lexists(path):
+            try:
+                delete(path)
+            except OSError:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def delete(path: str) -> None:
+    """Remove a file or folder. Raises OSError."""
+    if os.name == "nt":  # nobody can remove there what is marked read-only: what a build script copied, say
+        for above, _, names in os.walk(path):
+            for name in names:
+                _make_writable(os.path.join(above, name))
+        _make_writable(path)
+    if not os.path.isdir(path) or os.path.islink(path):
+        return _insist(lambda: os.unlink(path))
+    import shutil
+
+    return _insist(lambda: shutil.rmtree(path))
+
+
+def _make_writable(path: str) -> None:
+    import stat
+
+    if not os.lstat(path).st_mode & stat.S_IWRITE:
+        os.chmod(path, stat.S_IWRITE)

@@ -150,7 +150,7 @@ def nonce_for(workspace: Workspace) -> str:
     nonce = _nonce_of_old(workspace, found) or os.urandom(4).hex()
     old = os.path.join(folder, OLD_STAMP)
     try:
-        os.replace(os.path.join(folder, STAMP), old)
+        files.rename(os.path.join(folder, STAMP), old, over=True)
     except FileNotFoundError:
         files.replace(old, b"")
     write_stamp(folder, root, nonce, found.sources)
@@ -542,7 +542,7 @@ def write_stamp(
     except FileExistsError:
         return False
     except OSError:  # no hard links here
-        os.replace(temporary, path)
+        files.rename(temporary, path, over=True)
     finally:
         files.remove(temporary)
     return True

@@ -41,7 +41,7 @@ from pyo3_envshim.cargo.units import (
     unit_folders,
     with_dependents,
 )
-from pyo3_envshim.shelf import CallNote, Set, Shelf, call_note, is_worthwhile, states
+from pyo3_envshim.shelf import CallNote, Set, Shelf, call_note, is_worthwhile, states, value_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def exchange(
 
 def _values_seen(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str | None]:
     """Return variables as cargo sees them: it notes nothing for what is not Unicode."""
-    found = {name: environ.get(name) for name in names}
+    found = {name: value_of(name, environ) for name in names}
     return {name: None if value and _is_not_unicode(value) else value for name, value in found.items()}
 
 
@@ -241,13 +241,20 @@ def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
 
 
 def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
-    """Raise `Refused` if a test is running, as far as Linux tells.
+    """Raise `Refused` if a test is running, as far as Linux and Windows tell.
 
     cargo holds no lock then, and is about to start others; another cargo overwrites no tests but by its own.
     """
     tests = [unit for unit in moving if any(it.name.startswith("test-") for it in unit.fingerprints)]
     outputs = [path for unit in tests for path in place.outputs_of(unit)]
     outputs += [path for folder in outputs for path in target_dir.paths_in(folder)]
+    if os.name == "nt":  # where nobody may write to a program that runs, but rename it
+        for path in filter(os.path.isfile, outputs):
+            try:
+                os.close(os.open(path, os.O_RDWR))
+            except PermissionError as error:
+                raise Refused(f"{path} is in use") from error
+        return
     programs = {_identity(path) for path in outputs} - {None}
     for process in target_dir.paths_in("/proc") if programs else ():
         if _identity(os.path.join(process, "exe")) in programs:
@@ -349,7 +356,7 @@ def _state(place: Place, unit: UnitFolder, name: str, number: int) -> dict[str, 
 
 def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    os.rename(source, target)
+    files.rename(source, target)
     moved.append((source, target))
 
 
@@ -357,7 +364,7 @@ def _move_back(moved: list[tuple[str, str]]) -> None:
     """Undo renames, the last one first: where one fails, what had to come after it stays away, too."""
     try:
         for source, target in reversed(moved):
-            os.rename(target, source)
+            files.rename(target, source)
     except OSError:
         pass  # cargo compiles what is not there
 

@@ -68,17 +68,26 @@ class CallNote:
 
 def call_note(root: str, names: Iterable[str], environ: Mapping[str, str]) -> CallNote:
     """Return what is to be noted of a call, *names* being the variables that build scripts ask for."""
-    values = {name: environ.get(name) for name in (*_INTERPRETERS, *sorted(names)) if name != "PATH"}
+    values = {name: value_of(name, environ) for name in (*_INTERPRETERS, *sorted(names)) if name != "PATH"}
     named = {name: value for name in _INTERPRETERS if (value := environ.get(name))}
     return CallNote(root, values, {name: _interpreter(it, environ) for name, it in named.items()})
 
 
+def value_of(name: str, environ: Mapping[str, str]) -> str | None:
+    """Return a variable as cargo sees it: on Windows, where Python has capitals, the case does not count."""
+    return environ.get(name.upper() if os.name == "nt" else name)
+
+
 def _interpreter(value: str, environ: Mapping[str, str]) -> list[Any]:
     folders = [""] if os.path.dirname(value) else environ.get("PATH", "").split(os.pathsep)
-    paths = [os.path.join(folder, value) for folder in folders]
+    endings = ["", ".exe"] if os.name == "nt" else [""]
+    paths = [os.path.join(folder, value + ending) for folder in folders for ending in endings]
     path = next(filter(os.path.exists, paths), value)
     if os.path.isdir(path):
-        path = os.path.join(path, "bin", "python")
+        # Of an environment; on Windows, conda's is not in Scripts.
+        names = ["bin/python"] if os.name != "nt" else [r"Scripts\python.exe", "python.exe"]
+        own = [os.path.join(path, name) for name in names]
+        path = next(filter(os.path.exists, own), own[0])
     try:
         found = os.stat(path)
         return [os.path.realpath(path), found.st_size, found.st_mtime_ns]
@@ -231,12 +240,12 @@ class Shelf:
         path = os.path.join(self.folder, hashlib.sha256(key.encode()).hexdigest()[:16])
         if os.path.lexists(path):
             files.remove(self.take(path))
-        os.rename(temporary, path)
+        files.rename(temporary, path)
 
     def take(self, path: str) -> str:
         """Let a set count no more; return where it is now. Raises OSError."""
         temporary = self.temporary()
-        os.rename(path, temporary)
+        files.rename(path, temporary)
         return temporary
 
     def sweep(self) -> None:

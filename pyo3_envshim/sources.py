@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os  # nothing else: every call that compiles imports this module
 
+from pyo3_envshim.files import change_time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LINK = "link"  # the state of a link; its key says where it leads
 ARROW = "//-> "  # between the two in that key: in no path that has no superfluous slashes
+NOT_KNOWN = 1 << 63  # as the time of a change: later than the start of any build, so in doubt
 
 
 class Source:
@@ -82,7 +85,7 @@ class Listing:
         above = ""
         while path != above:
             folder, name = os.path.split(path)
-            if os.path.islink(path):
+            if os.path.islink(path) or (os.name == "nt" and _leads_elsewhere(path)):
                 place = os.path.join(os.path.realpath(folder), name)
                 self.read.add(place)
                 if os.path.exists(path):
@@ -108,12 +111,12 @@ class Listing:
         self._seen[folder] = reach
         for entry in listing:
             path = place = entry.path
-            if entry.is_symlink():
+            if entry.is_symlink() or (os.name == "nt" and _is_junction(entry.stat(follow_symlinks=False))):
                 if not os.path.exists(path):  # cargo sees nothing there
                     continue
                 at = entry.stat(follow_symlinks=False)
                 place = os.path.realpath(path)
-                self.found[f"{path}{ARROW}{place}"] = Source(LINK, at.st_mtime_ns, at.st_ctime_ns)
+                self.found[f"{path}{ARROW}{place}"] = Source(LINK, at.st_mtime_ns, _changed(path, at))
             if not entry.is_dir():
                 if reach == EVERYTHING or not _is_made_by_builds(folder, entry.name):
                     self._add(path)
@@ -127,8 +130,23 @@ class Listing:
             at = os.stat(path)
         except (FileNotFoundError, NotADirectoryError, PermissionError):  # removed since it was listed
             return
-        state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{at.st_ctime_ns}"
-        self.found[path] = Source(state, at.st_mtime_ns, at.st_ctime_ns)
+        changed = _changed(path, at)
+        state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{changed}"
+        self.found[path] = Source(state, at.st_mtime_ns, changed)
+
+
+def _is_junction(found: os.stat_result) -> bool:
+    """Tell by its stat whether a folder on Windows is a name of another (pnpm makes such, in circles)."""
+    return getattr(found, "st_reparse_tag", 0) == 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
+
+
+def _leads_elsewhere(path: str) -> bool:
+    return os.path.exists(path) and _is_junction(os.lstat(path))
+
+
+def _changed(path: str, at: os.stat_result) -> int:
+    found = change_time(path, at)
+    return NOT_KNOWN if found is None else found
 
 
 def _holds_no_sources(folder: str, name: str, reach: int) -> bool:

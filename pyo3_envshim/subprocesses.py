@@ -19,7 +19,29 @@ def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, s
     import subprocess
 
     signal.signal(signal.SIGINT, lambda number, frame: None)
-    return subprocess.run([program, *arguments], env=environ, check=False).returncode
+    _prepare()
+    return ended(subprocess.Popen([program, *arguments], env=environ))
+
+
+def _prepare() -> None:
+    """Import what binds a process to this one, so that it is not unbound for long."""
+    if os.name == "nt":
+        from pyo3_envshim import windows  # noqa: F401
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for *process* and return its exit status. On Windows, it ends if this process is ended."""
+    if os.name != "nt":
+        return process.wait()
+    from pyo3_envshim import windows
+
+    windows.end_together(process)
+    return as_status(process.wait())
+
+
+def as_status(status: int) -> int:
+    """Return an exit status of Windows, which has no sign, as `sys.exit` takes it: 0xC0000005, say."""
+    return status - (1 << 32) if status >= 1 << 31 else status
 
 
 def started(
@@ -32,18 +54,21 @@ def started(
     """Start a process that gets the signals meant for this one, which goes on to wait for it.
 
     A terminal sends SIGINT and SIGQUIT to both. On POSIX, *in_child* is called in the process first.
+    Windows has a console's interruption only.
     """
     import signal
     import subprocess
 
+    _prepare()
     running: list[subprocess.Popen[bytes]] = []
+    from_terminal = [signal.SIGINT] if os.name == "nt" else [signal.SIGINT, signal.SIGQUIT]
 
     def forward(number: int, _: object) -> None:
         for process in running:
-            if number not in (signal.SIGINT, signal.SIGQUIT):
+            if number not in from_terminal:
                 process.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+    for number in [*from_terminal, *([] if os.name == "nt" else [signal.SIGTERM, signal.SIGHUP])]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, forward)
     # Inheritable descriptors stay inheritable: make's job server is one.
@@ -63,7 +88,7 @@ def end_as(status: int) -> int:
     """End by the signal that ended a process, if *status* says so; else return *status*."""
     import signal
 
-    if status < 0:
+    if status < 0 and os.name != "nt":
         if -status not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

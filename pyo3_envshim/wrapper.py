@@ -57,6 +57,8 @@ def main() -> int:
     except KeyboardInterrupt:  # end as cargo would: killed by the signal, without a traceback
         import signal
 
+        if os.name == "nt":
+            return -0x3FFFFEC6  # STATUS_CONTROL_C_EXIT
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 130
@@ -375,9 +377,8 @@ def redirect(
     if layout.same_folder(environ.get("VIRTUAL_ENV", ""), root, windows):
         found["VIRTUAL_ENV"] = path
     if "PATH" in environ:
-        own = layout.resolved(scripts, windows)
         found["PATH"] = paths.pathsep.join(
-            paths.dirname(python) if folder and layout.resolved(folder, windows) == own else folder
+            paths.dirname(python) if layout.same_folder(folder.strip('"'), scripts, windows) else folder
             for folder in environ["PATH"].split(paths.pathsep)
         )
     if not environ.get("PYO3_BASE_PYTHON") or _startup.base_is_ours(environ):

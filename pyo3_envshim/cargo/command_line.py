@@ -100,9 +100,9 @@ def find_cargo(
     *environ* are the variables of the wrapper's process, *restored* those without it
     (`call.user_environ`).
     """
-    folders, own = restored.get("PATH", os.defpath).split(os.pathsep), None
+    folders, own = _folders(restored.get("PATH", os.defpath), windows), None
     if _startup.is_on_path(os.path.dirname(sys.argv[0])):
-        folders = _behind_ours(environ.get("PATH", os.defpath).split(os.pathsep))
+        folders = _behind_ours(_folders(environ.get("PATH", os.defpath), windows))
     else:
         own = environ.get("PYO3_ENVSHIM_CARGO") or _startup.own_cargo(sys.argv[0]) or restored.get("CARGO")
     if own and _is_this(own):
@@ -117,6 +117,15 @@ def find_cargo(
         if os.path.isfile(path) and os.access(path, os.X_OK) and not _is_this(path):
             return path
     return None
+
+
+def _folders(path: str, windows: bool) -> list[str]:
+    """Return the entries of ``PATH``; on Windows as Rust's library splits it, and none that are empty."""
+    if not windows:
+        return path.split(os.pathsep)
+    parts = path.split('"')  # every second one is quoted
+    parts[::2] = [part.replace(os.pathsep, "\0") for part in parts[::2]]
+    return [folder for folder in "".join(parts).split("\0") if folder]
 
 
 def _behind_ours(folders: list[str]) -> list[str]:

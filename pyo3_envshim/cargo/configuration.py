@@ -148,5 +148,7 @@ def may_change(names: Iterable[str], settings: Iterable[str]) -> set[str]:
     """
     found = {name for name in names if name.startswith(_RUSTUPS)}
     for content in read(settings).values():
+        if os.name == "nt":  # where the case of a variable's name does not count
+            found.update(name for name in names if os.fsencode(name.lower()) in content.lower())
         found.update(name for name in names if os.fsencode(name) in content)
     return found

@@ -151,13 +151,17 @@ def _tells_of_the_system(run: str) -> bool:
             continue
         for line in lines:
             key, _, value = line[len("cargo:") :].lstrip(":").partition("=")
-            is_elsewhere = os.path.isabs(value) or ".." in value.split("/")
             if line.startswith("cargo:") and (
                 key.startswith(("rustc-link", "rustc-flags", "rustc-cdylib"))
-                or (key == "rerun-if-changed" and is_elsewhere)
+                or (key == "rerun-if-changed" and leads_elsewhere(value))
             ):
                 return True
     return False
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Tell whether a path that counts from a package's folder leads out of it."""
+    return os.path.isabs(path) or ".." in path.replace(os.sep, "/").split("/")
 
 
 def _has_objects(folder: str) -> bool:

@@ -528,7 +528,7 @@ def is_used(folder: str) -> bool:
 
 def evict(folder: str, packages: set[str], crates: set[str]) -> None:
     """Remove from a build folder all units but those of *packages*, with *crates*. Raises OSError."""
-    import shutil
+    from pyo3_envshim import files
 
     left = left_by_scripts(folder)  # by a build that was killed
     for profile in profiles(folder):
@@ -544,14 +544,12 @@ def evict(folder: str, packages: set[str], crates: set[str]) -> None:
         ]
         gone += [path for path in left if os.path.dirname(path) == profile]
         for path in (*gone, *paths_in(profile, "incremental"), *paths_in(profile, "examples")):
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
+            files.delete(path)
 
 
 def verified_sources(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folders in which cargo unpacks what it has verified: by a checksum, or by a commit."""
-    home = environ.get("CARGO_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cargo")
+    user = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or os.path.expanduser("~")
+    home = environ.get("CARGO_HOME") or os.path.join(user, ".cargo")
     parts = (("registry", "src"), ("git", "checkouts"))
     return tuple(os.path.join(at, *part, "") for at in (home, os.path.realpath(home)) for part in parts)

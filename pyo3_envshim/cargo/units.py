@@ -220,7 +220,8 @@ class Outputs:
         """Return what belongs to a folder of fingerprints, *stems* being those that it claims."""
         if unit.is_second_layout:
             above = os.path.dirname(unit.place)
-            return [path for path in paths_in(above) if path != unit.place]
+            own = os.path.basename(unit.place)
+            return [path for path in paths_in(above) if os.path.basename(path) != own]
         found = list(self._by_hash.get((unit.profile, unit.hash), ()))
         for folder, stem in stems:
             found += self._by_stem.get((unit.profile, folder, stem), ())

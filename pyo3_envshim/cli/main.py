@@ -158,12 +158,15 @@ def _cache_clear(chosen: argparse.Namespace) -> int:
 
     store = cache.open_store(os.environ)
     if not chosen.yes:
-        if not sys.stdin.isatty():
+        answer = ""
+        if sys.stdin.isatty():
+            what = cache.take_inventory(store)
+            print(f"Remove {what} in {store.root}? [y/N] ", end="", file=sys.stderr, flush=True)
+            answer = sys.stdin.readline()
+        if not answer:  # NUL on Windows says that it is a terminal
             reason = "refusing to clear without confirmation: stdin is not a terminal"
             raise CommandError(reason, "pass `--yes`")
-        what = cache.take_inventory(store)
-        print(f"Remove {what} in {store.root}? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        if answer.strip().lower() not in ("y", "yes"):
             return 1
     changes, in_use = cache.clear_all(store)
     _answer(chosen, {**changes._asdict(), "in_use": in_use}, cache.format_changes(changes))

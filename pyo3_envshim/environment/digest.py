@@ -146,7 +146,9 @@ class _Walk:
                 raise NotStorable(f"{path} is neither file nor folder")
             elif relative and not self._is_left_out(relative, entry.name):
                 at = entry.stat()
-                self._file(path, full, bool(at.st_mode & 0o100), at.st_size)
+                # On Windows it would be the name's ending, and that for `os.stat` only.
+                executable = bool(at.st_mode & 0o100) and not layout.WINDOWS
+                self._file(path, full, executable, at.st_size)
 
     def _is_left_out(self, folder: str, name: str) -> bool:
         if folder == layout.scripts():
@@ -231,10 +233,12 @@ def _distributions(walk: _Walk) -> list[Item]:
 
     items = []
     if walk.scripts:  # few build environments have any
-        from pyo3_envshim.environment.scripts import normal_launcher, normal_script
+        from pyo3_envshim.environment.scripts import normal_script
     for path, (data, executable) in walk.scripts.items():
         name = path.partition("/")[2]
         if layout.WINDOWS and name.endswith(".exe"):
+            from pyo3_envshim.environment.launchers import normal_launcher
+
             text = normal_launcher(data, walk.names, references.get(name[:-4]))
         else:
             text = normal_script(data, walk.names, references.get(name))

@@ -199,7 +199,7 @@ def is_named_as_ephemeral(path: str) -> bool:
     """Tell by the names in *path*, which may be gone, whether it is in an ephemeral environment."""
     return any(
         name.startswith(prefix) and len(name) == len(prefix) + more
-        for name in path.split(os.sep)
+        for name in os.path.normpath(path).split(os.sep)
         for prefix, more in _EPHEMERAL.items()
     )
 
@@ -253,5 +253,8 @@ def temporary_folders(environ: Mapping[str, str]) -> list[str]:
     Order and names are those of ``tempfile._candidate_tempdir_list``.
     """
     named = [environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
-    usual = ["/tmp", "/var/tmp", "/usr/tmp"] if os.name == "posix" else []
+    usual = ["/tmp", "/var/tmp", "/usr/tmp"]
+    if os.name == "nt":
+        own = [os.path.expanduser(r"~\AppData\Local\Temp"), os.path.expandvars(r"%SYSTEMROOT%\Temp")]
+        usual = [*own, r"c:\temp", r"c:\tmp", r"\temp", r"\tmp"]
     return [os.path.realpath(folder) for folder in [*named, *usual] if folder]

@@ -57,9 +57,12 @@ def state_of(python: str) -> str:
     base = (root and base_of(root)) or python
     above = os.path.dirname(os.path.dirname(os.path.realpath(base)))
     parts = {os.path.realpath(base)}
+    libraries = [""] if os.name == "nt" else []
     for place in ("lib", "lib64"):
-        for path in _files(os.path.join(above, place), lambda name: name.startswith("py"), os.path.isdir):
-            parts.update(parts_of(base, os.path.basename(path)) or ())
+        folder = os.path.join(above, place)
+        libraries += _files(folder, lambda name: name.startswith("py"), os.path.isdir)
+    for library in libraries:
+        parts.update(parts_of(base, os.path.basename(library)) or ())
     found = ((path, os.stat(path)) for path in sorted(parts))
     return "".join(f"{path} {at.st_ino} {at.st_size} {at.st_mtime_ns}\n" for path, at in found)
 
@@ -81,7 +84,7 @@ def parts_of(base: str, library: str, windows: bool = os.name == "nt") -> list[s
     data: list[str] = []
     if windows:  # python.exe, its DLLs and the headers' folder are siblings
         folder = os.path.dirname(found[0])
-        found += _files(folder, lambda name: name.lower().startswith("python") and name.endswith(".dll"))
+        found += _files(folder, lambda it: it.lower().startswith("python") and it.lower().endswith(".dll"))
         found += _files(os.path.join(folder, "include"), lambda name: name == "patchlevel.h")
         return found if len(found) > 1 else None
     # getpath looks for the prefix upwards from the executable, as it is called and as it resolves.

@@ -1,8 +1,7 @@
 """Where things are in an environment, and how that differs between POSIX and Windows.
 
 Pure functions over names; *windows* selects the flavour (default: this system's). Sources: PEP 405,
-and ``sysconfig``'s schemes ``posix_venv`` and ``nt_venv``. The Windows flavour is tested only as
-functions; it has never run on Windows.
+and ``sysconfig``'s schemes ``posix_venv`` and ``nt_venv``.
 """
 
 from __future__ import annotations

@@ -32,13 +32,20 @@ def hides(root: str, environ: Mapping[str, str]) -> bool:
     """
     if not environ.get("PYTHONPATH"):
         return False
-    names = [os.fsencode(os.path.join(it, "lib")) for it in (root, os.path.realpath(root))]
+    names = [os.fsencode(_as_written(os.path.join(it, "lib"))) for it in (root, os.path.realpath(root))]
     for folder in folders(environ):
         with open(os.path.join(folder, "site", "sitecustomize.py"), "rb") as file:
             text = file.read()
+        if os.name == "nt":
+            text = text.lower()
         if any(name in text for name in names):
             return True
     return False
+
+
+def _as_written(path: str) -> str:
+    """Return a path as it is in Python's source; on Windows, where case does not count, in small letters."""
+    return repr(path.lower())[1:-1] if os.name == "nt" else path
 
 
 def is_all(environ: Mapping[str, str]) -> bool:
@@ -92,6 +99,10 @@ def _content(path: str, interpreters: bytes) -> str:
         return hashing.of_file(path)
     with open(path, "rb") as file:
         data = file.read()
+    if is_script and data[:2] == b"MZ":
+        from pyo3_envshim.environment.launchers import undated
+
+        data = undated(data, interpreters)
     if is_script:
         return hashing.of_bytes(
             data.replace(interpreters, b"") if data[:2] == b"#!" and interpreters else data

@@ -1,6 +1,6 @@
 """The normal form of scripts that name their environment's interpreter.
 
-Knows what pip, uv and installer write for an entry point: scripts (POSIX) and launchers (Windows).
+Knows what pip, uv and installer write for an entry point. `launchers` knows what they write on Windows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
+def normal_script(
+    data: bytes, names: Sequence[bytes], reference: str | None, windows: bool = layout.WINDOWS
+) -> bytes | None:
     """Return the normal form of a script that holds the environment's path, or None if it has none.
 
     *names* are the spellings of that path, which may occur only where the script names its
@@ -29,47 +31,23 @@ def normal_script(data: bytes, names: Sequence[bytes], reference: str | None) ->
         if name in body:
             return None
         interpreter = interpreter.replace(name, PLACEHOLDER, 1)
+    if windows:
+        is_its = interpreter.strip(b'"').lower() in interpreters(PLACEHOLDER.lower())
+        return b"#!" + interpreter + b"\n" + body if is_its else None
     folder, _, called = interpreter.rpartition(b"/")
     if folder != PLACEHOLDER + b"/bin":
         return None
     if reference and layout.is_interpreter(os.fsdecode(called)) and is_generated(body, reference):
-        return b"#!" + PLACEHOLDER + b"/bin/python\n" + _generated(reference)
+        return b"#!" + PLACEHOLDER + b"/bin/python\n" + generated(reference)
     return b"#!" + interpreter + b"\n" + body
 
 
-def normal_launcher(data: bytes, names: Sequence[bytes], reference: str | None) -> bytes | None:
-    """Return the normal form of a Windows launcher that holds the environment's path, or None.
-
-    pip's (distlib's ``ScriptMaker._write_script``) consists of a program, a first line that names
-    the interpreter, and a zip archive with the script as ``__main__.py``, dated when it was
-    installed. uv's has another form, which has no normal form yet.
-    """
-    import io
-    import zipfile
-
-    start = max(data.rfind(b"PK\3\4"), 0)  # of the archive, which has one member
-    program, _, line = data[:start].rpartition(b"#!")
-    interpreter = line.strip().strip(b'"')
-    if not reference or any(name in program for name in names):
-        return None
-    if interpreter.lower() not in [(name + b"\\Scripts\\python.exe").lower() for name in names]:
-        return None
-    try:
-        with zipfile.ZipFile(io.BytesIO(data[start:])) as found:
-            if found.namelist() != ["__main__.py"]:
-                return None
-            body = found.read("__main__.py").replace(b"\r\n", b"\n")
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
-        return None
-    if not is_generated(body, reference):
-        return None
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as made:
-        made.writestr(zipfile.ZipInfo("__main__.py"), _generated(reference))  # dated 1980
-    return program + b'#!"' + PLACEHOLDER + b'\\Scripts\\python.exe"\n' + archive.getvalue()
+def interpreters(root: bytes) -> list[bytes]:
+    """Return those of an environment of Windows, *root* being in lower case: pythonw.exe has no console."""
+    return [root + b"\\scripts\\" + name for name in (b"python.exe", b"pythonw.exe")]
 
 
-def _generated(reference: str) -> bytes:
+def generated(reference: str) -> bytes:
     """Return a script, without its first line, for the entry point *reference*."""
     module, _, function = reference.partition(":")
     text = f"import sys\nfrom {module} import {function.partition('.')[0]}\n"

@@ -93,7 +93,7 @@ def write(environment: Environment, new: str, path: str) -> None:
             files.create(target, _placed(item.text, path), item.executable)
         elif item.source is not None:
             _link_or_copy(item.source, target, item.executable)
-        manifest[item.path] = state_of(os.lstat(target)), _written(item, path)
+        manifest[item.path] = state_of(target, os.lstat(target)), _written(item, path)
     files.create(os.path.join(new, MANIFEST), _manifest(manifest))
 
 
@@ -101,7 +101,8 @@ def _placed(text: bytes, path: str) -> bytes:
     """Return the *text* of a normal form as it is written in the entry at *path*."""
     entry = os.fsencode(path)
     first, newline, rest = text.partition(b"\n")
-    if first.startswith(b"#!" + PLACEHOLDER) and (len(entry) > _LONGEST_PATH or b" " in entry):
+    is_long = not layout.WINDOWS and (len(entry) > _LONGEST_PATH or b" " in entry)
+    if is_long and first.startswith(b"#!" + PLACEHOLDER):
         # Valid as sh and as Python: sh replaces itself, Python sees a string (distlib's form).
         interpreter, _, options = first[len(b"#!" + PLACEHOLDER) :].partition(b" ")
         command = b'"' + entry + interpreter + b'" ' + options + b' "$0" "$@"'
@@ -124,27 +125,32 @@ def _link_or_copy(source: str, target: str, executable: bool) -> None:
     os.chmod(target, mode)
 
 
-def copy_by_links(source: str, target: str) -> None:
-    """Create the folder *target*, if it is missing, from the same files as *source*. Raises OSError."""
+def link_files(path: str, alias: str) -> None:
+    """Give the files of the entry at *path* second names below *alias*, an empty folder. Raises OSError."""
     import shutil
 
-    if os.path.isdir(target):
-        return
-    new = f"{target}.{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        shutil.copytree(source, new, symlinks=True, copy_function=os.link)
-        os.rename(new, target)
-    except OSError:
-        files.remove(new)
-        if not os.path.isdir(target):  # else another process was first
-            raise
+    shutil.copytree(path, alias, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+
+
+def has_same_files(path: str, alias: str) -> bool:
+    """Tell whether the folder *alias* holds the very files of the entry at *path*, and no others.
+
+    Raises OSError.
+    """
+    if os.path.islink(alias) or not os.path.isdir(alias):
+        return False
+    names = set(_files(path))
+    return names == set(_files(alias)) and all(
+        os.path.samestat(os.lstat(os.path.join(path, name)), os.lstat(os.path.join(alias, name)))
+        for name in names
+    )
 
 
 def damage_of(path: str, environment: Environment) -> Damage | None:
     """Return what has changed in the entry at *path*, `ABSENT`, or None if it is whole.
 
-    A file in the state that the manifest remembers is unchanged: nobody can set a ctime, which
-    is part of it. Any other file is read, as a hard link's ctime changes with its other names.
+    A file in the state that the manifest remembers is unchanged: nobody can set the time of change,
+    which is part of it. Any other file is read, as that of a hard link changes with its other names.
     """
     try:
         damage, known = surface(path, {item.path for item in environment.items})
@@ -155,11 +161,11 @@ def damage_of(path: str, environment: Environment) -> Damage | None:
             full = os.path.join(path, item.path)
             found = os.lstat(full)
             state, content = known[item.path]
-            if state_of(found) == state:
+            if (now := state_of(full, found)) == state:
                 continue
             if not _is_item(full, found, path, item):
                 return Damage(f"changed file {printable(item.path)}")
-            again[item.path] = state_of(found), content
+            again[item.path] = now, content
     except (OSError, ValueError) as error:
         return Damage(error)
     if again:
@@ -214,7 +220,8 @@ def _manifest(known: Mapping[str, tuple[str, str]]) -> bytes:
 def _is_item(full: str, found: os.stat_result, entry: str, item: Item) -> bool:
     if item.source is not None and os.path.samestat(found, os.stat(item.source)):
         return True  # the same file as the environment's, whose content has just been read
-    if item.target is None and bool(found.st_mode & 0o100) != item.executable:
+    is_executable = bool(found.st_mode & 0o100) and not layout.WINDOWS
+    if item.target is None and is_executable != item.executable:
         return False
     return content_of(full, found) == _written(item, entry)
 
@@ -259,5 +266,8 @@ def _files(root: str, relative: str = "") -> Iterator[str]:
                 yield path
 
 
-def state_of(found: os.stat_result) -> str:
-    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_mode:o}"
+def state_of(path: str, found: os.stat_result) -> str:
+    """Return the state of the file at *path*, with this stat; another each time where it cannot tell all."""
+    changed = files.change_time(path, found)
+    when = os.urandom(4).hex() if changed is None else changed
+    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{when}-{found.st_mode:o}"

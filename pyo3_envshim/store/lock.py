@@ -2,8 +2,10 @@
 
 The kernel releases a flock when the last process that inherited its descriptor exits. A record
 lock (POSIX's, by `fcntl.lockf`) belongs to one process: the program that replaces it keeps the
-lock, what it starts does not have it. Both are local to a machine. Some file systems have no
-locks, and we take none on Windows.
+lock, what it starts does not have it. Both are local to a machine. Some file systems have no locks.
+
+On Windows, where no program replaces a process, one kind is enough: it ends with its process. That
+of a folder is on a file beside it, and of its name (`windows.open_lock`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def try_lock(descriptor: int, exclusive: bool, wait: bool = False) -> bool | Non
     Returns False if another process has it, None if there are no locks. Raises OSError.
     """
     if layout.WINDOWS:
-        return None
+        from pyo3_envshim import windows
+
+        return windows.try_lock(descriptor, exclusive, wait)
     import fcntl
 
     how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
@@ -67,6 +71,8 @@ def is_on_network(path: str) -> bool:
 
     As far as Linux knows; elsewhere cargo asks nothing and takes them.
     """
+    if not sys.platform.startswith("linux"):
+        return False
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
@@ -118,8 +124,8 @@ def is_held(path: str) -> bool | None:
 
     Not for a file that this process holds: that would end it. Raises OSError.
     """
-    if layout.WINDOWS:
-        return None
+    if layout.WINDOWS:  # who uses an entry has a lock on its folder
+        return False
     import fcntl
 
     try:
@@ -139,6 +145,8 @@ def is_held(path: str) -> bool | None:
 
 def inherit(descriptor: int) -> None:
     """Let the program that replaces this process, and all that it starts, keep a flock. Raises OSError."""
+    if layout.WINDOWS:  # nothing replaces it: it waits
+        return
     import fcntl
 
     fcntl.fcntl(descriptor, fcntl.F_DUPFD, _INHERITED)  # unlike the original, inheritable
@@ -158,12 +166,20 @@ def _outlasts_exec() -> bool:
 
 
 def open_folder(path: str) -> int:
-    """Open the folder at *path*, but not behind a link. Raises OSError."""
+    """Open the folder at *path*, but not behind a link: to lock it. Raises OSError."""
+    if layout.WINDOWS:
+        from pyo3_envshim import windows
+
+        return windows.open_lock(path)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def stands(descriptor: int, path: str) -> bool:
     """Tell whether an open folder is still the one at *path*."""
+    if layout.WINDOWS:  # the lock is of the name
+        from pyo3_envshim import windows
+
+        return windows.is_folder(path)
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -179,13 +195,12 @@ def close(descriptor: int | None) -> None:
 def share(path: str) -> int | None:
     """Take a shared lock on the folder at *path*; return its descriptor.
 
-    None if there is no folder that can be opened, as on Windows. Raises OSError.
+    None if there is no folder that can be opened. Raises OSError.
     """
     folder = None
     try:
-        if not layout.WINDOWS:
-            folder = open_folder(path)
-            try_lock(folder, exclusive=False, wait=True)
+        folder = open_folder(path)
+        try_lock(folder, exclusive=False, wait=True)
     except OSError as error:
         close(folder)
         if folder is not None or error.errno not in _NO_FOLDER:
@@ -231,8 +246,6 @@ class Lock:
         self._folder: int | None = None
 
     def __enter__(self) -> bool:
-        if layout.WINDOWS:
-            return self._without
         self._folder = open_folder(self._path)
         try:
             locked = try_lock(self._folder, *self._how)

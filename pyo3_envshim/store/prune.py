@@ -11,6 +11,7 @@ import os
 import stat
 
 from pyo3_envshim import _startup, files
+from pyo3_envshim.environment import layout
 from pyo3_envshim.store.entry import (
     MANIFEST,
     USES,
@@ -210,7 +211,7 @@ def _remove_entry(store: Store, digest: str) -> bool:
             # Remove aliases first: another process may recreate the entry under them.
             for name in os.listdir(store.environments):
                 if name.startswith(digest + "-"):
-                    os.unlink(os.path.join(store.environments, name))
+                    _remove_alias(store, os.path.join(store.environments, name))
             store.discard(path)
     except OSError:
         return False
@@ -249,10 +250,23 @@ def _sweep_aliases(store: Store) -> None:
                 digest, dash, _ = name.partition("-")
                 path = os.path.join(store.environments, name)
                 gone = not os.path.lexists(store.path(digest))
-                if digest[:1] != "." and dash and gone and os.path.islink(path):
-                    os.unlink(path)
+                if digest[:1] != "." and dash and gone and _is_alias(path):
+                    _remove_alias(store, path)
     except OSError:
         pass
+
+
+def _is_alias(path: str) -> bool:
+    """Tell whether a second name of an entry is at *path*: a link, or, on Windows, a folder."""
+    return os.path.exists(os.path.join(path, MANIFEST)) if layout.WINDOWS else os.path.islink(path)
+
+
+def _remove_alias(store: Store, path: str) -> None:
+    """Remove a link, or, on Windows, a folder. Raises OSError."""
+    if layout.WINDOWS:
+        store.discard(path)
+    else:
+        os.unlink(path)
 
 
 def _sweep_folders_for_path(store: Store) -> None:

@@ -16,8 +16,11 @@ Every process that reads or writes an entry holds a shared flock on its folder. 
 shared record lock on ``.manifest-uses`` instead, which we take before it replaces us: unlike a
 flock, it is not inherited by what cargo starts, of which a daemon may live on (sccache's server,
 before 0.19). Pruning (`prune`) and replacing need both locks for themselves, so entries in use
-stay. Without locks (some file systems, and Windows), nothing is pruned. Locks are local to a
-machine: on a store shared over NFS, pruning does not see the builds of other machines.
+stay. Without locks (some file systems), nothing is pruned. Locks are local to a machine: on a
+store shared over NFS, pruning does not see the builds of other machines.
+
+On Windows an alias is a folder with second names of the entry's files, checked before each use,
+and an entry holds copies: a program that runs there keeps all names of its file from being removed.
 
 Changes to an entry are noticed before each use, except byte code added to a ``__pycache__``,
 added empty folders, changes while cargo runs, and those by the user's own processes that
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.environment.digest import Environment
 
+_MAX_PATH = 260  # Windows starts no program beyond it, whatever LongPathsEnabled says
 _TRIES = 8  # how often we retry after other processes interfered
 
 
@@ -91,6 +95,11 @@ class Store:
         self.instead_of: StoreError | None = None  # why the user's own cache folder is not used
         self.environments = os.path.join(root, "environments")
         self.interpreters = os.path.join(root, "interpreters")
+        if layout.WINDOWS and len(layout.interpreter(self.path("0" * 32, "0" * 8))) >= _MAX_PATH:
+            raise StoreError(
+                f"the path of {root} is too long: Windows would not start a Python in it",
+                "set PYO3_ENVSHIM_CACHE_DIR to a shorter one",
+            )
         flaw = ownership.flaw_on_the_way(root)
         for path in (self.environments, self.interpreters):
             flaw = flaw or ownership.flaw_of(path)
@@ -153,7 +162,7 @@ class Store:
         """Remove what is at *path*; other processes see all of it or nothing. Raises OSError."""
         old, held = self._temporary(".old-")
         try:
-            os.rename(path, os.path.join(old, "entry"))
+            files.rename(path, os.path.join(old, "entry"))
         except FileNotFoundError:  # another process did so
             pass
         finally:
@@ -167,7 +176,7 @@ class Store:
         """
         import hashlib
 
-        state = entry.state_of(os.stat(path))
+        state = entry.state_of(path, os.stat(path))
         note = os.path.join(self.interpreters, hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
         try:
             with open(note, "rb") as file:
@@ -202,6 +211,9 @@ class Store:
             while not (moved := _renamed(new, path)):
                 if self._is_whole_or_gone(path, environment):
                     return None
+            if layout.WINDOWS:  # where a lock is of the name, which it has just been given
+                lock.close(held)
+                held = lock.share(path)
             return held
         finally:
             if not moved:
@@ -240,7 +252,7 @@ class Store:
             held = lock.share(path)
             damage = entry.damage_of(path, environment)
             unlockable = damage in (entry.ABSENT, entry.NOT_A_FOLDER, entry.NOT_OURS)
-            if layout.WINDOWS or (held is None and unlockable):
+            if held is None and unlockable:
                 return None, damage
             if held is not None and lock.stands(held, path):
                 return held, damage
@@ -254,7 +266,7 @@ class Store:
             os.mkdir(path, 0o700)
             try:
                 held = lock.share(path)
-                if layout.WINDOWS or (held is not None and lock.stands(held, path)):
+                if held is not None and lock.stands(held, path):
                     return path, held
             except OSError:
                 files.remove(path)
@@ -271,7 +283,7 @@ def _as_store_error(error: OSError | StoreError) -> StoreError:
 def _renamed(new: str, path: str) -> bool:
     """Rename the folder *new* to *path*; return False if something is there. Raises OSError."""
     try:
-        os.rename(new, path)
+        files.rename(new, path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
@@ -302,15 +314,36 @@ class Acquired:
         """Create the entry's alias with *nonce*, if it is missing. Raises OSError."""
         path = self.path(nonce)
         # Without the lock, a concurrent prune could remove this alias as a leftover.
-        with lock.Lock(self._store.environments, exclusive=False, wait=True, without=True):
+        with lock.Lock(self._store.environments, exclusive=layout.WINDOWS, wait=True, without=True):
             if layout.WINDOWS:  # where a symbolic link requires a privilege
-                entry.copy_by_links(self.path(), path)
+                self._link_files(path)
                 return
             try:
                 os.symlink(self.digest, path)
             except FileExistsError:
                 if os.readlink(path) != self.digest:
                     raise
+
+    def _link_files(self, path: str) -> None:
+        """Give each of the entry's files a second name below the folder *path*. Raises OSError, StoreError.
+
+        Under a lock on all entries.
+        """
+        if entry.has_same_files(self.path(), path):
+            return
+        if os.path.lexists(path):  # changed, or of an entry that was replaced
+            if self._held is not None and lock.try_lock(self._held, exclusive=True) is False:
+                raise StoreError(f"{path} had changed, and a running build uses it")
+            self._store.discard(path)
+            if self._held is not None:
+                lock.try_lock(self._held, exclusive=False, wait=True)
+        new, held = self._store._temporary(".new-")
+        try:
+            entry.link_files(self.path(), new)
+            files.rename(new, path)
+        finally:
+            files.remove(new)
+            lock.close(held)
 
     def inherit_lock(self) -> None:
         """Let the program that replaces this process hold the entry; where needed, what it starts too.

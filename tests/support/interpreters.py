@@ -24,6 +24,9 @@ def other_interpreter() -> str:
 
 def interpreter(version: str) -> str | None:
     """Return the path of a CPython of this version, from pyenv or else from PATH; None if there is none."""
+    if os.name == "nt":  # where no name has a version
+        own = version == f"{sys.version_info.major}.{sys.version_info.minor}"
+        return os.path.realpath(getattr(sys, "_base_executable", sys.executable)) if own else None
     root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
     installed = sorted(Path(root).glob(f"versions/{version}.*/bin/python{version}"))
     found = str(installed[-1]) if installed else shutil.which(f"python{version}")

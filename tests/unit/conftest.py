@@ -12,6 +12,9 @@ import pytest
 from support.interpreters import interpreter
 
 from . import environments
+from .posix import IGNORED, skip_what_is_about_posix
+
+collect_ignore = IGNORED
 
 # Every run tries the same examples, or, with HYPOTHESIS_PROFILE=thorough, many new ones. There is
 # no deadline, because workers share the machine.
@@ -25,9 +28,14 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 if str(environments.ROOT) not in sys.path:  # the package of this checkout, installed or not
     sys.path.insert(0, str(environments.ROOT))
 
+from pyo3_envshim import _startup  # noqa: E402
+from pyo3_envshim.cli import doctor  # noqa: E402
 from pyo3_envshim.store.store import Store  # noqa: E402
 
 from .sample_wheels import SampleWheels  # noqa: E402
+
+if os.name == "nt":  # it is off by default there; `variables` has it on for what the tests start
+    _startup.mode.__defaults__ = doctor.of_mode.__defaults__ = (False,)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +58,7 @@ def python(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def a_python() -> str:
     """Return the path of the CPython that runs the tests."""
-    return os.path.realpath(sys.executable)
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 @pytest.fixture
@@ -83,6 +91,7 @@ def store(tmp_path: Path) -> Store:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as quick what makes no environment, asks no cargo and is not slow: `./scripts/test quick`."""
+    skip_what_is_about_posix(items)
     for item in items:
         takes_long = "shared" in getattr(item, "fixturenames", ())
         if not (takes_long or any(item.iter_markers("cargo")) or any(item.iter_markers("slow"))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pyo3_envshim.environment import hashing
+from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.environment.item import Item
 from pyo3_envshim.store.entry import damage_of
@@ -17,10 +17,11 @@ def small_environment(folder: Path) -> Environment:
     """Return the least that can be stored, for where it matters only who does what, and when."""
     source = folder / "module.py"
     source.touch()
-    items = [
-        Item("bin/python", "", target=sys.executable),
-        Item("module.py", hashing.of_file(str(source)), source=str(source)),
-    ]
+    python = Item("bin/python", "", target=sys.executable)
+    if layout.WINDOWS:
+        content = hashing.of_file(sys.executable)
+        python = Item("Scripts/python.exe", content, source=sys.executable)
+    items = [python, Item("module.py", hashing.of_file(str(source)), source=str(source))]
     return Environment(sys.executable, items, "0" * 32)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,8 +21,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import coverage
+import distlib  # type: ignore[import-untyped]
 import uv
 from filelock import FileLock
+
+from pyo3_envshim.environment import layout
 
 ROOT = Path(__file__).parents[2]
 COVERAGE = Path(__file__).with_name("coverage_in_environments.py")  # run as text, without the tests
@@ -36,9 +41,14 @@ Changes = dict[str, Optional[str]]
 
 def variables(home: Path, **more: str) -> dict[str, str]:
     """Return the few variables that the tests' processes get; *home* is a folder of the tests."""
+    system = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home)}
+    if layout.WINDOWS:
+        kept = ("SYSTEMROOT", "SYSTEMDRIVE", "PATHEXT", "COMSPEC", "TEMP", "TMP")
+        system = {name: os.environ[name] for name in kept if name in os.environ}
+        system["PATH"] = os.path.join(system["SYSTEMROOT"], "system32")
+        system.update(USERPROFILE=str(home), PYO3_ENVSHIM="on")
     return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(home),
+        **system,
         "LC_ALL": "C.UTF-8",
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -54,6 +64,8 @@ def variables(home: Path, **more: str) -> dict[str, str]:
 
 def run(command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path | None = None) -> str:
     """Run a command that must succeed; return its standard output."""
+    if layout.WINDOWS:  # no program starts without it
+        environ = {"SYSTEMROOT": os.environ["SYSTEMROOT"], **environ}
     done = subprocess.run(
         [str(part) for part in command], env=environ, cwd=cwd, capture_output=True, text=True, check=False
     )
@@ -75,7 +87,15 @@ def started(python: str | Path, *arguments: str | Path, environ: Mapping[str, st
 
 def changed(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
     """Return the variables that differ, with their new values (None: gone)."""
-    return {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
+    names = {*before, *after} - (_of_windows() - before.keys())
+    return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
+
+
+@functools.cache
+def _of_windows() -> set[str]:
+    """Return the variables that a process on Windows has anyway."""
+    code = [sys.executable, "-c", DUMP]
+    return set(json.loads(run(code, {}))) if layout.WINDOWS else set()
 
 
 def started_together(commands: Sequence[Sequence[str]]) -> list[subprocess.Popen[str]]:
@@ -155,11 +175,16 @@ class Shared:
             if nested:
                 outer = root.with_name(root.name + "-outer")
                 make_environment(maker, python, outer, self.environ)
-                start = str(outer / "bin" / "python")
+                start = layout.interpreter(str(outer))
             make_environment(maker, start, root, self.environ)
             install(root, self.front_ends, *([self.wheel] if shim else []), environ=self.environ)
             if isolated:
-                run([root / "bin" / "pyo3-envshim", "env"], self.environ)
+                run([program_in(root, "pyo3-envshim"), "env"], self.environ)
+            if layout.WINDOWS:  # where the store's folder is asked of it
+                import platformdirs
+
+                source = Path(platformdirs.__file__).parent
+                shutil.copytree(source, site_packages(root) / "platformdirs")
             if shim:  # without a right to write, `launcher` leaves it as it is
                 wrapper(root).chmod(0o555)
             if "COVERAGE_FILE" in os.environ:
@@ -183,7 +208,7 @@ def make_environment(maker: str, python: str | Path, root: Path, environ: Mappin
 
 def install(root: Path, *wheels: Path, environ: Mapping[str, str], installer: str = "uv") -> None:
     """Install wheels, without what they depend on, into the environment at *root*."""
-    python = root / "bin" / "python"
+    python = layout.interpreter(str(root))
     command: list[str | Path] = [uv.find_uv_bin(), "pip", "install", "-q", "--python", python]
     if installer == "pip":
         command = [sys.executable, "-m", "pip", "-q", "--python", python, "install", "--no-compile"]
@@ -243,13 +268,18 @@ def record_hash(data: bytes) -> str:
 
 def site_packages(root: Path) -> Path:
     """Return the site-packages of the environment at *root*."""
-    (found,) = (root / "lib").glob("python3.*/site-packages")
+    (found,) = root.glob("Lib/site-packages" if layout.WINDOWS else "lib/python3.*/site-packages")
     return found
+
+
+def program_in(root: Path, name: str) -> Path:
+    """Return the path of a script, or of the interpreter, in the environment at *root*."""
+    return root / layout.scripts() / (name + ".exe" if layout.WINDOWS else name)
 
 
 def wrapper(root: Path) -> Path:
     """Return the wrapper's script in the environment at *root*."""
-    return root / "bin" / "pyo3-envshim-cargo"
+    return program_in(root, "pyo3-envshim-cargo")
 
 
 def script(path: Path, text: str) -> Path:
@@ -257,6 +287,21 @@ def script(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
+    return path
+
+
+def program(path: Path, code: str, command: str = "") -> Path:
+    """Write a program that runs *code* with a Python's *command*; return its path, with .exe on Windows."""
+    if not layout.WINDOWS:
+        return script(path, f"#!{command or sys.executable + ' -IS'}\n{code}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("__main__.py", code)
+    launcher = Path(distlib.__file__).with_name("t64.exe").read_bytes()
+    path = path.with_name(path.name + ".exe")
+    line = f"#!{command}\n" if command else f'#!"{sys.executable}" -IS\n'
+    path.write_bytes(launcher + line.encode() + archive.getvalue())
     return path
 
 
@@ -270,7 +315,6 @@ def tree(root: Path) -> dict[str, bytes | str]:
 
 
 _FAKE_CARGO = """\
-#!{python} -IS
 import json, os, sys
 folder = {folder!r}
 log = os.path.join(folder, "calls")
@@ -310,7 +354,7 @@ class FakeCargo:
 
     def __init__(self, folder: Path, name: str = "cargo") -> None:
         self.folder = folder
-        self.path = script(folder / name, _FAKE_CARGO.format(python=sys.executable, folder=str(folder)))
+        self.path = program(folder / name, _FAKE_CARGO.format(folder=str(folder)))
         self.behaves()
 
     def behaves(self, out: str = "", err: str = "", status: int = 0, signal: int = 0) -> None:

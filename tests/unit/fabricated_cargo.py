@@ -71,6 +71,8 @@ class Fabricated:
         self.sources = dict.fromkeys(("core", "tiny", "plain"), (1, START))
         self.made: dict[tuple[str, str], str] = {}
         (build / "debug").mkdir(parents=True)
+        self.root = str(build.parent / "work")
+        os.makedirs(self.root, exist_ok=True)
 
     # What a user does
 
@@ -91,9 +93,9 @@ class Fabricated:
                         if path.parent.name in ("deps", "examples"):
                             path.unlink(missing_ok=True)
 
-    def exchange(self, environ: Environ, root: str = "/work") -> Exchange:
+    def exchange(self, environ: Environ, root: str = "") -> Exchange:
         """Do what the wrapper does before cargo starts."""
-        answer = {"workspace_root": root, "target_directory": str(self.build), "packages": []}
+        answer = {"workspace_root": root or self.root, "target_directory": str(self.build), "packages": []}
         return exchange(environ, Workspace(answer, [], ["build"]))
 
     def cargo(self, environ: Environ, *wanted: str, breaks_at: str = "") -> list[str]:

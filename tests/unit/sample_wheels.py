@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pyo3_envshim.environment import digest as digests
+from pyo3_envshim.environment import layout
 
 from .environments import Shared, install, make_environment, make_wheel
 
@@ -54,8 +55,12 @@ class SampleWheels:
     def environment(
         self, name: str = "environment", *names: str, maker: str = "uv", installer: str = "uv"
     ) -> Path:
-        """Make an environment with the wheels *names*, or tiny and other; return its root."""
-        root = make_environment(maker, self.python, self.folder / name, self.environ)
+        """Make an environment with the wheels *names*, or tiny and other; return its root.
+
+        On Windows, uv's launchers have a size that depends on the length of its path.
+        """
+        folder = self.folder / (name.ljust(len("build-env-a1b2c3d4"), "_") if layout.WINDOWS else name)
+        root = make_environment(maker, self.python, folder, self.environ)
         chosen = [self.wheels[wheel] for wheel in names or ("tiny", "other")]
         install(root, *chosen, environ=self.environ, installer=installer)
         return root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -22,8 +21,11 @@ from pyo3_envshim import build_dir, freshness
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.environment import layout
+from pyo3_envshim.store.lock import Locks
 
 from .environments import Shared, changed, script
+from .posix import fcntl, names_in
 from .test_cache import as_json, cli  # noqa: F401
 from .test_main import Cli
 from .test_target_dir import HASH, OTHER, undeletable, unit
@@ -32,7 +34,7 @@ from .test_wrapper import Bench, break_package, fine, warned
 
 def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
     targets = [{"name": crate} for crate in crates or (name,)]
-    manifest = f"{place}/{name}-1/Cargo.toml"
+    manifest = os.path.normpath(f"{place}/{name}-1/Cargo.toml")
     return {"id": name, "name": name, "source": source, "manifest_path": manifest, "targets": targets}
 
 
@@ -42,7 +44,7 @@ def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
     return {"packages": list(packages), "resolve": {"nodes": nodes}}
 
 
-HOME = {"HOME": "/home/me"}
+HOME = {"USERPROFILE" if os.name == "nt" else "HOME": os.path.normpath("/home/me")}
 REGISTRY = "/home/me/.cargo/registry/src/index"
 
 
@@ -62,7 +64,7 @@ class TestReusable:
 
     def test_is_in_a_home_of_the_users_choice(self) -> None:
         found = answer(package("good", "/cargo/registry/src/index"))
-        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": "/cargo"})[0] == {"good"}
+        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": os.path.normpath("/cargo")})[0] == {"good"}
         assert build_dir.reusable(found, HOME)[0] == set()
         assert build_dir.reusable(found, {}) == (set(), set())
 
@@ -121,7 +123,8 @@ def test_the_folder_is_told_by_an_option_that_cargo_does_not_hand_on(
     at = found.index("--config")
     assert [*found[:at], *found[at + 2 :]] == arguments
     assert at == arguments[0].startswith("+")
-    assert found[at + 1] == f'build.build-dir="{tmp_path}/\\"odd\\\\\U0001f980"'
+    own = json.dumps(str(tmp_path))[:-1]
+    assert found[at + 1] == f'build.build-dir={own}/\\"odd\\\\\U0001f980"'
 
 
 def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ class TestPruning:
         ]
         assert build_dir.prune(str(tmp_path), 3000) == []
         assert build_dir.prune(str(tmp_path), 1999) == ["old", "middle"]
-        assert os.listdir(tmp_path / "builds") == ["new"]
+        assert names_in(tmp_path / "builds") == ["new"]
 
     def test_takes_nothing_that_is_in_use(self, tmp_path: Path) -> None:
         folders = keep(tmp_path, old=3, new=1)
@@ -172,7 +175,7 @@ class TestPruning:
     def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
         (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
         assert build_dir.prune(str(tmp_path), 0) == []
-        assert os.listdir(tmp_path / "builds") == []
+        assert names_in(tmp_path / "builds") == []
 
     def test_takes_nothing_that_is_not_its_own_alone(self, tmp_path: Path) -> None:
         """Of two that prune, the second could take what a build has made there meanwhile."""
@@ -211,7 +214,7 @@ class TestPruning:
         assert build_dir.prune(str(tmp_path), 2000) == []
         old = build_dir.builds(str(tmp_path))[1]
         assert build_dir.prune(str(tmp_path), 2000, before=old.used) == ["never"]
-        assert os.listdir(tmp_path / "builds") == ["old"]
+        assert names_in(tmp_path / "builds") == ["old"]
 
     def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
         assert not build_dir.builds(str(tmp_path))
@@ -349,7 +352,7 @@ class TestTheCommand:
     def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
         keep(cache, old=31, new=1)
         assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
-        assert os.listdir(cache / "builds") == ["new"]
+        assert names_in(cache / "builds") == ["new"]
         assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
 
     def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
@@ -359,7 +362,7 @@ class TestTheCommand:
         os.close(held)
         assert done.stdout.splitlines()[1] == "removed 1 build folder"
         assert "1 build folder, 1000 B" in done.stderr
-        assert os.listdir(cache / "builds") == ["old"]
+        assert names_in(cache / "builds") == ["old"]
 
     def test_refuses_what_is_no_size(self, cli: Cli) -> None:  # noqa: F811
         error, _ = cli.refused("cache", "prune", PYO3_ENVSHIM_BUILD_CACHE="banana")
@@ -394,9 +397,9 @@ class TestACallIsEligible:
         (tree / "Cargo.lock").write_text("")
         target = str(tree / "target")
         packages = [
-            {"name": name, "manifest_path": f"{tree}/{name}/Cargo.toml"} for name in ("part", "other")
+            {"name": name, "manifest_path": str(tree / name / "Cargo.toml")} for name in ("part", "other")
         ]
-        packages.append({"name": "tiny", "manifest_path": f"{tree}/Cargo.toml"})
+        packages.append({"name": "tiny", "manifest_path": str(tree / "Cargo.toml")})
         found = {"workspace_root": str(tree), "target_directory": target, "build_directory": target}
         return {**found, "packages": packages}
 
@@ -490,7 +493,7 @@ class TestACallIsEligible:
         monkeypatch.setattr(build_dir, "ROOM", 1 << 60)
         with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
             self.acquire(tmp_path / "cache", answer)
-        assert os.listdir(tmp_path / "cache" / "builds") == []
+        assert names_in(tmp_path / "cache" / "builds") == []
 
     @pytest.mark.parametrize(
         "name", ["debug/.cargo-lock", "debug/.cargo-build-lock", "x86_64/debug/.cargo-lock"]
@@ -502,10 +505,9 @@ class TestACallIsEligible:
         (folder / name).parent.mkdir(parents=True)
         unit(folder / "debug", "own", "own")
         (tmp_path / "cache").chmod(0o700)
-        with open(folder / name, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
-                self.acquire(tmp_path / "cache", answer)
+        (folder / name).touch()
+        with Locks([str(folder / name)]), pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
+            self.acquire(tmp_path / "cache", answer)
 
 
 class TestACallInAnUnpackedSdist:
@@ -518,7 +520,8 @@ class TestACallInAnUnpackedSdist:
         tree.parent.mkdir(0o700)
         found.project.rename(tree)
         (tree / "Cargo.lock").write_text("")
-        text = json.dumps(found.metadata).replace(str(found.project), str(tree))
+        old, new = (json.dumps(str(it))[1:-1] for it in (found.project, tree))
+        text = json.dumps(found.metadata).replace(old, new)
         found.project = tree
         found.metadata = json.loads(text)
         found.metadata["build_directory"] = found.metadata["target_directory"]
@@ -529,26 +532,28 @@ class TestACallInAnUnpackedSdist:
         return found
 
     def kept(self, bench: Bench) -> Path:
-        (found,) = (bench.store / "builds").iterdir()
+        (found,) = (bench.store / "builds" / name for name in names_in(bench.store / "builds"))
         return found
 
     def test_is_given_a_folder_that_stays(self, bench: Bench) -> None:
         bench.cargo.behaves(out="out\n", err="err\n", status=7)
         done = bench.run("+nightly", "build", "--release", input="in\n")
         assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
-        option = f'build.build-dir="{self.kept(bench)}"'
+        option = f"build.build-dir={json.dumps(str(self.kept(bench)))}"
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
         names = {freshness.STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
         assert set(os.listdir(self.kept(bench))) == names
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries
-        assert bench.changes()["PYO3_PYTHON"] == f"{bench.store}/environments/{digest}/bin/python"
+        assert bench.changes()["PYO3_PYTHON"] == layout.interpreter(
+            str(bench.store / "environments" / digest)
+        )
 
     def test_says_which_if_asked(self, bench: Bench) -> None:
         line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         said = f"environment {digest[:12]} stored, build folder {self.kept(bench)}: PYO3_PYTHON={python}"
         assert line == f"pyo3-envshim: {said}\n"
 
@@ -581,7 +586,7 @@ class TestACallInAnUnpackedSdist:
             (self.kept(bench) / ".rustc_info.json").write_text(text, "utf-8")
         unit(self.kept(bench) / "release", "own", "own", OTHER)
         unit(self.kept(bench) / "release", "good", "good")
-        home = bench.environ["HOME"]
+        home = bench.environ["USERPROFILE" if os.name == "nt" else "HOME"]
         bench.metadata["packages"].append(package("good", f"{home}/.cargo/registry/src/index"))
         bench.cargo.answers(bench.metadata)
         in_ascii = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -644,7 +649,7 @@ class TestACallInAnUnpackedSdist:
         own = self.kept(bench)
         keep(bench.store, old=3)
         fine(bench.run("build"))
-        assert len(os.listdir(bench.store / "builds")) == 2
+        assert len(names_in(bench.store / "builds")) == 2
         size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
         fine(bench.run("build", **{build_dir.VARIABLE: str(size + 500)}))
         assert self.kept(bench) == own

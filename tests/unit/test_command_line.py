@@ -168,7 +168,7 @@ class TestTheQuestionWhereCargoWorks:
         )
         assert found == {"A": "1", "CARGO_TARGET_DIR": os.path.abspath("out")}
         assert command_line.metadata_environ(words("build --target-dir=/out"), {}) == {
-            "CARGO_TARGET_DIR": "/out"
+            "CARGO_TARGET_DIR": os.path.abspath("/out")
         }
 
     def test_has_the_calls_variables_else(self) -> None:

@@ -16,7 +16,16 @@ from pyo3_envshim.environment.item import NotStorable
 from pyo3_envshim.store.store import Store
 
 from .entries import stored
-from .environments import Shared, install, make_environment, make_wheel, run, script, site_packages
+from .environments import (
+    Shared,
+    install,
+    make_environment,
+    make_wheel,
+    program_in,
+    run,
+    script,
+    site_packages,
+)
 from .sample_wheels import SampleWheels, digest, read, sha256_of
 
 Change = Callable[[Path], object]
@@ -70,7 +79,7 @@ def touch_everything(root: Path) -> None:
 
 
 def compile_everything(root: Path) -> None:
-    subprocess.run([root / "bin" / "python", "-m", "compileall", "-q", site_packages(root)], check=True)
+    subprocess.run([program_in(root, "python"), "-m", "compileall", "-q", site_packages(root)], check=True)
     assert list(site_packages(root).rglob("*.pyc"))
 
 
@@ -84,7 +93,7 @@ def rewrite_every_file(root: Path) -> None:
 
 
 def copy_interpreter(root: Path) -> None:
-    python = root / "bin" / "python"
+    python = program_in(root, "python")
     real = python.resolve()
     python.unlink()
     shutil.copy(real, python)
@@ -302,7 +311,7 @@ class TestEqualEnvironments:
         (sample.folder / "real").mkdir()
         (sample.folder / "link").symlink_to("real")
         roots = [sample.environment(f"link/{name}") for name in ("one", "two")]
-        found = [interpreter.environment_of(str(root / "bin" / "python")) for root in roots]
+        found = [interpreter.environment_of(str(program_in(root, "python"))) for root in roots]
         assert digest(Path(found[0] or "")) == digest(Path(found[1] or ""))
 
 
@@ -325,7 +334,7 @@ class TestAnEnvironmentOfLinks:
         environment, entry = stored(store, linked)
         links = {path.relative_to(entry).parts[0] for path in entry.rglob("*") if path.is_symlink()}
         assert links <= {"bin", "lib64"}
-        assert run([entry / "bin" / "python", "-c", "import tiny; print(tiny.NAME)"], {}) == "tiny\n"
+        assert run([program_in(entry, "python"), "-c", "import tiny; print(tiny.NAME)"], {}) == "tiny\n"
         (site_packages(linked) / "tiny" / "__init__.py").unlink()
         (site_packages(linked) / "tiny" / "__init__.py").write_text("NAME = 'changed'\n")
         assert digest(linked) != environment.digest
@@ -378,7 +387,7 @@ class TestDifferentEnvironments:
             python = sample.folder / name / "bin" / os.path.basename(sample.python)
             roots.append(make_environment(maker, python, sample.folder / f"of-{name}", sample.environ))
         code = "import sys; print(sys.base_prefix)"
-        if len({run([root / "bin" / "python", "-c", code], sample.environ) for root in roots}) == 1:
+        if len({run([program_in(root, "python"), "-c", code], sample.environ) for root in roots}) == 1:
             pytest.skip("it does not tell them apart")
         assert digest(roots[0]) != digest(roots[1])
 
@@ -661,7 +670,7 @@ def test_the_wrappers_that_installers_really_write_are_recognised(
     )
     assert items["bin/method"].text is not None
     assert b"sys.exit(NAME.upper())" in items["bin/method"].text
-    assert b"hello from" in run([root / "bin" / "hello"], {}).encode()
+    assert b"hello from" in run([program_in(root, "hello")], {}).encode()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pyo3_envshim.cli import doctor
 from pyo3_envshim.cli.install import Installed
 from pyo3_envshim.cli.snapshot import IDLE, OFF, OK, UNKNOWN, DetectedFrontEnd, Finding, Project, Snapshot
 
-from .environments import FakeCargo, Shared, script
+from .environments import FakeCargo, Shared, program_in, script
 from .test_main import Cli
 
 RUST = Project(requires=("maturin",), backend="maturin")
@@ -316,7 +316,7 @@ DIRECT = "#!{python}\nimport sys\nsys.exit('the front end itself ran')\n"
 
 def put_build(cli: Cli, root: Path, text: str = DIRECT) -> Path:
     """Put a stand-in for build on PATH, which runs in the environment at *root*; return its path."""
-    python = root / "bin" / "python"
+    python = program_in(root, "python")
     script(Path(cli.environ["HOME"], "bin", "real", "pyproject-build"), DIRECT.format(python=python))
     return script(Path(cli.environ["HOME"], "bin", "pyproject-build"), text.format(python=python))
 
@@ -358,7 +358,7 @@ def on_terminal() -> Callable[..., str]:
 
     def run(cli: Cli, *arguments: str, **variables: str) -> str:
         ours, its = os.openpty()
-        command = [str(cli.root / "bin" / "pyo3-envshim"), *arguments]
+        command = [str(program_in(cli.root, "pyo3-envshim")), *arguments]
         with open(ours, "rb", buffering=0) as terminal:
             process = subprocess.Popen(command, env={**cli.environ, **variables}, cwd=cli.cwd, stdout=its)
             os.close(its)

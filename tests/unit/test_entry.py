@@ -17,7 +17,8 @@ from pyo3_envshim.store.entry import MANIFEST, read_manifest, state_of
 from pyo3_envshim.store.store import Store, StoreError
 
 from .entries import damage, is_whole, put, small_environment, stored, use
-from .environments import Shared, run, script, site_packages, tree
+from .environments import Shared, program_in, run, script, site_packages, tree
+from .posix import names_in
 from .sample_wheels import SampleWheels, read
 from .test_wrapper import Bench, fine, warned
 
@@ -51,14 +52,15 @@ class TestAnEntry:
         sample.python = python
         _, entry = stored(store, sample.environment())
         code = "import sys; print(sys.prefix, sys.base_prefix != sys.prefix)"
-        assert run([entry / "bin" / "python", "-c", code], {}) == f"{entry} True\n"
+        assert run([program_in(entry, "python"), "-c", code], {}) == f"{entry} True\n"
 
     def test_has_the_modules_the_original_has(self, store: Store, sample: SampleWheels) -> None:
         root = sample.environment()
         _, entry = stored(store, root)
         code = "import tiny, other; print(tiny.__file__)"
         assert (
-            run([entry / "bin" / "python", "-Bc", code], {}) == f"{site_packages(entry)}/tiny/__init__.py\n"
+            run([program_in(entry, "python"), "-Bc", code], {})
+            == f"{site_packages(entry) / 'tiny' / '__init__.py'}\n"
         )
 
     def test_has_the_distributions_the_original_has(self, store: Store, sample: SampleWheels) -> None:
@@ -68,12 +70,12 @@ class TestAnEntry:
             "from importlib import metadata as m;"
             " print(sorted((d.name, d.version) for d in m.distributions()))"
         )
-        assert run([entry / "bin" / "python", "-Bc", code], {}) == "[('other', '1'), ('tiny', '1')]\n"
+        assert run([program_in(entry, "python"), "-Bc", code], {}) == "[('other', '1'), ('tiny', '1')]\n"
         code = (
             "from importlib import metadata as m;"
             " print([f for d in m.distributions() for f in d.files if not f.locate().exists()])"
         )
-        assert run([entry / "bin" / "python", "-Bc", code], {}) == "[]\n"
+        assert run([program_in(entry, "python"), "-Bc", code], {}) == "[]\n"
 
     def test_has_the_configuration_the_original_has(self, store: Store, sample: SampleWheels) -> None:
         """`sysconfig`, `sys.path` and the base are the original's, but for the path of the environment."""
@@ -83,12 +85,14 @@ class TestAnEntry:
         )
         root = sample.environment()
         _, entry = stored(store, root)
-        of_original = run([root / "bin" / "python", "-c", code], {})
-        assert run([entry / "bin" / "python", "-c", code], {}) == of_original.replace(str(root), str(entry))
+        of_original = run([program_in(root, "python"), "-c", code], {})
+        assert run([program_in(entry, "python"), "-c", code], {}) == of_original.replace(
+            str(root), str(entry)
+        )
 
     def test_runs_its_scripts(self, store: Store, sample: SampleWheels) -> None:
         _, entry = stored(store, sample.environment())
-        assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+        assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
         assert run([entry / "bin" / "tool"], {}) == f"tool in {entry}\n"
 
     @pytest.mark.parametrize("name", ["with space", "long" * 60])
@@ -98,7 +102,7 @@ class TestAnEntry:
         """A first line of a script can hold no space, and no more than 127 or 255 bytes."""
         root = sample.environment()
         _, entry = stored(Store(str(tmp_path / name)), root)
-        assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+        assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
         assert run([entry / "bin" / "tool"], {}) == f"tool in {entry}\n"
         _, plain = stored(Store(str(tmp_path / "store")), root)
         assert (entry / "pyvenv.cfg").read_bytes() == (plain / "pyvenv.cfg").read_bytes()
@@ -106,7 +110,7 @@ class TestAnEntry:
     def test_runs_its_scripts_where_a_space_is_in_a_short_path(self, sample: SampleWheels) -> None:
         with tempfile.TemporaryDirectory(prefix="a b") as folder:
             _, entry = stored(Store(folder), sample.environment())
-            assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+            assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
 
     @pytest.mark.parametrize("name", ["store", "with space", "long" * 60])
     def test_runs_its_scripts_with_their_options(
@@ -124,7 +128,7 @@ class TestAnEntry:
         root = sample.environment()
         _, entry = stored(store, root)
         shutil.rmtree(root)
-        assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+        assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
         assert (site_packages(entry) / "tiny" / "include" / "tiny.h").read_text() == "#define TINY 1\n"
         assert not [path for path in entry.rglob("*") if path.is_symlink() and not path.exists()]
 
@@ -137,7 +141,7 @@ class TestAnEntry:
 
     def test_holds_no_byte_code(self, store: Store, sample: SampleWheels) -> None:
         root = sample.environment()
-        run([root / "bin" / "python", "-m", "compileall", "-q", site_packages(root)], {})
+        run([program_in(root, "python"), "-m", "compileall", "-q", site_packages(root)], {})
         _, entry = stored(store, root)
         assert not list(entry.rglob("*.pyc"))
 
@@ -145,7 +149,7 @@ class TestAnEntry:
         self, store: Store, sample: SampleWheels
     ) -> None:
         environment, entry = stored(store, sample.environment())
-        run([entry / "bin" / "python", "-c", "import tiny"], {})
+        run([program_in(entry, "python"), "-c", "import tiny"], {})
         assert list(entry.rglob("*.pyc"))
         assert is_whole(store, environment)
 
@@ -223,7 +227,7 @@ class TestTheOriginal:
         assert not (site_packages(root) / "tiny" / "data.txt").samefile(
             site_packages(entry) / "tiny" / "data.txt"
         )
-        assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+        assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
 
     def test_has_its_entry_copied_with_the_right_modes(
         self, store: Store, sample: SampleWheels, monkeypatch: pytest.MonkeyPatch
@@ -290,15 +294,15 @@ def rewrite(path: Path, text: str) -> None:
 TAMPERING: dict[str, Callable[[Path], object]] = {
     "a changed file": lambda entry: in_place(site_packages(entry) / "tiny" / "data.txt", b"evil\n"),
     "a replaced file": lambda entry: rewrite(site_packages(entry) / "other.py", "VERSION = 9\n"),
-    "a changed script": lambda entry: in_place(entry / "bin" / "hello", b"#!/bin/sh\n"),
+    "a changed script": lambda entry: in_place(program_in(entry, "hello"), b"#!/bin/sh\n"),
     "a changed configuration": lambda entry: in_place(entry / "pyvenv.cfg", b"home = /usr/bin\n"),
     "a removed file": lambda entry: (site_packages(entry) / "other.py").unlink(),
     "an added file": lambda entry: (site_packages(entry) / "added.py").write_text("x = 1\n"),
     "an added file in an added folder": lambda entry: fill(entry / "added"),
     "an added link": lambda entry: (entry / "bin" / "cc").symlink_to("/bin/false"),
-    "a script that lost its mode": lambda entry: (entry / "bin" / "hello").chmod(0o644),
+    "a script that lost its mode": lambda entry: (program_in(entry, "hello")).chmod(0o644),
     "a file that gained a mode": lambda entry: (site_packages(entry) / "other.py").chmod(0o755),
-    "no interpreter": lambda entry: (entry / "bin" / "python").unlink(),
+    "no interpreter": lambda entry: program_in(entry, "python").unlink(),
     "a broken interpreter": lambda entry: relink(entry / "bin" / "python", "/gone/python"),
     "another interpreter": lambda entry: relink(entry / "bin" / "python", "/bin/sh"),
     "another second name of the interpreter": lambda entry: relink(entry / "bin" / "python3", "/bin/sh"),
@@ -332,7 +336,7 @@ class TestTampering:
         mended = tree(entry)
         mended.pop(MANIFEST)
         assert mended == whole
-        assert os.listdir(store.environments) == [environment.digest]
+        assert names_in(store.environments) == [environment.digest]
 
     def test_with_the_manifest_is_told(self, store: Store, small: Environment, sample: SampleWheels) -> None:
         _, other = stored(store, sample.environment())
@@ -376,7 +380,7 @@ class TestTampering:
             os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
         assert is_whole(store, environment)
         for name, (state, _) in read_manifest(str(entry)).items():  # or it is read again each time
-            assert state == state_of((entry / name).lstat())
+            assert state == state_of(str(entry / name), (entry / name).lstat())
 
     def test_is_not_taken_for_what_others_may_do(self, store: Store, small: Environment) -> None:
         put(store, small)

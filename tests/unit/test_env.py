@@ -17,7 +17,8 @@ from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.store.store import Store
 
-from .environments import Shared, script
+from .environments import Shared, program_in, script
+from .posix import posix_only
 from .test_main import Cli
 
 HOSTILE = {
@@ -249,7 +250,7 @@ class TestEnv:
 
     def test_prints_a_path_that_is_not_unicode(self, cli: Cli) -> None:
         own = os.fsdecode(b"/\xff/cargo")
-        command = [str(cli.root / "bin" / "pyo3-envshim"), "env"]
+        command = [str(program_in(cli.root, "pyo3-envshim")), "env"]
         # most locales' error handler; C.UTF-8, which the tests have, is an exception
         environ = {**cli.environ, "CARGO": own, "PYTHONIOENCODING": "utf-8:strict"}
         done = subprocess.run(command, env=environ, cwd=cli.cwd, capture_output=True)
@@ -349,8 +350,10 @@ class TestRun:
         done = cli.run("run", "--", "sh", "-c", f"echo out; echo err >&2; exit {status}")
         assert (done.returncode, done.stdout, done.stderr) == (status, "out\n", "err\n")
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGPIPE])
-    def test_ends_by_the_commands_signal(self, cli: Cli, number: signal.Signals) -> None:
+    @posix_only("signals")
+    @pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGKILL", "SIGPIPE"])
+    def test_ends_by_the_commands_signal(self, cli: Cli, by: str) -> None:
+        number = getattr(signal, by)
         done = cli.run("run", "--", "sh", "-c", f"kill -{int(number)} $$")
         assert (done.returncode, done.stderr) == (-number, "")
 
@@ -364,7 +367,7 @@ class TestRun:
 
     def test_passes_standard_input_and_odd_arguments_on(self, cli: Cli) -> None:
         odd = ["", "a b", "--", "-x", "--help", "$HOME", "*", os.fsdecode(b"\xff")]
-        command = [str(cli.root / "bin" / "pyo3-envshim"), "run", "--", "sh", "-c"]
+        command = [str(program_in(cli.root, "pyo3-envshim")), "run", "--", "sh", "-c"]
         command += ['cat; printf "[%s]" "$@"', "sh", *odd]
         done = subprocess.run(command, env=cli.environ, cwd=cli.cwd, input=b"in", capture_output=True)
         expected = b"in" + b"".join(b"[%s]" % os.fsencode(word) for word in odd)
@@ -396,7 +399,7 @@ class TestAnInstallationThatIsNotWhole:
         package = next((cli.root / "lib").glob("python3.*/site-packages"))
         script = "from pyo3_envshim.cli.main import main; raise SystemExit(main())"
         done = subprocess.run(
-            [str(bare / "bin" / "python"), "-c", script, *command],
+            [str(program_in(bare, "python")), "-c", script, *command],
             env={**cli.environ, "PYTHONPATH": str(moved(package, cli.cwd))},
             cwd=cli.cwd,
             capture_output=True,

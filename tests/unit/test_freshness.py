@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -20,11 +19,12 @@ from hypothesis import strategies as st
 from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
-from pyo3_envshim.environment import layout
 from pyo3_envshim.freshness import Stamp, doubtful
 from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
+from .posix import IS_ROOT, fcntl
 from .test_target_dir import dep_info
 
 SECOND = 1_000_000_000
@@ -487,7 +487,7 @@ class TestThePathIsNew:
     def test_when_there_are_no_locks(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         workshop.settled()
         workshop.write("src/lib.rs", "two")
-        monkeypatch.setattr(layout, "WINDOWS", True)
+        monkeypatch.setattr(lock, "try_lock", lambda descriptor, exclusive, wait=False: None)
         assert workshop.verdict() == NEW_PATH
 
     def test_when_what_cargo_left_cannot_be_removed(self, workshop: Workshop) -> None:
@@ -592,7 +592,7 @@ class TestAFolderThatCannotBeRead:
         workshop.settled()
         assert workshop.verdict() == TRUSTED
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+    @pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to another user")
     @pytest.mark.parametrize("scripts", [True, False])
     def test_raises_no_doubt(self, scripts: bool) -> None:
         """The shim was off for good."""
@@ -637,7 +637,7 @@ class TestAFileThatCargoReadsItsConfigurationFrom:
         self, home: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CARGO_HOME", str(tmp_path / home) if home else "")
-        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+        monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path / "user"))
         workshop.settled()
         workshop.write(f"../{home or 'user/.cargo'}/config.toml", "one")
         assert workshop.verdict() == NEW_PATH

@@ -14,7 +14,7 @@ from pyo3_envshim import launcher
 from pyo3_envshim.cli import install
 from pyo3_envshim.cli.errors import CommandError
 
-from .environments import Shared, make_environment, script, tree
+from .environments import Shared, make_environment, program, script, tree
 from .environments import install as install_wheels
 from .test_main import Cli
 
@@ -23,6 +23,9 @@ from .test_main import Cli
 def cli(shared: Shared, a_python: str, environ: dict[str, str], home: Path) -> Cli:
     """Return the program as the wheel installs it."""
     return Cli(shared.environment(a_python), environ, home)
+
+
+PYTHON = "python.exe" if os.name == "nt" else "python"
 
 
 def test_a_checkout_is_not_installed() -> None:
@@ -57,13 +60,13 @@ class TestInstallAndUninstall:
 def library(tmp_path: Path) -> Path:
     """Return a standard-library folder, with something that answers as its interpreter does."""
     folder = tmp_path / "library"
-    answers_for(folder, script(folder / "python", ""))
+    answers_for(folder, folder / "python")
     return folder
 
 
 def answers_for(folder: Path, python: Path) -> None:
     """Make *python* answer as the interpreter whose standard library *folder* is."""
-    python.write_text(f'#!/bin/sh\necho \'["{folder}", "3.13.1"]\'\n')
+    program(python, f"print({json.dumps([str(folder), '3.13.1'])!r})")
 
 
 class TestAnInterpretersLibrary:
@@ -72,7 +75,7 @@ class TestAnInterpretersLibrary:
     @pytest.fixture
     def say(self, cli: Cli, library: Path) -> Callable[..., str]:
         """Return what runs a command for the interpreter."""
-        return lambda *words: cli.said(*words, "--python", str(library / "python"))
+        return lambda *words: cli.said(*words, "--python", str(library / PYTHON))
 
     @pytest.fixture
     def refuse(self, cli: Cli, library: Path) -> Callable[..., tuple[str, str]]:
@@ -80,7 +83,7 @@ class TestAnInterpretersLibrary:
 
         def refuse(*words: str) -> tuple[str, str]:
             before = tree(library)
-            said = cli.refused(*words, "--python", str(library / "python"))
+            said = cli.refused(*words, "--python", str(library / PYTHON))
             assert tree(library) == before
             return said
 
@@ -88,14 +91,14 @@ class TestAnInterpretersLibrary:
 
     def test_gets_one_file_and_loses_it_again(self, say: Callable[..., str], library: Path) -> None:
         before = tree(library)
-        assert say("install") == f"installed {library}/sitecustomize.py for Python 3.13.1\n"
+        assert say("install") == f"installed {library / 'sitecustomize.py'} for Python 3.13.1\n"
         assert tree(library).keys() - before.keys() == {"sitecustomize.py"}
-        assert say("install") == f"already installed: {library}/sitecustomize.py\n"
+        assert say("install") == f"already installed: {library / 'sitecustomize.py'}\n"
         script(library / "__pycache__" / "sitecustomize.cpython-313.pyc", "")
         other = script(library / "__pycache__" / "site.cpython-313.pyc", "")
-        assert say("uninstall") == f"removed {library}/sitecustomize.py of Python 3.13.1\n"
+        assert say("uninstall") == f"removed {library / 'sitecustomize.py'} of Python 3.13.1\n"
         assert tree(library) == {**before, str(other.relative_to(library)): b""}
-        assert say("uninstall") == f"not installed: {library}/sitecustomize.py\n"
+        assert say("uninstall") == f"not installed: {library / 'sitecustomize.py'}\n"
 
     def test_gets_another_owners_file_back(
         self, say: Callable[..., str], refuse: Callable[..., tuple[str, str]], library: Path
@@ -116,7 +119,7 @@ class TestAnInterpretersLibrary:
         say("install", "--chain")
         (library / "sitecustomize.py").write_text("theirs = 2\n")
         say("uninstall")
-        assert tree(library).keys() == {"python", "sitecustomize.py"}
+        assert tree(library).keys() == {PYTHON, "sitecustomize.py"}
 
     def test_stays_as_it_is_in_a_dry_run(self, say: Callable[..., str], library: Path) -> None:
         before = tree(library)
@@ -153,7 +156,7 @@ class TestAnInterpretersLibrary:
     ) -> None:
         say("install")
         (library / "sitecustomize-before-pyo3-envshim.py").mkdir()
-        assert refuse("uninstall")[0].startswith(f"{library}/sitecustomize.py cannot be removed: ")
+        assert refuse("uninstall")[0].startswith(f"{library / 'sitecustomize.py'} cannot be removed: ")
 
 
 class TestAnInterpreterInstalledInto:
@@ -163,12 +166,12 @@ class TestAnInterpreterInstalledInto:
         library = tmp_path / "library"
         library.mkdir()
         answer = json.dumps([str(library), "3.11.7"])
-        python = str(script(tmp_path / "python", f"#!/bin/sh\necho '{answer}'\n"))
+        python = str(program(tmp_path / "python", f"print({answer!r})"))
         assert install.installed(python) is None
         cli.said("install", "--python", python)
         file = library / "sitecustomize.py"
         assert install.installed(python) == (str(file), True)
-        file.write_text(file.read_text().replace(str(cli.root), "/gone"))
+        file.write_text(file.read_text().replace(json.dumps(str(cli.root))[1:-1], "/gone"))
         assert install.installed(python) == (str(file), False)
         file.write_text("# another owner's\n")
         assert install.installed(python) is None
@@ -180,7 +183,7 @@ def test_install_lets_the_wrapper_start_python_isolated(
     root = make_environment("venv", a_python, tmp_path / "own", environ)
     install_wheels(root, shared.wheel, environ=environ)
     cli = Cli(root, environ, home)
-    python = str(library / "python")
+    python = str(library / PYTHON)
     for words, isolated in ((["--dry-run"], False), ([], True)):
         cli.said("install", "--python", python, *words)
         assert launcher.is_isolated(cli.wrapper) == isolated

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim.environment import interpreter
+from pyo3_envshim.environment import interpreter, layout
 
-from .environments import Shared, make_environment, run, script
+from .environments import Shared, make_environment, program_in, run, script
 
 IDENTITY = "import sys; print(sys.version, sys.base_prefix, sep='\\n')"
 
@@ -25,9 +25,10 @@ def test_the_base_is_the_interpreter_outside_of_any_environment(
     root = shared.environment(python, maker, nested)
     base = interpreter.base_of(str(root))
     assert base is not None
-    assert not (Path(base).parents[1] / "pyvenv.cfg").exists()
+    assert not any((above / "pyvenv.cfg").exists() for above in Path(base).parents[:2])
     assert os.path.realpath(base) == python
-    assert run([base, "-c", IDENTITY], environ) == run([root / "bin" / "python", "-c", IDENTITY], environ)
+    inside = program_in(root, "python")
+    assert run([base, "-c", IDENTITY], environ) == run([inside, "-c", IDENTITY], environ)
 
 
 def test_every_maker_leads_to_the_same_name_of_the_base(shared: Shared, python: str) -> None:
@@ -218,8 +219,14 @@ class TestTheStateOfAnInterpreter:
         for file in ("bin/python3.11", "lib/python3.11/_sysconfigdata_x.py", "lib/python3.11/os.py"):
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text("")
-        (tmp_path / "bin" / "python3").symlink_to("python3.11")
-        python = str(tmp_path / "bin" / "python3")
+        python = str(tmp_path / "bin" / "python3.11")
+        if os.name == "nt":
+            (tmp_path / "bin" / "python311.dll").write_text("")
+            (tmp_path / "bin" / "include").mkdir()
+            name = name.replace("lib/python3.11/_sysconfigdata_x.py", "bin/python311.dll")
+        else:
+            (tmp_path / "bin" / "python3").symlink_to("python3.11")
+            python = str(tmp_path / "bin" / "python3")
         before = interpreter.state_of(python)
         (tmp_path / "lib" / "python3.11" / "os.py").write_text("edited")
         assert interpreter.state_of(python) == before
@@ -227,9 +234,8 @@ class TestTheStateOfAnInterpreter:
         assert interpreter.state_of(python) != before
 
     def test_of_an_environment_is_its_bases(self, shared: Shared, a_python: str) -> None:
-        environment = shared.environment(a_python, "venv")
-        inside = environment / "bin" / "python"
-        assert interpreter.state_of(str(inside)) == interpreter.state_of(os.path.realpath(inside))
+        inside = layout.interpreter(str(shared.environment(a_python, "venv")))
+        assert interpreter.state_of(inside) == interpreter.state_of(a_python)
 
     @pytest.mark.parametrize("name", ["python", "bin/python", "shims/python"])
     def test_is_not_known_of_a_name_of_nothing_and_of_a_script(self, tmp_path: Path, name: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import pyo3_envshim
 
-from .environments import Shared, wrapper
+from .environments import Shared, program_in, wrapper
 
 COMMANDS = ("env", "run", "explain", "off", "on", "install", "uninstall", "doctor", "cache")
 
@@ -33,7 +33,7 @@ class Cli:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run it."""
-        command = [str(self.root / "bin" / "pyo3-envshim"), *arguments]
+        command = [str(program_in(self.root, "pyo3-envshim")), *arguments]
         environ = {**self.environ, **variables}
         return subprocess.run(command, env=environ, cwd=self.cwd, capture_output=True, text=True)
 
@@ -90,7 +90,7 @@ class TestHelp:
         assert cli.said("--version") == f"pyo3-envshim {pyo3_envshim.__version__}\n"
 
     def test_works_with_python_m(self, cli: Cli) -> None:
-        command = [str(cli.root / "bin" / "python"), "-m", "pyo3_envshim", "--version"]
+        command = [str(program_in(cli.root, "python")), "-m", "pyo3_envshim", "--version"]
         done = subprocess.run(command, env=cli.environ, cwd=cli.cwd, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, cli.said("--version"))
 

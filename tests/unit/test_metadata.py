@@ -180,7 +180,7 @@ class TestAWorkspace:
         assert calls == [["metadata", "--format-version", "1", it, "--config", "a=1"] for it in asked]
         environs = [{name: it.environ.get(name) for name in ("A", "HOME")} for it in everything.all_calls]
         assert environs == [{"A": "b", "HOME": None} for _ in asked]
-        assert all(it.environ["CARGO_TARGET_DIR"] == "/there" for it in everything.all_calls)
+        assert all(it.environ["CARGO_TARGET_DIR"] == os.path.abspath("/there") for it in everything.all_calls)
 
     def test_is_asked_for_with_the_platforms_of_the_call(self, tmp_path: Path) -> None:
         """Where any platform is named."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,11 +14,8 @@ import pytest
 
 from pyo3_envshim import call, subprocesses, wrapper
 from pyo3_envshim.cargo.command_line import find_cargo
-from pyo3_envshim.environment import layout
-from pyo3_envshim.store import lock
-from pyo3_envshim.store.store import Acquired, Store
 
-from .environments import ROOT, script, tree
+from .environments import ROOT, script
 
 EPHEMERAL = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
 ENTRY = r"C:\Users\Jo Doe\AppData\Local\pyo3-envshim\environments\0123"
@@ -96,33 +92,3 @@ class TestWaitingInsteadOfExec:
         monkeypatch.setattr(call, "os", SimpleNamespace(name="nt"))
         with keeping_sigint():
             assert call.run("/bin/sh", ["-c", "exit $STATUS"], {"STATUS": "3"}) == 3
-
-
-class TestAnAliasOnWindows:
-    @pytest.fixture
-    def store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-        found = Store(str(tmp_path / "cache"))
-        script(Path(found.path("0123"), "Scripts", "python.exe"), "MZ")
-        Path(found.path("0123"), "link").symlink_to("Scripts")
-        monkeypatch.setattr(layout, "WINDOWS", True)
-        return found
-
-    def test_is_a_folder_of_the_same_files(self, store: Store) -> None:
-        for _ in range(2):
-            Acquired(store, "0123", None).add_nonce("abcd")
-        one, other = (Path(store.path("0123", nonce)) for nonce in ("", "abcd"))
-        assert (one / "Scripts" / "python.exe").samefile(other / "Scripts" / "python.exe")
-        assert not other.is_symlink()
-        assert tree(one) == tree(other)
-        assert sorted(os.listdir(store.environments)) == ["0123", "0123-abcd"]
-
-    def test_of_what_is_not_there_is_an_error_and_leaves_nothing(self, store: Store) -> None:
-        with pytest.raises(OSError, match="4567"):
-            Acquired(store, "4567", None).add_nonce("abcd")
-        assert os.listdir(store.environments) == ["0123"]
-
-    @pytest.mark.parametrize("answer", [False, True])
-    def test_has_a_lock_that_answers_as_it_was_told(self, answer: bool, store: Store) -> None:
-        for wait in (False, True):
-            with lock.Lock(store.root, exclusive=True, without=answer, wait=wait) as locked:
-                assert locked is answer

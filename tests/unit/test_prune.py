@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from support.daemon import Daemon
 
 from .entries import add_nonce, use
 from .environments import Shared, script, site_packages
+from .posix import fcntl, names_in
 from .sample_wheels import SampleWheels, read
 from .test_wrapper import Bench, fine, warned
 
@@ -87,7 +87,7 @@ def three(store: Store, sample: SampleWheels) -> list[str]:
 
 
 def left(store: Store) -> list[str]:
-    return sorted(os.listdir(store.environments))
+    return sorted(names_in(store.environments))
 
 
 def sizes(store: Store) -> dict[str, int]:

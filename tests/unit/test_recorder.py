@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyo3_envshim.cli.explain import command, recorder
 
-from .environments import FakeCargo, Shared, script
+from .environments import FakeCargo, Shared, program_in, script
 from .recorded_calls import AT, BACKTRACE, ERROR, NOT_FOUND, new_line, old_line
 
 
@@ -109,7 +109,7 @@ class TestTheRecorder:
     ) -> None:
         cargo = FakeCargo(tmp_path)
         cargo.behaves(out="out", err="   Compiling top v0.1.0\nunfinished", status=status)
-        program = shared.environment(a_python) / "bin" / "pyo3-envshim"
+        program = program_in(shared.environment(a_python), "pyo3-envshim")
         done = subprocess.run(
             [program, "explain", "--", "cargo", "build", "a b"],
             env={**environ, "PATH": f"{tmp_path}:{environ['PATH']}"},
@@ -133,7 +133,7 @@ def test_a_cargo_that_is_typed_is_the_one_on_path(
     """Whatever CARGO names: that is for back ends."""
     cargo = FakeCargo(tmp_path)
     cargo.behaves(err="   Compiling top v0.1.0\n")
-    program = shared.environment(a_python) / "bin" / "pyo3-envshim"
+    program = program_in(shared.environment(a_python), "pyo3-envshim")
     variables = {**environ, "PATH": f"{tmp_path}:{environ['PATH']}", "CARGO": own}
     words = [str(program), "explain", "--", "cargo", "build"]
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
@@ -147,7 +147,7 @@ def test_what_cargo_left_running_is_not_waited_for(
     """As a compiler cache's server that was started with cargo's stderr."""
     text = f"#!/bin/sh\n[ $1 = build ] || exit\nsleep 600 >{os.devnull} &\necho $! >{tmp_path}/pid\nexit 3\n"
     script(tmp_path / "cargo", text)
-    program = shared.environment(a_python) / "bin" / "pyo3-envshim"
+    program = program_in(shared.environment(a_python), "pyo3-envshim")
     path = f"{tmp_path}:{environ['PATH']}"
     done = subprocess.run([program, "explain", "--", "cargo", "build"], env={**environ, "PATH": path})
     assert done.returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import subprocess
@@ -15,8 +16,11 @@ from distlib.scripts import ScriptMaker  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyo3_envshim.environment import scripts
 from pyo3_envshim.environment.item import PLACEHOLDER
-from pyo3_envshim.environment.scripts import normal_launcher, normal_script
+from pyo3_envshim.environment.launchers import normal_launcher
+
+normal_script = functools.partial(scripts.normal_script, windows=False)
 
 ROOT = b"/tmp/build-env-a1b2c3d4"
 PIP = b"""\

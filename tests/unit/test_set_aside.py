@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
 
 from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
+from .posix import fcntl
 
 ALL = ("tiny", "test", "bin", "example", "plug", "plain", "cross")
 SOME = ("tiny", "plug")

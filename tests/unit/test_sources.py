@@ -12,6 +12,7 @@ import pytest
 from pyo3_envshim.sources import EVERYTHING, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
 
 from .environments import ROOT, run
+from .posix import IS_ROOT
 
 _FOLDERS = ("src", ".hidden", ".sqlx", ".git", "build/lib.linux", "env", "cache", "other")
 _TAGS = ("env/pyvenv.cfg", "cache/CACHEDIR.TAG")
@@ -142,7 +143,7 @@ def test_a_step_up_is_taken_from_where_a_link_leads(tree: Path) -> None:
     assert f"{tree}/other/up//-> {tree}/other/x" in read(tree, "link/../up")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to another user")
 @pytest.mark.parametrize("how", ["listing.add(tree)", "listing.add_read([tree, tree + '/pgdata/x'])"])
 def test_a_folder_that_cannot_be_read_holds_none(how: str) -> None:
     """A data base's, of another user, who alone may look into it."""

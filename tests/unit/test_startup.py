@@ -33,6 +33,8 @@ from .environments import (
     changed,
     install,
     make_environment,
+    program,
+    program_in,
     run,
     script,
     site_packages,
@@ -54,7 +56,7 @@ def assert_is_base_of(root: Path, base: str | None, environ: Mapping[str, str]) 
     assert base is not None
     assert os.path.isfile(base)
     assert not (Path(base).parents[1] / "pyvenv.cfg").exists()
-    inside = run([root / "bin" / "python", "-c", IDENTITY], environ)
+    inside = run([program_in(root, "python"), "-c", IDENTITY], environ)
     assert run([base, "-c", IDENTITY], environ) == inside
 
 
@@ -67,7 +69,7 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, maker: str, nested: bool, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(python, maker, nested)
-        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
         base = changes["PYO3_BASE_PYTHON"]
         assert changes == {"PYO3_BASE_PYTHON": base, "PYO3_ENVSHIM_BASE": base, "CARGO": wrapper_of(root)}
         assert_is_base_of(root, base, environ)
@@ -77,14 +79,16 @@ class TestABuildBackEndsProcess:
         self, shared: Shared, python: str, marker: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(python)
-        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, marker: "x"}, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ={**environ, marker: "x"}, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
 
     def test_is_recognised_when_it_is_isolated(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(python)
-        changes = started(root / "bin" / "python", "-I", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+        changes = started(
+            program_in(root, "python"), "-I", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home
+        )
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
 
     def test_is_told_the_base_of_an_environment_with_a_copied_interpreter(
@@ -93,7 +97,9 @@ class TestABuildBackEndsProcess:
         root = tmp_path / "copied"
         run([python, "-m", "venv", "--without-pip", "--copies", root], environ)
         install(root, shared.wheel, environ=environ)
-        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
+        changes = started(
+            program_in(root, "python"), *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path
+        )
         assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
 
     @pytest.mark.parametrize("how", ["symlinks", "copies"])
@@ -114,7 +120,9 @@ class TestABuildBackEndsProcess:
         root = tmp_path / "environment"
         run([shelf / name, "-m", "venv", "--without-pip", f"--{how}", root], environ)
         install(root, shared.wheel, environ=environ)
-        changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
+        changes = started(
+            program_in(root, "python"), *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path
+        )
         assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
 
     def test_is_told_the_base_that_python_announces_where_the_configuration_is_in_doubt(
@@ -125,7 +133,7 @@ class TestABuildBackEndsProcess:
         install(root, shared.wheel, environ=environ)
         with open(root / "pyvenv.cfg", "a") as file:
             file.write(f"home = {tmp_path}\n")
-        own = str(root / "bin" / "python")
+        own = str(program_in(root, "python"))
         announced = run([own, "-c", "import sys; print(sys._base_executable)"], environ).strip()
         changes = started(own, *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=tmp_path)
         assert changes.get("PYO3_BASE_PYTHON") == (None if announced == own else announced)
@@ -135,7 +143,7 @@ class TestABuildBackEndsProcess:
     ) -> None:
         root = shared.environment(python)
         environ = {**environ, **IN_A_BUILD, "PYO3_BASE_PYTHON": "/the/users/own"}
-        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
         }
 
@@ -144,7 +152,7 @@ class TestABuildBackEndsProcess:
     ) -> None:
         root = shared.environment(a_python)
         environ = {**environ, **IN_A_BUILD, "PYO3_BASE_PYTHON": ""}
-        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)["PYO3_BASE_PYTHON"]
+        assert started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)["PYO3_BASE_PYTHON"]
 
     def test_looks_again_where_a_parent_of_ours_named_another_base(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -152,7 +160,7 @@ class TestABuildBackEndsProcess:
         root = shared.environment(python)
         of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
         environ = {**environ, **IN_A_BUILD, **of_parent}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
         assert changes["PYO3_ENVSHIM_BASE"] == changes["PYO3_BASE_PYTHON"]
 
@@ -164,7 +172,7 @@ class TestABuildBackEndsProcess:
         own = str(script(home / "cargo", ""))
         for cargo in ("/gone/cargo", own, str(home / "link" / "cargo")):
             environ = {**environ, **IN_A_BUILD, "CARGO": cargo}
-            found = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+            found = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
             assert os.path.realpath(found["CARGO"] or "") == os.path.realpath(wrapper_of(root))
             assert found["PYO3_ENVSHIM_CARGO"] == cargo
             named = _startup.own_cargo(found["CARGO"] or "")
@@ -177,7 +185,7 @@ class TestABuildBackEndsProcess:
         """setuptools-rust and maturin ask whether it is called cross."""
         root = shared.environment(a_python)
         environ = {**environ, **IN_A_BUILD, "CARGO": cargo}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
 
     def test_is_left_alone_where_the_user_has_switched_it_off(
@@ -189,9 +197,9 @@ class TestABuildBackEndsProcess:
         switch = home / ".cache" / "pyo3-envshim" / "switched-off"
         switch.parent.mkdir(parents=True)
         switch.touch()
-        assert started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home) == {}
+        assert started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home) == {}
         environ["PYO3_ENVSHIM"] = "on"
-        assert "CARGO" in started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        assert "CARGO" in started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
 
     def test_keeps_a_wrapper_of_its_parent(
         self, shared: Shared, python: str, a_python: str, environ: dict[str, str], home: Path
@@ -199,7 +207,7 @@ class TestABuildBackEndsProcess:
         of_parent = wrapper_of(shared.environment(a_python, "venv"))
         environ = {**environ, **IN_A_BUILD, "CARGO": of_parent, "PYO3_ENVSHIM_CARGO": "/opt/own/cargo"}
         root = shared.environment(python)
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
 
     def test_replaces_a_wrapper_whose_environment_is_gone(
@@ -208,17 +216,17 @@ class TestABuildBackEndsProcess:
         gone = {"CARGO": "/gone/bin/pyo3-envshim-cargo", "PYO3_ENVSHIM_CARGO": "/opt/own/cargo"}
         root = shared.environment(python)
         environ = {**environ, **IN_A_BUILD, **gone}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert changes["CARGO"] == wrapper_of(root)
         assert "PYO3_ENVSHIM_CARGO" not in changes
         environ["PYO3_ENVSHIM_CARGO"] = str(script(home / "cargo", ""))
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert _startup.own_cargo(changes["CARGO"] or "") == str(home / "cargo")
 
     def test_changes_nothing_more_the_second_time(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         environ = {**environ, **IN_A_BUILD, "CARGO": "/opt/own/cargo"}
         first = started(executable, *DUMPED, environ=environ, cwd=home)
         environ.update({name: value for name, value in first.items() if value is not None})
@@ -229,7 +237,7 @@ class TestABuildBackEndsProcess:
     def test_is_left_alone_below_a_cargo_build_script(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         script = {"OUT_DIR": "/target/out", "HOST": "host", "TARGET": "target", "NUM_JOBS": "2"}
         environ = {**environ, **IN_A_BUILD, **script}
         assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
@@ -265,7 +273,7 @@ class TestABuildBackEndsProcess:
         root = shared.environment(python)
         (home / "sitecustomize.py").touch()
         environ = {**environ, **IN_A_BUILD, **own, "PYTHONPATH": str(home)}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert os.path.realpath(changes["CARGO"] or "") == os.path.realpath(wrapper_of(root))
         assert changes.get("PYO3_ENVSHIM_CARGO") == own.get("CARGO")
 
@@ -329,7 +337,7 @@ class TestAFrontEndsProcess:
         self, shared: Shared, a_python: str, module: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(a_python)
-        assert started(root / "bin" / "python", "-m", module, environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), "-m", module, environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
         }
 
@@ -351,7 +359,7 @@ class TestAFrontEndsProcess:
         if options == "-ImX pip":  # -m takes the rest of its word as the module's name
             options = "-IXutf8 -mpip"
         root = shared.environment(python)
-        assert started(root / "bin" / "python", *options.split(), environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), *options.split(), environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
         }
 
@@ -376,7 +384,7 @@ class TestAFrontEndsProcess:
         self, shared: Shared, a_python: str, name: str, environ: dict[str, str], home: Path
     ) -> None:
         root = shared.environment(a_python)
-        path = script(home / "bin" / name, f"#!{root}/bin/python\n{DUMP}")
+        path = program(home / "bin" / name, DUMP, str(program_in(root, "python")))
         done = subprocess.run([path], env=environ, cwd=home, capture_output=True, text=True, check=True)
         assert changed(environ, json.loads(done.stdout)) == {"CARGO": wrapper_of(root)}
         assert done.stderr == ""
@@ -386,7 +394,7 @@ class TestAFrontEndsProcess:
     ) -> None:
         root = shared.environment(python)
         path = script(home / "pip3.13", DUMP)
-        assert started(root / "bin" / "python", "-I", path, environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), "-I", path, environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
         }
 
@@ -397,7 +405,7 @@ class TestAFrontEndsProcess:
         root = shared.environment(python)
         of_parent = {"PYO3_BASE_PYTHON": "/usr/bin/other", "PYO3_ENVSHIM_BASE": "/usr/bin/other"}
         environ = {**environ, **IN_A_BUILD, **of_parent}
-        assert started(root / "bin" / "python", "-m", "pip", environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), "-m", "pip", environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root),
             "PYO3_BASE_PYTHON": None,
             "PYO3_ENVSHIM_BASE": None,
@@ -408,7 +416,7 @@ class TestAFrontEndsProcess:
     ) -> None:
         root = shared.environment(a_python)
         environ["PYO3_BASE_PYTHON"] = "/the/users/own"
-        assert started(root / "bin" / "python", "-m", "pip", environ=environ, cwd=home) == {
+        assert started(program_in(root, "python"), "-m", "pip", environ=environ, cwd=home) == {
             "CARGO": wrapper_of(root)
         }
 
@@ -426,20 +434,20 @@ class TestAnyOtherProcess:
         arguments = [DUMP if word == "DUMP" else word for word in command.split()]
         if not command.startswith("-"):
             script(home / command, DUMP)
-        executable = shared.environment(a_python) / "bin" / "python"
+        executable = program_in(shared.environment(a_python), "python")
         assert started(executable, *arguments, environ=environ, cwd=home) == {}
 
     def test_gets_nothing_on_each_interpreter(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         assert started(executable, *DUMPED, environ=environ, cwd=home) == {}
         assert started(executable, "-m", "other", "pip", environ=environ, cwd=home) == {}
 
     def test_does_not_import_the_package(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         code = "import sys; print([name for name in sys.modules if 'envshim' in name])"
         assert run([executable, "-c", code], environ, home) == "[]\n"
 
@@ -458,7 +466,7 @@ class TestTheSwitch:
         environ: dict[str, str],
         home: Path,
     ) -> None:
-        executable = shared.environment(a_python) / "bin" / "python"
+        executable = program_in(shared.environment(a_python), "python")
         environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": value, "CARGO": "/opt/own/cargo"}
         assert started(executable, *arguments, environ=environ, cwd=home) == {}
 
@@ -467,14 +475,14 @@ class TestTheSwitch:
     ) -> None:
         root = shared.environment(python)
         environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": "base"}
-        changes = started(root / "bin" / "python", *DUMPED, environ=environ, cwd=home)
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE"}
         assert_is_base_of(root, changes["PYO3_BASE_PYTHON"], environ)
 
     def test_base_means_nothing_for_a_front_end(
         self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(a_python) / "bin" / "python"
+        executable = program_in(shared.environment(a_python), "python")
         environ["PYO3_ENVSHIM"] = "base"
         assert started(executable, "-m", "pip", environ=environ, cwd=home) == {}
 
@@ -482,7 +490,7 @@ class TestTheSwitch:
     def test_any_other_value_means_on(
         self, shared: Shared, a_python: str, value: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(a_python) / "bin" / "python"
+        executable = program_in(shared.environment(a_python), "python")
         environ = {**environ, **IN_A_BUILD, "PYO3_ENVSHIM": value}
         changes = started(executable, *DUMPED, environ=environ, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
@@ -519,7 +527,7 @@ class TestSilence:
         BREAKS[what](site_packages(root) / "pyo3_envshim")
         for arguments in (DUMPED, ("-m", "pip")):
             changes = started(
-                root / "bin" / "python", *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
+                program_in(root, "python"), *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
             )
             assert changes == {}
 
@@ -531,7 +539,7 @@ class TestSilence:
         shutil.rmtree(site_packages(root) / "pyo3_envshim")
         for arguments in (DUMPED, ("-m", "pip"), ("-m", "other")):
             changes = started(
-                root / "bin" / "python", *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
+                program_in(root, "python"), *arguments, environ={**environ, **IN_A_BUILD}, cwd=home
             )
             assert changes == {}
 
@@ -545,7 +553,9 @@ class TestSilence:
             path = site_packages(root) / "pyo3_envshim" / name
             path.unlink()
             path.mkdir()
-            changes = started(root / "bin" / "python", *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home)
+            changes = started(
+                program_in(root, "python"), *DUMPED, environ={**environ, **IN_A_BUILD}, cwd=home
+            )
             assert changes == {}
 
     @pytest.mark.parametrize(
@@ -563,7 +573,7 @@ class TestSilence:
     def test_warnings_that_the_user_asked_for_are_not_about_us(
         self, shared: Shared, python: str, options: list[str], environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         environ = {**environ, **IN_A_BUILD}
         changes = started(executable, *options, *DUMPED, environ=environ, cwd=home)
         assert set(changes) == {"PYO3_BASE_PYTHON", "PYO3_ENVSHIM_BASE", "CARGO"}
@@ -571,7 +581,7 @@ class TestSilence:
     def test_closed_standard_streams_do_no_harm(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         code = "import os; open('seen', 'w').write(os.environ['PYO3_BASE_PYTHON'])"
         run(
             ["/bin/sh", "-c", f'exec "{executable}" -c "{code}" <&- >&- 2>&-'],
@@ -584,7 +594,7 @@ class TestSilence:
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
     ) -> None:
         """So does a working directory that is gone."""
-        executable = shared.environment(python) / "bin" / "python"
+        executable = program_in(shared.environment(python), "python")
         (home / "gone").mkdir()
         code = f'cd "{home}/gone" && rmdir "{home}/gone" && exec "{executable}" -Ic "{DUMP.strip()}"'
         environ = {**environ, **IN_A_BUILD, "HOME": str(home / "gone")}
@@ -657,7 +667,7 @@ class TestTheProjectBeingBuilt:
             environ["PYTHONPATH"] = str(hostile)
         root = shared.environment(python)
         cwd = home if where == "PYTHONPATH" else hostile
-        changes = started(root / "bin" / "python", *arguments, environ=environ, cwd=cwd)
+        changes = started(program_in(root, "python"), *arguments, environ=environ, cwd=cwd)
         assert changes["CARGO"] == wrapper_of(root)
         assert not (home / "ran").exists()
 
@@ -667,8 +677,8 @@ class TestTheProjectBeingBuilt:
         """Nothing else changes there either, so that a build sees the modules that it would have seen."""
         code = "import sys; print(sys.path)"
         root = shared.environment(python)
-        assert run([root / "bin" / "python", "-c", code], {**environ, **IN_A_BUILD}, home) == run(
-            [root / "bin" / "python", "-c", code], environ, home
+        assert run([program_in(root, "python"), "-c", code], {**environ, **IN_A_BUILD}, home) == run(
+            [program_in(root, "python"), "-c", code], environ, home
         )
 
 
@@ -835,7 +845,7 @@ def test_the_hook_imports_os_and_sys_only() -> None:
 def test_the_hook_loads_no_module_but_its_own(
     shared: Shared, python: str, environ: dict[str, str], home: Path
 ) -> None:
-    executable = shared.environment(python) / "bin" / "python"
+    executable = program_in(shared.environment(python), "python")
     code = "import sys; print(*sorted(sys.modules), sep='\\n')"
     without = run([executable, "-c", code], environ, home).splitlines()
     with_hook = run([executable, "-c", code], {**environ, **IN_A_BUILD}, home).splitlines()

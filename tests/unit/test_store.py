@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -22,7 +21,8 @@ from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
 from pyo3_envshim.store.store import Acquired, Store, StoreError, folder
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
-from .environments import ROOT, run, site_packages, started_together
+from .environments import ROOT, program_in, run, site_packages, started_together
+from .posix import fcntl, names_in
 from .sample_wheels import SampleWheels, read
 
 PREFIX = "import sys; print(sys.prefix)"
@@ -47,11 +47,13 @@ class TestPuttingFails:
             patched.setattr(os, call, full)
             with pytest.raises(OSError, match="No space left"):
                 put(store, environment)
-        assert os.listdir(store.environments) == []
+        assert names_in(store.environments) == []
         put(store, environment)
         assert is_whole(store, environment)
 
-    @pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("gone")])
+    @pytest.mark.parametrize(
+        "make", [Path.touch, getattr(os, "mkfifo", Path.touch), lambda path: path.symlink_to("gone")]
+    )
     def test_not_where_something_else_lies_in_its_place(
         self, make: Callable[[Path], object], store: Store, small: Environment
     ) -> None:
@@ -72,9 +74,9 @@ class TestPuttingFails:
             patched.setattr(os, "rmdir", refuse)
             put(store, small)
         assert is_whole(store, small)
-        assert len(os.listdir(store.environments)) == 2
+        assert len(names_in(store.environments)) == 2
         prune.prune(store, None)
-        assert os.listdir(store.environments) == [small.digest]
+        assert names_in(store.environments) == [small.digest]
 
 
 def in_place(path: Path, data: bytes) -> None:
@@ -120,7 +122,7 @@ def test_processes_that_store_the_same_at_once_all_succeed(
     ends = [racer.communicate() for racer in racers]
     digest = read(root).digest
     assert ends == [(f"True {digest}\n", "")] * len(racers)
-    assert os.listdir(store.environments) == [digest]
+    assert names_in(store.environments) == [digest]
 
 
 def waits_for(other: str, how: int, work: Callable[[], object]) -> bool:
@@ -178,7 +180,7 @@ class TestHolding:
         monkeypatch.setattr(entry_module, "write", write_too_late)
         acquired = store.acquire(small)
         assert (acquired.is_new, acquired.damage) == (True, None)
-        assert os.listdir(store.environments) == [small.digest]
+        assert names_in(store.environments) == [small.digest]
         assert prune.prune(Store(store.root), 0) == []
         acquired.release()
         assert len(open_files()) == len(before)
@@ -219,7 +221,7 @@ class TestHolding:
         def do_and_sweep(*arguments: object) -> None:
             do(*arguments)
             if not swept:
-                swept.extend(os.listdir(store.environments))
+                swept.extend(names_in(store.environments))
                 os.rmdir(os.path.join(store.environments, swept[0]))
 
         before = open_files()
@@ -227,7 +229,7 @@ class TestHolding:
         put(store, small)
         assert is_whole(store, small)
         assert swept[0].startswith(".new-")
-        assert os.listdir(store.environments) == [small.digest]
+        assert names_in(store.environments) == [small.digest]
         assert len(open_files()) == len(before)
 
     def test_waits_for_who_takes_the_entry_away(self, store: Store, small: Environment) -> None:
@@ -259,7 +261,7 @@ class TestHolding:
             with pytest.raises(OSError, match="Input/output error"):
                 call()
         assert len(open_files()) == len(before)
-        assert os.listdir(store.environments) == [small.digest]
+        assert names_in(store.environments) == [small.digest]
 
 
 class TestHandingOver:
@@ -326,7 +328,7 @@ class TestAnAlias:
         add_nonce(store, environment.digest, "0a1b2c3d")
         path = store.path(environment.digest, "0a1b2c3d")
         assert path == f"{entry}-0a1b2c3d"
-        assert run([Path(path) / "bin" / "python", "-c", PREFIX], {}) == f"{path}\n"
+        assert run([program_in(Path(path), "python"), "-c", PREFIX], {}) == f"{path}\n"
 
     def test_may_be_given_twice(self, store: Store, sample: SampleWheels) -> None:
         environment, _ = stored(store, sample.environment())
@@ -348,7 +350,7 @@ class TestAnAlias:
         (site_packages(entry) / "added.py").touch()
         put(store, environment)
         path = store.path(environment.digest, "0a1b2c3d")
-        assert run([Path(path) / "bin" / "python", "-c", "import tiny"], {}) == ""
+        assert run([program_in(Path(path), "python"), "-c", "import tiny"], {}) == ""
 
     def test_without_a_nonce_is_the_entry_itself(self, store: Store) -> None:
         assert store.path("digest", "") == store.path("digest")
@@ -382,7 +384,7 @@ class TestTrust:
         modes = {stat.S_IMODE(path.lstat().st_mode) for path in entry.rglob("*") if not path.is_symlink()}
         assert modes == {0o644, 0o755}
         assert stat.S_IMODE((entry / MANIFEST).stat().st_mode) == 0o644
-        assert run([entry / "bin" / "hello"], {}) == f"hello from {entry}\n"
+        assert run([program_in(entry, "hello")], {}) == f"hello from {entry}\n"
 
     def test_a_use_is_noted_by_the_user_alone_and_not_behind_a_link(
         self, tmp_path: Path, store: Store, small: Environment

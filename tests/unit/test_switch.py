@@ -16,25 +16,25 @@ from pyo3_envshim.store.store import folder
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder, and no variable of ours."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path))
     monkeypatch.delenv("PYO3_ENVSHIM", raising=False)
     return tmp_path
 
 
 def test_it_is_off_until_it_is_on_again(home: Path) -> None:
-    assert _startup.mode({}, windows=False) == "on"
+    assert _startup.mode({}) == "on"
     for _ in range(2):
         assert switch.turn(on=False) == f"switched off for this user: {_startup.switch()}"
-        assert _startup.mode({}, windows=False) == "off"
+        assert _startup.mode({}) == "off"
     for _ in range(2):
         assert switch.turn(on=True) == f"switched on: {_startup.switch()} is not there"
-        assert _startup.mode({}, windows=False) == "on"
+        assert _startup.mode({}) == "on"
 
 
 @pytest.mark.parametrize(("value", "mode"), [("on", "on"), ("1", "on"), ("base", "base"), ("off", "off")])
 def test_a_variable_counts_more(value: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     switch.turn(on=False)
-    assert _startup.mode({"PYO3_ENVSHIM": value}, windows=False) == mode
+    assert _startup.mode({"PYO3_ENVSHIM": value}) == mode
     monkeypatch.setenv("PYO3_ENVSHIM", value)
     assert switch.turn(on=False).endswith(f"; here, PYO3_ENVSHIM={value} counts")
 
@@ -50,10 +50,10 @@ def test_it_lies_beside_the_default_store_wherever_the_variables_put_that(home: 
 
 def test_doctor_says_which_of_them_counts() -> None:
     switch.turn(on=False)
-    off = doctor.of_mode({}, windows=False)
+    off = doctor.of_mode({})
     assert (off.state, off.hint) == ("off", "pyo3-envshim on")
     assert _startup.switch() in off.reason
-    on = doctor.of_mode({"PYO3_ENVSHIM": "on"}, windows=False)
+    on = doctor.of_mode({"PYO3_ENVSHIM": "on"})
     assert (on.state, on.reason) == ("ok", "PYO3_ENVSHIM=on means on and counts more than the user's switch")
 
 

@@ -27,6 +27,7 @@ from .environments import (
     Shared,
     install,
     make_environment,
+    program_in,
     record_hash,
     run,
     site_packages,
@@ -154,12 +155,12 @@ def test_an_uninstallation_leaves_nothing(
     if installer == "pip" and "3.9" in os.path.basename(python):
         pytest.skip("current pip does not install for 3.9")
     root = make_environment("uv", python, tmp_path / "environment", environ)
-    executable, site = root / "bin" / "python", site_packages(root)
+    executable, site = program_in(root, "python"), site_packages(root)
     run([executable, "-c", ""], environ)  # which compiles what is there
     before = tree(root)
     install(root, shared.wheel, environ=environ, installer=installer)
     for name in ("pyo3-envshim", "pyo3-envshim-cargo"):
-        assert os.access(root / "bin" / name, os.X_OK)
+        assert os.access(program_in(root, name), os.X_OK)
     assert (site / "pyo3_envshim.pth").exists()
     run([executable, "-c", "import pyo3_envshim.wrapper"], {**environ, **IN_A_BUILD})
     commands: dict[str, list[str | Path]] = {

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pyo3_envshim import _startup, freshness, wrapper
+from pyo3_envshim.environment import layout
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
 from support.interpreters import interpreter
@@ -27,12 +28,15 @@ from .environments import (
     FakeCargo,
     Shared,
     changed,
+    program,
+    program_in,
     run,
     script,
     site_packages,
     write_crate,
 )
 from .environments import wrapper as wrapper_of
+from .posix import names_in
 from .sample_wheels import SampleWheels, read
 
 Done = subprocess.CompletedProcess[str]
@@ -89,7 +93,11 @@ class TestTheVariablesOfAServedCall:
 class TestABaseOfOurs:
     def test_is_corrected_for_the_interpreter_of_the_call(self, shared: Shared, python: str) -> None:
         root = shared.environment(python)
-        environ = {"PYO3_BASE_PYTHON": "/x", "PYO3_ENVSHIM_BASE": "/x", "PYO3_PYTHON": f"{root}/bin/python"}
+        environ = {
+            "PYO3_BASE_PYTHON": "/x",
+            "PYO3_ENVSHIM_BASE": "/x",
+            "PYO3_PYTHON": layout.interpreter(str(root)),
+        }
         found = wrapper.with_base(environ)
         assert os.path.realpath(found["PYO3_BASE_PYTHON"]) == python
         assert found["PYO3_ENVSHIM_BASE"] == found["PYO3_BASE_PYTHON"]
@@ -129,22 +137,26 @@ class Bench:
             **environ,
             **IN_A_BUILD,
             "TMPDIR": str(folder / "tmp"),
-            "PATH": f"{self.root}/bin:{self.cargo.folder}:/usr/bin:/bin",
-            "PYO3_PYTHON": f"{self.root}/bin/python",
-            "PYTHON_SYS_EXECUTABLE": f"{self.root}/bin/python",
+            "PATH": self.path(self.root),
+            "PYO3_PYTHON": layout.interpreter(str(self.root)),
+            "PYTHON_SYS_EXECUTABLE": layout.interpreter(str(self.root)),
             "VIRTUAL_ENV": str(self.root),
             "CARGO": str(self.wrapper),
             "PYO3_ENVSHIM_CACHE_DIR": str(self.store),
         }
-        target = {"name": "tiny", "src_path": f"{self.project}/src/lib.rs"}
+        target = {"name": "tiny", "src_path": str(self.project / "src" / "lib.rs")}
         package: dict[str, Any] = {"name": "tiny", "source": None, "dependencies": [], "targets": [target]}
-        package["manifest_path"] = f"{self.project}/Cargo.toml"
+        package["manifest_path"] = str(self.project / "Cargo.toml")
         self.metadata: dict[str, Any] = {
             "workspace_root": str(self.project),
-            "target_directory": f"{self.project}/target",
+            "target_directory": str(self.project / "target"),
             "packages": [package],
         }
         self.cargo.answers(self.metadata)
+
+    def path(self, root: Path) -> str:
+        """Return the `PATH` of a build in the environment at *root*."""
+        return os.pathsep.join([str(root / layout.scripts()), str(self.cargo.folder), "/usr/bin", "/bin"])
 
     def ephemeral(self, name: str = "build-env-a1b2c3d4", maker: str = "uv") -> Path:
         root = self.sample.environment(name, maker=maker)
@@ -184,7 +196,7 @@ class Bench:
     @property
     def entries(self) -> list[str]:
         found = self.store / "environments"
-        return sorted(os.listdir(found)) if found.exists() else []
+        return sorted(names_in(found)) if found.exists() else []
 
 
 @pytest.fixture
@@ -193,9 +205,9 @@ def bench(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path
 
 
 class OfEachForm:
-    """Tests of the script that an installer writes, and of the one that starts Python isolated."""
+    """Tests of the script that an installer writes, and of the one that starts Python isolated on POSIX."""
 
-    @pytest.fixture(params=["installer's", "isolated"])
+    @pytest.fixture(params=["installer's"] if layout.WINDOWS else ["installer's", "isolated"])
     def bench(
         self,
         request: pytest.FixtureRequest,
@@ -232,10 +244,10 @@ class TestAServedCall:
         changes = bench.changes()
         base = changes.pop("PYO3_BASE_PYTHON")
         assert changes == {
-            "PYO3_PYTHON": f"{path}/bin/python",
-            "PYTHON_SYS_EXECUTABLE": f"{path}/bin/python",
+            "PYO3_PYTHON": layout.interpreter(str(path)),
+            "PYTHON_SYS_EXECUTABLE": layout.interpreter(str(path)),
             "VIRTUAL_ENV": str(path),
-            "PATH": f"{path}/bin:{bench.cargo.folder}:/usr/bin:/bin",
+            "PATH": bench.path(path),
             "PYO3_ENVSHIM_BASE": base,
         }
         assert os.path.realpath(base or "") == python
@@ -249,10 +261,10 @@ class TestAServedCall:
         fine(
             bench.run(
                 "build",
-                PYO3_PYTHON=f"{root}/bin/python3",
+                PYO3_PYTHON=str(program_in(root, "python" if layout.WINDOWS else "python3")),
                 VIRTUAL_ENV=str(root),
-                PATH=f"{root}/bin:{bench.cargo.folder}:/usr/bin:/bin",
-                PYTHON_SYS_EXECUTABLE=f"{root}/bin/python3",
+                PATH=bench.path(root),
+                PYTHON_SYS_EXECUTABLE=str(program_in(root, "python" if layout.WINDOWS else "python3")),
             )
         )
         assert changed(first, bench.cargo.calls[-1].environ) == {}
@@ -285,7 +297,7 @@ class TestAServedCall:
         first = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         second = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         assert first == f"pyo3-envshim: environment {digest[:12]} stored: PYO3_PYTHON={python}\n"
         assert second == f"pyo3-envshim: environment {digest[:12]} reused: PYO3_PYTHON={python}\n"
 
@@ -357,7 +369,7 @@ PASSED_THROUGH: dict[str, Callable[[Bench], Mapping[str, str]]] = {
     "for an interpreter that is not there": lambda bench: {"PYO3_PYTHON": f"{bench.root}/bin/python9"},
     "for a base interpreter": lambda bench: {"PYO3_PYTHON": os.path.realpath(sys.executable)},
     "for an environment elsewhere": lambda bench: {"TMPDIR": "/elsewhere"},
-    "for the user's environment": lambda bench: {"PYO3_PYTHON": f"{bench.installed}/bin/python"},
+    "for the user's environment": lambda bench: {"PYO3_PYTHON": layout.interpreter(str(bench.installed))},
 }
 
 
@@ -440,7 +452,7 @@ class TestACallThatIsPassedThrough(OfEachForm):
         )
         if other is None:
             pytest.skip("this needs a second CPython")
-        python = f"{shared.environment(other)}/bin/python"
+        python = layout.interpreter(str(shared.environment(other)))
         ours = {"PYO3_BASE_PYTHON": bench.sample.python, "PYO3_ENVSHIM_BASE": bench.sample.python}
         ours["PYO3_ENVSHIM"] = switch
         fine(bench.run("build", PYO3_PYTHON=python, **ours))
@@ -501,10 +513,11 @@ def break_package(bench: Bench, module: str = "environment/digest") -> None:
     own = bench.folder / "installed"
     shutil.copytree(bench.installed, own, symlinks=True)
     (site_packages(own) / "pyo3_envshim" / f"{module}.py").write_text("def (:\n")
-    bench.wrapper = script(
-        own / "bin" / "pyo3-envshim-cargo",
-        f"#!{own}/bin/python\nimport sys\nfrom pyo3_envshim.wrapper import main\nsys.exit(main())\n",
-    )
+    code = "import sys\nfrom pyo3_envshim.wrapper import main\nsys.exit(main())\n"
+    wrapper_of(own).chmod(0o755)  # on Windows, nothing that is read-only can be replaced
+    wrapper_of(own).unlink()
+    at = own / layout.scripts() / "pyo3-envshim-cargo"
+    bench.wrapper = program(at, code, layout.interpreter(str(own)))
 
 
 TROUBLE: dict[str, Callable[[Bench], None]] = {
@@ -565,7 +578,8 @@ class TestPassingThrough(OfEachForm):
 
     @pytest.mark.parametrize("command", ["build", "fetch"])
     def test_arguments(self, command: str, bench: Bench) -> None:
-        odd = [command, "", " ", "--", "-x", "a b", "$HOME", "*", "\u00fc", "new\nline", '"', "'", "\udcff"]
+        odd = [command, "", " ", "--", "-x", "a b", "$HOME", "*", "\u00fc", "new\nline", '"', "'"]
+        odd += [] if layout.WINDOWS else ["\udcff"]
         fine(bench.run(*odd))
         assert bench.cargo.call.arguments == odd
 
@@ -774,9 +788,9 @@ class TestARecordOfTheEnvironment:
         """A hook process in the installed environment starts cargo as maturin does."""
         code = "import os, subprocess; subprocess.run([os.environ['CARGO'], 'build'], check=True)"
         bench.without("CARGO")
-        run([bench.installed / "bin" / "python", "-c", code], bench.environ, bench.project)
+        run([program_in(bench.installed, "python"), "-c", code], bench.environ, bench.project)
         (digest,) = bench.entries
-        python = f"{bench.store}/environments/{digest}/bin/python"
+        python = layout.interpreter(str(bench.store / "environments" / digest))
         assert bench.cargo.call.environ["PYO3_PYTHON"] == python
         assert json.dumps(bench.cargo.call.environ).count(str(bench.root)) == 0
 
@@ -795,7 +809,7 @@ def test_a_store_has_a_limit_of_ours_or_of_the_users(
     store.acquire(read(sample.environment("one", "other"))).release()
     monkeypatch.setattr(prune, "LIMIT", 1)
     wrapper._prune(store, variables)
-    assert bool(os.listdir(store.environments)) == stays
+    assert bool(names_in(store.environments)) == stays
 
 
 def test_a_store_that_cannot_be_pruned_costs_one_line(
