@@ -21,6 +21,7 @@ from support.front_ends import BUILD
 from support.interpreters import base_interpreter
 from support.sample_crates import Project
 
+from .fleet import machine, program, redis_server, taken
 from .tiny_cargo import clean_as_rust_cache
 from .workshop import Bench, Built, run, small_environment
 
@@ -236,6 +237,31 @@ def _a_dockerfile(block: Block, bench: Bench) -> None:
     assert desk.answer(image / "wheels") == "42"
 
 
+def _a_fleet(block: Block, bench: Bench) -> None:
+    """A machine that has nothing takes from the others what can be cached, with the shim and without."""
+    desk = Desk(bench, "uv", "pyo3-envshim")
+    bench.variables["PATH"] += os.pathsep + str(Path(program("sccache")).parent)
+    compiled, found = [], []
+    with redis_server() as address:
+        text = re.sub(r"redis://\S+", address, block.text)
+        for name, state in (("first", "on"), ("second", "on"), ("third", "off")):
+            project = bench.project(name=f"{name}/project", warm=False)
+            with machine(bench.folder / name / "home", address) as variables:
+                for _ in range(2):
+                    built = desk.sh(text, project.folder, PYO3_ENVSHIM=state, **variables)
+                    compiled.append(sorted(built.compiled))
+                    found.append(taken(variables))
+            assert desk.answer(project.folder / "dist") == "42"
+            shutil.rmtree(project.folder)
+    first, _, second, again, third, _ = found
+    assert first.hits == 0
+    assert second.hits >= 0.8 * (second.hits + second.misses)
+    assert (third.hits, third.misses) == (second.hits, second.misses)  # the shim spoils no hit
+    # Where something is kept, sccache is not asked for it.
+    assert compiled[1] == compiled[3] == ["tiny"]
+    assert again.hits == 0
+
+
 def _plain_cargo(block: Block, bench: Bench, configuration: str = "") -> list[str]:
     folder = bench.folder / "empty"
     (folder / ".cargo").mkdir(parents=True)
@@ -323,6 +349,7 @@ _WAYS: dict[tuple[str, str], Callable[[Block, Bench], None]] = {
     ("recipes.md", "pyo3-envshim run -- uv build --wheel"): _warm("uv", "pyo3-envshim"),
     ("recipes.md", "[tool.uv.extra-build-dependencies]"): _a_setting_of_uv,
     ("recipes.md", "name: wheel"): _a_workflow,
+    ("recipes.md", "export RUSTC_WRAPPER=sccache"): _a_fleet,
     ("recipes.md", "FROM rust:1-slim-bookworm AS wheel"): _a_dockerfile,
     ("explain.md", "$ pyo3-envshim explain -- python -m build --wheel"): _a_transcript,
     ("the-trap.md", "mkdir trap"): _the_trap,
