@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shared.building import Build, Failure
@@ -32,7 +33,9 @@ These are seen to compile the same crates in the first build, and *in tree* to c
 others in the rest; all builds of a project, by any front end, make wheels of the same content (but what
 names the temporary folder, and RECORD, which has its hash). `pip install` is called without pip's cache of
 wheels. The first build is made by one front end only: they share what is kept. Without the shim every build
-is a first one, so one is timed, of the first front end. A project that takes minutes has one round.
+is a first one, so one is timed, of the first front end. pip's default isolation builds with the invoking
+interpreter, whose path is another than the stored environment's: the first build by it compiles what asks for
+that path once more, which is a note below and not timed. A project that takes minutes has one round.
 """
 NEEDS = ("cargo", "tar", "git")
 
@@ -75,7 +78,7 @@ def steps(setting: Setting) -> int:
     found = 2
     for project in projects:
         rounds = _rounds(setting, project)
-        found += 2 + ways + 1 + 1 + len(names) * (2 * (rounds + 1) + ways * rounds)
+        found += 2 + ways + 2 + (_PIP in names) + len(names) * (2 * (rounds + 1) + ways * rounds)
     return found
 
 
@@ -115,12 +118,23 @@ def _measure(found: Found, place: Range, project: Project, names: Sequence[str],
                 for way, built in zip(ways, first):
                     way.builds.append(built)
                 ways = [way for way in ways if way.name != PLAIN]
+            if name == _PIP:
+                found.notes.append(_first_under_an_overlay(place, project, ways, own))
             for number in range(rounds):
                 for way in reversed(ways):  # the tree last: it compiles what the shim does
                     again = own if way.name != IN_TREE else own | system_dependent(place)
                     if way.name != PLAIN or number == 0:  # each of its builds is a first one
                         build(place, way, again, f"{project.name}, {name}, {way.name}: build {number + 2}")
             _add(found, project, name, ways, again - own, own, environment)
+
+
+def _first_under_an_overlay(place: Range, project: Project, ways: Sequence[Way], own: set[str]) -> str:
+    """Build once with pip, whose interpreter has another path; return what is to be said of that."""
+    (shimmed,) = (way for way in ways if way.name == SHIM)
+    first = replace(shimmed, builds=[])
+    build(place, first, own, f"{project.name}, {_PIP}, {SHIM}: the first under an overlay")
+    compiled = sorted({*first.builds[0].crates} - own - system_dependent(place))
+    return f"{project.name}, {_PIP}: its first build after {_BUILD} compiled again: {', '.join(compiled)}"
 
 
 def system_dependent(place: Range) -> set[str]:
