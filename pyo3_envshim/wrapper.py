@@ -130,11 +130,11 @@ def make_plan(call: CargoCall) -> Plan:
         return _with_stored_environment(call)
     except PassThrough as reason:
         try:
-            return _with_overlay(call) or plain
+            if found := _with_overlay(call):
+                return found
         except Exception as error:
             warn(f"warning: not used for this build: {type(error).__name__}: {error}")
-        finally:
-            call.tell(f"left alone: {reason}")
+        call.tell(f"left alone: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         warn(f"warning: not used for this build: {type(error).__name__}: {error}")
         plain.is_fallback = True
@@ -222,7 +222,7 @@ def _with_overlay(call: CargoCall) -> Plan | None:
     except BaseException:
         build_dir.release()
         raise
-    call.tell(f"build folder {build_dir.folder}")
+    call.tell(f"build folder {build_dir.folder}: PYO3_PYTHON={python} stays")
     return Plan(call, environ, build_dir, workspace)
 
 

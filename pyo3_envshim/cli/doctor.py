@@ -144,8 +144,10 @@ def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Pr
         return Finding(seen.name, UNKNOWN if front_end.starts_others else IDLE, front_end.why)
     ways = ways_in(seen, environ, project)
     if front_end.option and not seen.option:
-        then = "is served; for an sdist, what it needs is kept" if ways else "makes environments to serve"
-        return Finding(seen.name, IDLE, f"where the sources are, only {front_end.option} {then}")
+        reason = f"where the sources are, only {front_end.option} makes environments to serve"
+        if ways:
+            reason = f"for an sdist or a clone, it is served; {reason}"
+        return Finding(seen.name, IDLE, reason)
     if ways:
         return Finding(seen.name, OK, "; ".join(ways))
     return _not_on(seen, environ)

@@ -26,6 +26,8 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     Raises `CommandError` if the wrapper is not installed.
     """
     own = environ.get("CARGO", "")
+    if not environ.get("PYO3_ENVSHIM") and os.path.exists(_startup.switch()):
+        call.warn("warning: it is switched off for this user, until pyo3-envshim on")
     if _startup.has_other_name(own):
         call.warn(f"warning: CARGO={own} is not called cargo, and stays: back ends ask what it is called")
     return {name: value for name, value in _startup.with_wrapper(environ, _wrapper()).items() if value}

@@ -116,7 +116,7 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 
 def _cache(chosen: argparse.Namespace) -> int:
-    """Look after the stored environments."""
+    """Look after the stored environments, and the build folders kept for unpacked sources."""
     try:
         return int(chosen.does(chosen))
     except OSError as error:
@@ -213,8 +213,8 @@ def _answer(chosen: argparse.Namespace, data: object, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyo3-envshim",
-        description="Gives the ephemeral environments of isolated builds one permanent address, "
-        "so that cargo does not recompile PyO3 when nothing changed.",
+        description="Gives the ephemeral environments of isolated builds one permanent address, and unpacked "
+        "sources a build folder that stays, so that cargo does not recompile PyO3 when nothing changed.",
     )
     parser.add_argument("--version", action="version", version=f"pyo3-envshim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     words = "only this: " + ", ".join(names)
     doctor.add_argument("FRONT_END", nargs="?", choices=names, metavar="FRONT_END", help=words)
     doctor.add_argument("--json", action="store_true", help="as JSON")
-    words = "the stored environments: dir, list, prune, clear, verify"
+    words = "the stored environments and kept build folders: dir, list, prune, clear, verify"
     cache = _add(commands, "cache", _cache, words, "pyo3-envshim cache list")
     _add_actions(cache.add_subparsers(dest="action", metavar="ACTION", required=True, help="one of these"))
     return parser

@@ -216,8 +216,8 @@ def _ask(path: str, name: str, environ: Mapping[str, str]) -> dict[str, Any] | N
         file = os.path.join(folder, "answer")
         with open(os.path.join(folder, "sitecustomize.py"), "w", encoding="utf-8") as probe:
             probe.write(_PROBE.format(name=name, answer=file))
-        # without the variables that switch the shim on or off: these are looked at elsewhere
-        variables = {key: value for key, value in call.user_environ(environ).items() if key != "PYO3_ENVSHIM"}
+        # Switched on: the variable and the user's switch are looked at elsewhere.
+        variables = {**call.user_environ(environ), "PYO3_ENVSHIM": "on"}
         folders = [folder, *filter(None, [environ.get("PYTHONPATH")])]
         _output([path, "--version"], {**variables, "PYTHONPATH": os.pathsep.join(folders)})
         text = install.read_text(file)

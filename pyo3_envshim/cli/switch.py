@@ -20,6 +20,6 @@ def turn(on: bool) -> str:
                 pass
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}", "is the folder yours?") from None
-    done = f"switched on: {path} is not there" if on else f"switched off for this user: {path}"
+    done = "switched on for this user" if on else f"switched off for this user: {path}"
     value = os.environ.get("PYO3_ENVSHIM", "").strip()
     return f"{done}; here, PYO3_ENVSHIM={value} counts" if value else done

@@ -31,17 +31,14 @@ class TestTheCause:
         ("name", "mode", "hint"),
         [
             ("build", "on", "switch the shim on: pip install pyo3-envshim beside build, or add "),
-            (
-                "build",
-                "off",
-                "switch the shim on: unset PYO3_ENVSHIM, pip install pyo3-envshim beside build,",
-            ),
+            ("build", "off", "switch the shim on: pyo3-envshim on\n"),
             ("uv", "on", "switch the shim on: pyo3-envshim run -- uv …, or add "),
         ],
     )
     def test_of_an_ephemeral_environment_names_the_way_in(self, name: str, mode: str, hint: str) -> None:
         reason = 'EnvVarChanged { name: "PYO3_PYTHON", old_value: None, new_value: Some("/b/bin/python") }'
         environment = {"python": "/b/bin/python", "front_end": name, "stored": False, "mode": mode}
+        environment["switch"] = "pyo3-envshim on"
         said = said_of(AT, DIRTY, f"    dirty: {reason}", environment=environment)
         assert "cause: PYO3_PYTHON changed: unset → /b/bin/python (" in said
         assert f"hint: {hint}" in said

@@ -130,6 +130,14 @@ class TestAFrontEndOnPath:
         assert not found["served"]
         assert about(found, "build")["state"] == OK
 
+    def test_is_known_though_the_user_has_switched_it_off(self, cli: Cli) -> None:
+        put_build(cli, cli.root)
+        cli.run("off")
+        found = examined(cli, "build")
+        assert not found["served"]
+        assert about(found, "build")["state"] == OK
+        assert examined(cli, "build", PYO3_ENVSHIM="on")["served"]
+
     def test_whose_wrapper_is_gone_is_not_served(
         self, cli: Cli, shared: Shared, a_python: str, home: Path
     ) -> None:

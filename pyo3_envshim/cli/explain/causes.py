@@ -303,10 +303,11 @@ class Diagnoser:
         if maker and (new == python if python else is_place):
             kind = "ephemeral"
             text += f" ({maker.name} makes an environment for each build and throws it away)"
-            first = "" if made["mode"] == "on" else "unset PYO3_ENVSHIM, "
             beside = f"pip install pyo3-envshim beside {maker.name}"
-            first += beside if maker.python else f"pyo3-envshim run -- {maker.name} …"
+            first = beside if maker.python else f"pyo3-envshim run -- {maker.name} …"
             hint = f'switch the shim on: {first}, or add "pyo3-envshim" to build-system.requires'
+            if made["mode"] != "on":
+                hint = f"switch the shim on: {made['switch']}"
             if not python:
                 hint = f"the build back end names no interpreter to cargo, so the shim cannot help: {NAME_IT}"
         elif new and new == python and made["stored"]:

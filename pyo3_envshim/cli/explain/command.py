@@ -100,7 +100,8 @@ def report(calls: Sequence[Call], colour: bool = False) -> str:
         lines.append("hint: the front end may have used a wheel that it had (uv: --no-cache builds anew)")
     for call in calls:
         lines += _of_call(call)
-        if moved := call.record.get("moved"):
+        moved = call.record.get("moved")
+        if moved and not moved.endswith("0 units set aside, 0 brought back"):
             lines.append(f"before that, the shim moved units: {moved}")
     for cause in root_causes(calls):
         lines.append(f"cause: {cause.text}")

@@ -222,6 +222,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
         "front_end": maker.name if maker else None,
         "stored": python.startswith(os.path.join(cache, "")),
         "mode": _startup.mode(environ),
+        "switch": "unset PYO3_ENVSHIM" if environ.get("PYO3_ENVSHIM") else "pyo3-envshim on",
         "builds": os.path.join(cache, "builds"),
     }
 
