@@ -113,8 +113,7 @@ class BuildDir:
         and wait forever for the lock of the cargo that waits for the script.
         """
         after = 1 if arguments and arguments[0].startswith("+") else 0
-        option = f"build.build-dir={json.dumps(self.folder, ensure_ascii=False)}"
-        return [*arguments[:after], "--config", option, *arguments[after:]]
+        return [*arguments[:after], *_setting(self.folder), *arguments[after:]]
 
     def variables(self, environ: dict[str, str]) -> dict[str, str]:
         """Return *environ* with maturin's configuration for PyO3 moved from the tree into the folder.
@@ -211,7 +210,7 @@ class BuildDir:
     def judge_again(self) -> None:
         """Remove what must not stay of a set that has come back. Raises OSError."""
         try:
-            target_dir.evict(self.folder, *_staying(self.folder, self._call))
+            target_dir.evict(self.folder, *_staying(self.folder, self._call, _setting(self.folder)))
         except metadata.MetadataError:
             target_dir.evict(self.folder, *_nothing(self.folder))
 
@@ -301,12 +300,17 @@ def lock(folder: str) -> int:
             waits = True
 
 
+def _setting(folder: str) -> list[str]:
+    return ["--config", f"build.build-dir={json.dumps(folder, ensure_ascii=False)}"]
+
+
 def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     """Remove from a locked *folder* what must not be reused for the sources of *workspace*.
 
     The stamp is written last: if we die earlier, the old one stays and the next build distrusts this folder.
     """
     found = freshness.assess(workspace, folder)
+    knows_compiler = harmless.is_compiler_known(workspace.settings, call, folder)
     path = os.path.join(os.path.realpath(workspace.root), "Cargo.toml")
     manifest = found.sources.get(path)
     # Another tree in the same place must not see files that build scripts generated for this one.
@@ -320,9 +324,11 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
-        target_dir.evict(folder, *(_nothing(folder) if is_of_another else _staying(folder, call)))
+        # Where cargo has noted what rustc says, it need not ask: that takes longer than its answer.
+        more = _setting(folder) if knows_compiler else []
+        target_dir.evict(folder, *(_nothing(folder) if is_of_another else _staying(folder, call, more)))
     target_dir.tag(folder)
-    if not harmless.is_compiler_known(workspace.settings, call, folder):
+    if not knows_compiler:
         files.remove(os.path.join(folder, target_dir.RUSTC_INFO))  # cargo would not ask which one that is
     for name in (_COMPILER, _FULL, _LARGE):  # until cargo has ended
         files.remove(os.path.join(folder, name))
@@ -360,9 +366,12 @@ def _nothing(folder: str) -> tuple[set[str], set[str]]:
     return set(), set()
 
 
-def _staying(folder: str, call: CargoCall) -> tuple[set[str], set[str]]:
-    """Return what may stay in a folder, packages' and crates' names. Raises MetadataError, OSError."""
-    answer = metadata.all_packages(call, target_dir.platforms(folder))
+def _staying(folder: str, call: CargoCall, settings: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return what may stay in a folder, packages' and crates' names. Raises MetadataError, OSError.
+
+    *settings*: for the cargo that is asked.
+    """
+    answer = metadata.all_packages(call, target_dir.platforms(folder), settings)
     packages = answer["packages"]
     if _keeps_all(call.environ):
         return reusable(answer, call.environ)

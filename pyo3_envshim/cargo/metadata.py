@@ -97,11 +97,21 @@ class Query:
     A context manager: cargo has ended, and was waited for, when it is left.
     """
 
-    def __init__(self, call: CargoCall, dependencies: bool = False, platforms: Sequence[str] = ()) -> None:
-        """Ask where *call* works; with *dependencies*, about all packages, those for *platforms* only."""
+    def __init__(
+        self,
+        call: CargoCall,
+        dependencies: bool = False,
+        platforms: Sequence[str] = (),
+        settings: Sequence[str] = (),
+    ) -> None:
+        """Ask where *call* works; with *dependencies*, about all packages, those for *platforms* only.
+
+        *settings* are more arguments.
+        """
         asked = metadata_arguments(call.arguments, dependencies)
         for platform in [*platforms, *values_of("--target", call.arguments)] if platforms else ():
             asked += ["--filter-platform", platform]
+        asked += settings
         self._call = call
         self._said = b""
         self._output, out = os.pipe()
@@ -159,9 +169,11 @@ class Query:
         return self._said
 
 
-def all_packages(call: CargoCall, platforms: Sequence[str] = ()) -> dict[str, Any]:
+def all_packages(
+    call: CargoCall, platforms: Sequence[str] = (), settings: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return what cargo tells of all packages, those for *platforms* only. Raises `MetadataError`."""
-    with Query(call, True, platforms) as query:
+    with Query(call, True, platforms, settings) as query:
         return query.answer()
 
 

@@ -187,10 +187,11 @@ class TestAWorkspace:
         fake = FakeCargo(tmp_path / "bin")
         fake.answers({})
         call = CargoCall(str(fake.path), ["build", "--target", "x"], {})
-        for platforms in ([], ["host"]):
-            all_packages(call, platforms)
-        first, second = (it.arguments for it in fake.all_calls)
+        for platforms, settings in (([], []), (["host"], []), ([], ["--config", "a=1"])):
+            all_packages(call, platforms, settings)
+        first, second, third = (it.arguments for it in fake.all_calls)
         assert second == [*first, "--filter-platform", "host", "--filter-platform", "x"]
+        assert third == [*first, "--config", "a=1"]
 
 
 ASKS = """
