@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,11 +75,13 @@ def machine(folder: Path, address: str) -> Iterator[Mapping[str, str]]:
         "SCCACHE_CONF": str(folder / "none"),
     }
     (folder / "tmp").mkdir(parents=True)
-    run([program("sccache"), "--start-server"], os.environ | found)
-    try:
-        yield found
-    finally:
-        run([program("sccache"), "--stop-server"], os.environ | found)
+    # It makes a socket in its temporary folder, whose path must be short (108 characters on Linux).
+    with tempfile.TemporaryDirectory(prefix="fleet-", dir="/tmp") as short:
+        run([program("sccache"), "--start-server"], os.environ | found | {"TMPDIR": short})
+        try:
+            yield found
+        finally:
+            run([program("sccache"), "--stop-server"], os.environ | found)
 
 
 def taken(variables: Mapping[str, str]) -> Taken:
