@@ -254,7 +254,7 @@ def _a_fleet(block: Block, bench: Bench) -> None:
             assert desk.answer(project.folder / "dist") == "42"
             shutil.rmtree(project.folder)
     first, _, second, again, third, _ = found
-    assert first.hits == 0
+    assert first.hits == 0 < first.misses
     assert second.hits >= 0.8 * (second.hits + second.misses)
     assert (third.hits, third.misses) == (second.hits, second.misses)  # the shim spoils no hit
     # Where something is kept, sccache is not asked for it.
