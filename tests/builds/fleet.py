@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from support import BROUGHT
+
 from .workshop import real_cargo, run
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-_FOLDER = _CACHE / "pyo3-envshim-tests" / "fleet"
+_FOLDER = BROUGHT / "fleet"
 
 
 def program(name: str) -> str:

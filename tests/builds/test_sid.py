@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import CHECKOUT
+from support import BROUGHT, CHECKOUT
 from support.recording_cargo import RecordingCargo
 
 from . import matrix
@@ -18,8 +18,7 @@ from .matrix import SID, Cell, Record
 from .workshop import Bench, Shared, real_cargo, run, small_environment
 
 _SCRIPT = CHECKOUT / "scripts" / "maintain" / "bring-interpreters"
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-_FOLDER = _CACHE / "pyo3-envshim-tests" / "sid"
+_FOLDER = BROUGHT / "sid"
 _MAKERS = ("venv", "virtualenv", "uv")
 _IN_A_BUILD = {"_PYPROJECT_HOOKS_BUILD_BACKEND": "maturin"}
 

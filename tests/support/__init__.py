@@ -5,6 +5,9 @@ Imports the standard library only: ./scripts/demo runs where there is nothing bu
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# What scripts/maintain/bring-… have brought.
+BROUGHT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyo3-envshim-tests"

@@ -28,6 +28,12 @@ class TestWhatIsSaid:
     def test_of_nothing_compiled(self) -> None:
         assert said_of(AT, compiled=()) == "cargo recompiled nothing: all of 1 crates were fresh\n"
 
+    @pytest.mark.parametrize(("number", "is_said"), [(0, False), (3, True), (10, True)])
+    def test_of_units_that_were_set_aside(self, number: int, is_said: bool) -> None:
+        moved = f"{number} units set aside, 0 brought back"
+        said = said_of(AT, compiled=(), moved=moved)
+        assert (f"before that, the shim moved units: {moved}\n" in said) == is_said
+
     def test_of_many_crates_is_short(self) -> None:
         lines = []
         for number in range(40):

@@ -11,11 +11,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from support import CHECKOUT
+from support import BROUGHT, CHECKOUT
 
 SCRIPT = CHECKOUT / "scripts" / "maintain" / "bring-windows"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-FOLDER = CACHE / "pyo3-envshim-tests" / "windows"
+FOLDER = BROUGHT / "windows"
 WHEELS = "argcomplete build coverage distlib filelock hatchling hypothesis packaging platformdirs pytest"
 WHEELS += " pip pytest-xdist setuptools uv virtualenv"  # without -n: its workers do not start under Wine
 # In a folder of the test's. The two run at once; the results say which tests failed.

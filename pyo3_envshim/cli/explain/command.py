@@ -23,6 +23,7 @@ from pyo3_envshim.call import RECORDING
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.cli.explain import causes
 from pyo3_envshim.cli.explain.causes import Call, Cause
+from pyo3_envshim.set_aside import Exchange
 
 _ROWS = 12
 _RECORDER = """\
@@ -101,7 +102,7 @@ def report(calls: Sequence[Call], colour: bool = False) -> str:
     for call in calls:
         lines += _of_call(call)
         moved = call.record.get("moved")
-        if moved and not moved.endswith("0 units set aside, 0 brought back"):
+        if moved and moved != str(Exchange()):  # something was
             lines.append(f"before that, the shim moved units: {moved}")
     for cause in root_causes(calls):
         lines.append(f"cause: {cause.text}")
