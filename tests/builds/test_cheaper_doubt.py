@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyo3_envshim import freshness
+from support.rust_cache import clean_as_rust_cache, remove
 
-from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, clean_as_rust_cache, compiled, remove, write
+from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, compiled, write
 
 _HOUR = 3600
 

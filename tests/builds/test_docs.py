@@ -19,10 +19,10 @@ import pytest
 from support import CHECKOUT
 from support.front_ends import BUILD
 from support.interpreters import base_interpreter
+from support.rust_cache import clean_as_rust_cache
 from support.sample_crates import Project
 
 from .fleet import machine, program, redis_server, taken
-from .tiny_cargo import clean_as_rust_cache
 from .workshop import Bench, Built, run, small_environment
 
 _TO_INSTALL = ("pip", "build", "uv")

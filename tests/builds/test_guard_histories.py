@@ -18,9 +18,10 @@ from random import Random
 import pytest
 
 from pyo3_envshim.freshness import STAMP
+from support.rust_cache import clean_as_rust_cache, remove
 from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, includes_more, steps
 
-from .tiny_cargo import LIBRARY, TinyCargo, clean_as_rust_cache, remove, write
+from .tiny_cargo import LIBRARY, TinyCargo, write
 
 _DAY = 24 * 3600 * SECOND
 SEEDS = int(os.environ.get("GUARD_HISTORIES", "3"))  # of each kind, and with each layout of a build folder

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from support import CHECKOUT
+from support.rust_cache import remove
 
 from .workshop import real_cargo, small_environment
 
@@ -171,28 +170,3 @@ def set_back(path: Path, seconds: float) -> None:
         if not each.is_symlink() or each.exists():
             moment = each.stat().st_mtime - seconds
             os.utime(each, (moment, moment))
-
-
-def clean_as_rust_cache(target: Path, packages: Collection[str]) -> None:
-    """Do what Swatinem/rust-cache (2.9, ``cleanup.ts``) does to a target folder before it saves that.
-
-    *packages* are those that do not lie in the workspace, each with a crate of its name. It takes what
-    follows the last hyphen of a name for a hash.
-    """
-    remove(path for path in target.glob("*") if path.is_file() and path.name != "CACHEDIR.TAG")
-    crates = [name.replace("-", "_") for name in packages]
-    keep = {
-        "*/*": ["build", ".fingerprint", "deps"],
-        "*/build/*": packages,
-        "*/.fingerprint/*": packages,
-        "*/deps/*": [*crates, *(f"lib{name}" for name in crates)],
-    }
-    for pattern, names in keep.items():
-        found = list(target.glob(pattern))
-        remove(path for path in found if re.sub("-[^-]*$", "", path.name) not in names)
-
-
-def remove(paths: Iterable[Path]) -> None:
-    """Remove files and folders."""
-    for path in list(paths):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
