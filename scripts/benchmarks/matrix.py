@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shared.building import Failure
@@ -11,7 +12,20 @@ from support.front_ends import UV_BUILD, Host
 from support.interpreters import interpreter
 
 from .common import Found, Setting, Target, the_same
-from .ways import PLAIN, PROJECTS, SCCACHE, SHIM, Project, Range, Way, sccache_ended, with_sccache
+from .ways import (
+    BOTH,
+    PLAIN,
+    PROJECTS,
+    SCCACHE,
+    SHIM,
+    Project,
+    Range,
+    Way,
+    beside_sccache,
+    sccache_ended,
+    sccache_names,
+    with_sccache,
+)
 
 TITLE = "Matrix: three interpreters in turn, second round"
 ABOUT = """
@@ -19,8 +33,8 @@ ABOUT = """
 cargo compiled in the second round, all interpreters together; seconds are for one wheel (mean of the second
 round); MB is what the build folders hold afterwards. *limit*: a target folder for each interpreter, with the
 shim, so that nothing is ever overwritten: the least in time, and the most on disk. sccache (a local cache,
-as `RUSTC_WRAPPER`) takes part if it is on `PATH`; what it brings from its cache counts as compiled, because
-cargo runs it.
+as `RUSTC_WRAPPER`) takes part if it is on `PATH`, alone and with the shim; what it brings from its cache
+counts as compiled, because cargo runs it.
 
 Before anything is timed, each way is seen to make the same wheel for an interpreter as all others, in both
 rounds.
@@ -28,7 +42,6 @@ rounds.
 NEEDS = ("cargo", "tar")
 SEPARATE = "limit: a target folder each"
 WITHIN = 1.10  # of the limit
-_OURS = (PLAIN, SHIM, SEPARATE)
 
 
 def _projects(setting: Setting) -> Sequence[Project]:
@@ -36,7 +49,7 @@ def _projects(setting: Setting) -> Sequence[Project]:
 
 
 def _names() -> list[str]:
-    return [*_OURS, *([SCCACHE] if shutil.which("sccache") else [])]
+    return [PLAIN, SHIM, SEPARATE, *sccache_names()]
 
 
 def _pythons() -> list[str]:
@@ -61,7 +74,7 @@ def measure(setting: Setting) -> Found:
     for project in _projects(setting):
         place.set_project(project)
         _measure_project(found, place, project)
-    if SCCACHE not in _names():
+    if not sccache_names():
         found.notes.append("sccache was not on PATH.")
     return found
 
@@ -91,26 +104,31 @@ def _measure_project(found: Found, place: Range, project: Project) -> None:
             {**row, "wheels": "identical" if made == wheels.setdefault(PLAIN, made) else "DIFFERENT"}
         )
         found.chart["series"].setdefault(name, {})[project.name] = seconds[name]
-        if name in _OURS:
+        if name != SCCACHE:
             the_same(f"{project.name}: the wheels", {PLAIN: wheels[PLAIN], name: made})
-        if name == SHIM:
-            found.targets.append(
-                Target(f"{project.name}: crates in the second round", len(compiled), 0, timed=False)
-            )
+        if name in (SHIM, BOTH):
+            text = f"{project.name}, {name}: crates in the second round"
+            found.targets.append(Target(text, len(compiled), 0, timed=False))
         shutil.rmtree(targets)
     text = f"{project.name}: seconds a wheel, and {WITHIN:.2f} of the limit"
     found.targets.append(Target(text, seconds[SHIM], WITHIN * seconds[SEPARATE]))
+    found.targets += beside_sccache(project.name, seconds)
 
 
 def _way(place: Range, name: str, python: str) -> Way:
     plain, shimmed = place.hosts
-    variables = {"UV_PYTHON": python}
-    if name in (SHIM, SEPARATE):
-        variables |= {"CARGO": str(shimmed.wrapper)}
-    if name == SCCACHE:
-        variables |= with_sccache(place.folder)
     front_end = UV_BUILD.variant(name="uv", base=python)
-    return Way(name, front_end, Host((shimmed if name != PLAIN else plain).folder, shimmed=False), variables)
+    variables = {"UV_PYTHON": python}
+    without = Way(PLAIN, front_end, plain, variables)
+    variables = {**variables, "CARGO": str(shimmed.wrapper)}
+    ours = Way(SHIM, front_end, Host(shimmed.folder, shimmed=False), variables)
+    ways = [
+        without,
+        ours,
+        replace(ours, name=SEPARATE, builds=[]),
+        *with_sccache(place.folder, without, ours),
+    ]
+    return next(way for way in ways if way.name == name)
 
 
 def _size(folder: Path) -> int:

@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from shared.building import Failure
 
 from .common import Found, Setting, Target
-from .ways import FRONT_ENDS, LIMIT, PLAIN, PROJECTS, SHIM, Project, Range, Way, check
+from .ways import (
+    BOTH,
+    FRONT_ENDS,
+    LIMIT,
+    PLAIN,
+    PROJECTS,
+    SHIM,
+    Project,
+    Range,
+    Way,
+    beside_sccache,
+    check,
+    sccache_ended,
+    sccache_names,
+)
 
 TITLE = "Rebuild: the second isolated build, nothing changed"
 ABOUT = """
@@ -17,7 +31,8 @@ permanent environment, the least that any build can take; *environment*: what th
 to make an environment, that is a build with the same requirements and a back end that only imports the
 project's own, less the same without isolation (front ends install no byte code, so that the first import in
 a new environment is slow). Each way has a target folder of its own, which stands at one and the same path
-while it builds. All requirements come from a local folder, and nothing from the network.
+while it builds. All requirements come from a local folder, and nothing from the network. sccache (a local
+cache, where it is on `PATH`) is asked when cargo compiles: what it brings counts as recompiled.
 
 Before anything is timed, each way is seen to compile the same crates in its first build as all others,
 and to make the same wheel, byte for byte, in all its builds. A way that makes another wheel, or cannot be
@@ -27,7 +42,7 @@ had, is a note below the table. For uv, which is no Python program, `CARGO` is s
 NEEDS = ("cargo", "tar")
 
 # What is compared must be the same for these; others may be wrong, and are only noted.
-_MUST = (LIMIT, PLAIN, SHIM)
+_MUST = (LIMIT, PLAIN, SHIM, BOTH)
 WITHIN = 1.10  # of the limit and the front end's own environment
 
 
@@ -47,6 +62,7 @@ def steps(setting: Setting) -> int:
     found = 2 + 2 * len(projects)
     for project in projects:
         ways = sum(4 + (name == "build") + (project.back_end == "maturin") for name in names)
+        ways += len(names) * len(sccache_names())
         found += (2 * len(names) + ways) * (rounds + 1)
     return found
 
@@ -58,9 +74,10 @@ def measure(setting: Setting) -> Found:
     rounds = _rounds(setting)
     projects, names = _chosen(setting.quick)
     found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
-    for project in projects:
-        place.set_project(project)
-        _measure(found, place, project, names, rounds)
+    with sccache_ended(place.folder):
+        for project in projects:
+            place.set_project(project)
+            _measure(found, place, project, names, rounds)
     return found
 
 
@@ -68,7 +85,7 @@ def _measure(found: Found, place: Range, project: Project, names: Sequence[str],
     """Measure a project with these front ends, and add the rows."""
     place.write_configuration()
     for name in names:
-        ways = place.ways(name, project)
+        ways = [*place.ways(name), *place.other_ways(name, project)]
         environment = place.environment_time(name, ways[1], ways[0], rounds)
         for number in range(rounds + 1):
             for way in list(ways):
@@ -101,9 +118,10 @@ def _add(found: Found, project: Project, name: str, ways: Sequence[Way], environ
             found.notes.append(f"{what}, {way.name}: makes another wheel.")
         found.chart["series"].setdefault(way.name, {})[what] = seconds[way.name]
     by_name = {way.name: way for way in must}
-    needless = set(by_name[SHIM].recompiled()) - set(by_name[LIMIT].recompiled())
-    found.targets.append(
-        Target(f"{what}: crates that only the shim recompiles", len(needless), 0, timed=False)
-    )
+    for ours in [name for name in (SHIM, BOTH) if name in by_name]:
+        needless = set(by_name[ours].recompiled()) - set(by_name[LIMIT].recompiled())
+        text = f"{what}, {ours}: crates that the limit does not recompile"
+        found.targets.append(Target(text, len(needless), 0, timed=False))
     text = f"{what}: seconds, and {WITHIN:.2f} of the limit and the front end's environment"
     found.targets.append(Target(text, seconds[SHIM], WITHIN * (seconds[LIMIT] + environment)))
+    found.targets += beside_sccache(what, seconds)

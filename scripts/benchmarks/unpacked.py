@@ -15,7 +15,20 @@ from shared.building import Build, Failure
 from support.front_ends import BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, FrontEnd, Host
 
 from .common import Found, Setting, Target, the_same
-from .ways import PLAIN, PROJECTS, SCCACHE, SHIM, Project, Range, Way, check, sccache_ended, with_sccache
+from .ways import (
+    BOTH,
+    PLAIN,
+    PROJECTS,
+    SHIM,
+    Project,
+    Range,
+    Way,
+    beside_sccache,
+    check,
+    sccache_ended,
+    sccache_names,
+    with_sccache,
+)
 
 TITLE = "Unpacked: the second build by a default command, nothing changed"
 ABOUT = """
@@ -27,7 +40,7 @@ there), with all that is kept compiled before, and the project's own crates, and
 the system, to be compiled anew. So both sides make an sdist where the front end does, and to unpack it is at
 the shim's cost. *environment* is here what the same command takes in the source folder with isolation, less
 without it: two environments where there is an sdist to be made, else one. sccache (a local cache, where it
-is on PATH) stands in front of rustc, without the shim.
+is on PATH) stands in front of rustc, without the shim and with it.
 
 These are seen to compile the same crates in the first build, and *in tree* to compile those crates and no
 others in the rest; all builds of a project, by any front end, make wheels of the same content (but what
@@ -74,11 +87,12 @@ def _chosen(quick: bool) -> tuple[Sequence[Project], Sequence[str]]:
 def steps(setting: Setting) -> int:
     """Return how many steps it takes."""
     projects, names = _chosen(setting.quick)
-    ways = 2 + bool(shutil.which(SCCACHE))
+    ways = 2 + len(sccache_names())
     found = 2
     for project in projects:
         rounds = _rounds(setting, project)
-        found += 2 + ways + 2 + (_PIP in names) + len(names) * (2 * (rounds + 1) + ways * rounds)
+        overlaid = {SHIM, *sccache_names()[1:]} if _PIP in names else ()
+        found += 2 + ways + 2 + len(overlaid) + len(names) * (2 * (rounds + 1) + ways * rounds)
     return found
 
 
@@ -101,7 +115,8 @@ def measure(setting: Setting) -> Found:
 def _measure(found: Found, place: Range, project: Project, names: Sequence[str], rounds: int) -> None:
     """Measure a project with these front ends, and add the rows."""
     own = place.own_crates()
-    shutil.rmtree(place.folder / "shim-cache", ignore_errors=True)  # of the project before
+    for cache in place.folder.glob("shim-cache*"):  # of the project before
+        shutil.rmtree(cache)
     place.commit_source()  # for pip, and for back ends that ask git what belongs to an sdist
     place.keep(place.source / ".git")
     first: list[Build] = []
@@ -130,11 +145,14 @@ def _measure(found: Found, place: Range, project: Project, names: Sequence[str],
 
 def _first_under_an_overlay(place: Range, project: Project, ways: Sequence[Way], own: set[str]) -> str:
     """Build once with pip, whose interpreter has another path; return what is to be said of that."""
-    (shimmed,) = (way for way in ways if way.name == SHIM)
-    first = replace(shimmed, builds=[])
-    build(place, first, own, f"{project.name}, {_PIP}, {SHIM}: the first under an overlay")
-    compiled = sorted({*first.builds[0].crates} - own - system_dependent(place))
-    return f"{project.name}, {_PIP}: its first build after {_BUILD} compiled again: {', '.join(compiled)}"
+    compiled: set[str] = set()
+    for way in ways:
+        if way.name in (SHIM, BOTH):
+            first = replace(way, builds=[])
+            build(place, first, own, f"{project.name}, {_PIP}, {way.name}: the first under an overlay")
+            compiled |= {*first.builds[0].crates} - own - system_dependent(place)
+    what = f"{project.name}, {_PIP}: its first build after {_BUILD} compiled again"
+    return f"{what}: {', '.join(sorted(compiled))}"
 
 
 def system_dependent(place: Range) -> set[str]:
@@ -152,14 +170,12 @@ def ways_of(place: Range, name: str) -> list[Way]:
     front_end = _FRONT_ENDS[name].variant(project=given.get(name, "."))
     in_tree = _FRONT_ENDS[name].variant(*_IN_TREE[name], _FLAT[name], base=str(place.permanent.python))
     shim = {**_CARGOS_PLACE, "CARGO": str(shimmed.wrapper)} if name == _UV else _CARGOS_PLACE
-    found = [
-        Way(IN_TREE, in_tree, place.permanent),
-        Way(PLAIN, front_end, plain, _CARGOS_PLACE),
-        Way(SHIM, front_end, Host(shimmed.folder, shimmed=False), shim),
-    ]
-    if sccache := with_sccache(place.folder):
-        found.append(Way(SCCACHE, front_end, plain, {**_CARGOS_PLACE, **sccache}))
-    return found
+    without = Way(PLAIN, front_end, plain, _CARGOS_PLACE)
+    ours = Way(SHIM, front_end, Host(shimmed.folder, shimmed=False), shim)
+    # With sccache, in kept folders of its own.
+    cache = {"PYO3_ENVSHIM_CACHE_DIR": str(place.folder / "shim-cache-with-sccache")}
+    both = with_sccache(place.folder, without, replace(ours, variables={**shim, **cache}))
+    return [Way(IN_TREE, in_tree, place.permanent), without, ours, *both]
 
 
 def isolated(place: Range, name: str) -> Way:
@@ -237,19 +253,12 @@ def _add(
         found.rows.append({**row, "environment": environment, "wheel": "same content"})
         found.chart["series"].setdefault(way.name, {})[what] = way.seconds()
     kept = by_name[SHIM]
-    more = set(kept.recompiled()) - own - named
-    found.targets.append(
-        Target(f"{what}: registry crates recompiled that the rule keeps", len(more), 0, timed=False)
-    )
+    for ours in [way for way in ways if way.name in (SHIM, BOTH)]:
+        more = set(ours.recompiled()) - own - named
+        text = f"{what}, {ours.name}: registry crates recompiled that the rule keeps"
+        found.targets.append(Target(text, len(more), 0, timed=False))
     text = f"{what}: seconds, and {WITHIN:.2f} of the build in tree and the front end's environments"
     found.targets.append(Target(text, kept.seconds(), WITHIN * (by_name[IN_TREE].seconds() + environment)))
-    if SCCACHE not in by_name:
-        return
-    again = sorted(named.intersection(kept.recompiled()))
-    if again:
-        times = f"{kept.seconds():.2f} s, sccache {by_name[SCCACHE].seconds():.2f} s"
-        found.notes.append(f"{what}: {times}; compiled each time: {', '.join(again)}")
-    else:
-        found.targets.append(
-            Target(f"{what}: seconds, and sccache's", kept.seconds(), by_name[SCCACHE].seconds())
-        )
+    found.targets += beside_sccache(what, {way.name: way.seconds() for way in ways})
+    if again := sorted(named.intersection(kept.recompiled())):
+        found.notes.append(f"{what}: compiled each time: {', '.join(again)}")

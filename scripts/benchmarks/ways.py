@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shared.building import Build, Failure, Progress, Workshop, find_cargo
@@ -16,12 +16,14 @@ from support.front_ends import BUILD, PIP, PIP_VENV, UV_BUILD, FrontEnd, Host
 from support.interpreters import base_interpreter
 from support.sample_crates import BACK_ENDS, write_project
 
-from .common import make_environment, median, run, the_same
+from .common import Target, make_environment, median, run, the_same
 
 LIMIT = "limit: no isolation"
 PLAIN = "without the shim"
 SHIM = "with the shim"
 SCCACHE = "sccache"
+BOTH = "shim + sccache"
+TOGETHER = 1.10  # of the faster one of the two
 
 FRONT_ENDS = {"uv": UV_BUILD, "build": BUILD, "pip": PIP}
 _ISOLATED = {**FRONT_ENDS, "pip": PIP_VENV}
@@ -209,23 +211,26 @@ class Range(Workshop):
         """Return the output of the last command."""
         return self._output.read_text(errors="replace")
 
-    def ways(self, name: str, project: Project) -> list[Way]:
-        """Return all ways to build with a front end, the limit first."""
+    def ways(self, name: str) -> list[Way]:
+        """Return the ways to build with a front end, the limit first; sccache's, where it is on PATH."""
         plain, shimmed = self.hosts
         isolated = _ISOLATED[name].variant(name=name)
         shim = {"CARGO": str(shimmed.wrapper)} if name == "uv" else {}
-        found = [
-            self.limit(name),
-            Way(PLAIN, isolated, plain),
-            Way(SHIM, isolated, Host(shimmed.folder, shimmed=False), shim),
-        ]
+        ours = Way(SHIM, isolated, Host(shimmed.folder, shimmed=False), shim)
+        found = [self.limit(name), Way(PLAIN, isolated, plain), ours]
+        return [*found, *with_sccache(self.folder, found[1], ours)]
+
+    def other_ways(self, name: str, project: Project) -> list[Way]:
+        """Return what else people set, or give to a front end."""
+        plain = Way("", _ISOLATED[name].variant(name=name), self.hosts[0])
+        pinned = {"PYO3_CONFIG_FILE": str(self.folder / "pyo3-config.txt")}
+        found = [replace(plain, name=_PINNED, variables=pinned, builds=[])]
         if project.back_end == "maturin":
-            found.append(Way(_USE_BASE, isolated, plain, {_USE_BASE.partition("=")[0]: "1"}))
-        found.append(
-            Way(_PINNED, isolated, plain, {"PYO3_CONFIG_FILE": str(self.folder / "pyo3-config.txt")})
-        )
+            base = {_USE_BASE.partition("=")[0]: "1"}
+            found.insert(0, replace(plain, name=_USE_BASE, variables=base, builds=[]))
         if name == "build":
-            found.append(Way(_ENV_DIR, isolated.variant("--env-dir", "../env-dir"), plain))
+            front_end = plain.front_end.variant("--env-dir", "../env-dir")
+            found.append(replace(plain, name=_ENV_DIR, front_end=front_end, builds=[]))
         return found
 
     def limit(self, name: str) -> Way:
@@ -305,23 +310,60 @@ class Range(Workshop):
         (self.folder / "pyo3-config.txt").write_text("\n".join(dict.fromkeys(keys)) + "\n")
 
 
-def with_sccache(folder: Path) -> dict[str, str]:
-    """Return the variables that put sccache in front of rustc; none where it is not on PATH."""
-    program = shutil.which(SCCACHE)
-    return {"RUSTC_WRAPPER": program, "SCCACHE_DIR": str(folder / SCCACHE)} if program else {}
+def sccache_names() -> list[str]:
+    """Return the names of the ways with sccache: none where it is not on PATH."""
+    return [SCCACHE, BOTH] if shutil.which(SCCACHE) else []
+
+
+def with_sccache(folder: Path, plain: Way, ours: Way) -> list[Way]:
+    """Return *plain* and *ours* with sccache in front of rustc; none where it is not on PATH.
+
+    Each has a cache and a server of its own in *folder*; builds start it.
+    """
+    found = []
+    for name, way in zip(sccache_names(), (plain, ours)):
+        own = name.replace(" ", "")
+        server = {"SCCACHE_DIR": str(folder / SCCACHE / own), _SOCKET: str(folder / f"{own}.socket")}
+        variables = {**way.variables, "RUSTC_WRAPPER": str(shutil.which(SCCACHE)), **server}
+        found.append(replace(way, name=name, variables=variables, builds=[]))
+    return found
+
+
+def end_sccache(folder: Path) -> None:
+    """End the servers that builds have started, when they have written all."""
+    for socket in folder.glob(f"*{SCCACHE}.socket"):
+        run([SCCACHE, "--stop-server"], folder, {**os.environ, _SOCKET: str(socket)})
+        socket.unlink(missing_ok=True)
 
 
 @contextmanager
 def sccache_ended(folder: Path) -> Iterator[None]:
-    """End sccache's server, with its cache; builds start it."""
+    """End sccache's servers at the end, and remove their caches."""
     try:
         yield
     finally:
-        if (folder / SCCACHE).exists():
-            run([SCCACHE, "--stop-server"], folder, dict(os.environ))
-            shutil.rmtree(folder / SCCACHE, ignore_errors=True)
+        end_sccache(folder)
+        shutil.rmtree(folder / SCCACHE, ignore_errors=True)
 
 
+def beside_sccache(what: str, seconds: Mapping[str, float]) -> list[Target]:
+    """Return the targets of the ways with sccache, where it took part: by the seconds of each way.
+
+    The shim, where it has a folder to work with, is ahead of it; both together are as good as the better one.
+    """
+    if SCCACHE not in seconds or BOTH not in seconds:
+        return []
+    alone = [seconds[name] for name in (SHIM, SCCACHE) if name in seconds]
+    text = f"{what}: seconds with the shim and sccache, and {TOGETHER:.2f} of the better one of them"
+    found = [Target(text, seconds[BOTH], TOGETHER * min(alone))]
+    if SHIM in seconds:
+        found.insert(
+            0, Target(f"{what}: seconds with the shim, and sccache's", seconds[SHIM], seconds[SCCACHE])
+        )
+    return found
+
+
+_SOCKET = "SCCACHE_SERVER_UDS"
 _USE_BASE = "MATURIN_PEP517_USE_BASE_PYTHON=1"
 _PINNED = "PYO3_CONFIG_FILE, pinned"
 _ENV_DIR = "build --env-dir"

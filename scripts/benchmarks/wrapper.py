@@ -29,7 +29,8 @@ isolated, which people have from the second build on: a Python without site, it 
 calls that compute no digest: valgrind has no SHA instructions. Before
 anything is timed, each call is seen to run the same cargo with the same arguments as the bare one, and
 to treat the environment as its row says. *being stored*: into an empty store, which knows nothing of the
-interpreter either.
+interpreter either. *50,000 files beside it*: in a folder that holds
+as many files that no crate reads.
 """
 NEEDS = ("cargo",)
 
@@ -40,6 +41,10 @@ _CRATE = {
 _METADATA = ("metadata", "--no-deps", "--offline", "--format-version", "1")
 _BUILD = ("build", "-q")
 _UNIT = "python -c pass"
+_PRESENT = "entry present"
+FILES = 50_000
+GROWTH = 1.05
+_CROWDED = f"{_PRESENT}, {FILES:,} files beside it"
 
 # Up to the point where it becomes cargo.
 _UP_TO_CARGO = """
@@ -88,7 +93,8 @@ wrapper.main()
 class Call:
     """A call, wrapped or bare. *says*: how the wrapper's line about it begins.
 
-    Its targets: *units* over the bare call, in time, and in all in *instructions*.
+    Its targets: *units* over the bare call, in time, and in all in *instructions*. *crowded*: in the crate
+    with many files that no crate reads, where it may take `GROWTH` of the call without.
     """
 
     name: str
@@ -99,6 +105,7 @@ class Call:
     units: float | None = None
     instructions: float = 0
     asks_cargo: bool = False
+    crowded: bool = False
 
     @property
     def bare(self) -> str:
@@ -133,9 +140,20 @@ class Scene:
         run([python, "-m", "venv", "--without-pip", self.ephemeral], folder)
         pip = [self.python, "-m", "pip", "--python", self.ephemeral, "install", "-q", "--no-compile"]
         run([*map(str, pip), "maturin"], folder)
-        for name, text in _CRATE.items():
-            (self.crate / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.crate / name).write_text(text)
+        self.crowded = folder / "crowded"
+        for crate in (self.crate, self.crowded):
+            for name, text in _CRATE.items():
+                (crate / name).parent.mkdir(parents=True, exist_ok=True)
+                (crate / name).write_text(text)
+        for number in range(FILES):
+            file = self.crowded / "node_modules" / str(number // 100) / f"{number}.js"
+            if number % 100 == 0:
+                file.parent.mkdir(parents=True)
+            file.touch()
+
+    def place(self, call: Call) -> Path:
+        """Return where a call works."""
+        return self.crowded if call.crowded else self.crate
 
     def calls(self) -> list[Call]:
         """Return what is measured: the bare calls first."""
@@ -168,7 +186,8 @@ class Scene:
                 units=1,
                 asks_cargo=True,
             ),
-            Call("entry present", _BUILD, served, says=environment, units=1.4, asks_cargo=True),
+            Call(_PRESENT, _BUILD, served, says=environment, units=1.4, asks_cargo=True),
+            Call(_CROWDED, _BUILD, served, says=environment, asks_cargo=True, crowded=True),
             Call("being stored", _BUILD, served, says=environment, asks_cargo=True),
         ]
 
@@ -181,10 +200,12 @@ class Scene:
         """Return a call's command line."""
         return [str(self.wrapper) if call.wrapped else self.cargo, *call.arguments]
 
-    def time(self, command: list[str], environ: Mapping[str, str]) -> float:
-        """Run a command; return the milliseconds it took."""
+    def time(self, command: list[str], environ: Mapping[str, str], folder: Path | None = None) -> float:
+        """Run a command, in the crate or in *folder*; return the milliseconds it took."""
         start = time.perf_counter()
-        done = subprocess.run(command, env=environ, cwd=self.crate, stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, env=environ, cwd=folder or self.crate, stdout=subprocess.DEVNULL, check=False
+        )
         spent = time.perf_counter() - start
         if done.returncode:
             raise Failure(f"`{' '.join(command)}` ended with {done.returncode}")
@@ -199,14 +220,16 @@ class Scene:
             environ = {**call.environ, "PYO3_ENVSHIM_VERBOSE": "1"}
             environ["PATH"] = f"{recording.executable.parent}{os.pathsep}{environ['PATH']}"
             command = [str(self.wrapper) if call.wrapped else str(recording.executable), *call.arguments]
-            said = run(command, self.crate, environ)
-            end = {"entry present": " reused: ", "being stored": " stored: "}.get(call.name, "")
+            said = run(command, self.place(call), environ)
+            end = {_PRESENT: " reused: ", _CROWDED: " reused: ", "being stored": " stored: "}.get(
+                call.name, ""
+            )
             about = next((line for line in said.splitlines() if line.startswith("pyo3-envshim: ")), "")
             if not (about.startswith(call.says) and end in about and bool(about) == bool(call.says)):
                 raise Failure(f"{call.name}: the wrapper says {about!r}")
-            ran = [(it.arguments, it.folder) for it in recording.take_calls()]
+            ran = [(it.arguments, it.folder == str(self.place(call))) for it in recording.take_calls()]
             if call.asks_cargo:
-                ran = [it for it in ran if it != (_ASKED, str(self.crate))]
+                ran = [it for it in ran if it != (_ASKED, True)]
             did.setdefault(call.bare, {})[call.name] = ran
         for bare, given in did.items():
             the_same(f"{bare}: what cargo was given", given)
@@ -220,8 +243,9 @@ def measure(setting: Setting) -> Found:
     scene = Scene(setting, setting.pythons[0])
     calls = scene.calls()
     setting.progress.step("seeing what each call does")
-    present = next(call for call in calls if call.name == "entry present")
-    scene.time(scene.command(present), present.environ)  # now it is
+    present = next(call for call in calls if call.name == _PRESENT)
+    for place in (scene.crate, scene.crowded):
+        scene.time(scene.command(present), present.environ, place)  # now it is, and all is compiled
     scene.check(calls)
     setting.progress.step("counting instructions" if shutil.which("valgrind") else "no valgrind to count")
     counts = _instructions(scene, calls) if shutil.which("valgrind") else {}
@@ -234,7 +258,7 @@ def measure(setting: Setting) -> Found:
         times[_UNIT].append(scene.time(unit_command, calls[0].environ))
         for call in calls:
             scene.before(call)
-            times[call.name].append(scene.time(scene.command(call), call.environ))
+            times[call.name].append(scene.time(scene.command(call), call.environ, scene.place(call)))
         found = run(
             [scene.python, "-IS", "-c", _PARTS, *_BUILD],
             scene.crate,
@@ -287,6 +311,9 @@ def _found(
         if call is None or over is None:
             continue
         rows[-1]["in units"] = series[name] = over / unit
+        if call.crowded:
+            growth = median([it / without for it, without in zip(found, times[_PRESENT])])
+            targets.append(Target(f"{name}: the call, by that without them", growth, GROWTH))
         if call.units is not None:
             if name in counts:
                 text = f"{name}: instructions in units of `{_UNIT}`"
