@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from support.rust_cache import clean_as_rust_cache
 
-from .common import Found, Setting, Target, run
+from .common import Found, Setting, Target, median, run
 from .ways import (
     BOTH,
     LIMIT,
@@ -24,17 +25,20 @@ from .ways import (
     end_sccache,
     sccache_ended,
     sccache_names,
+    write,
 )
 
 TITLE = "CI: a fresh clone, with the target folder of the last job"
 ABOUT = """
-Crates compiled, and seconds (median), by a job that has nothing from the one before it but what stands in
-*kept* (packed and unpacked by tar, which is not timed): the clone is new, at the same path, and the caches
-of the front end and of the shim are empty. *rust-cache's*: what the GitHub action leaves of a target folder
-before it saves that. The ways with sccache (where it is on `PATH`) keep its local cache as well; the build
-starts its server, and what it brings counts as compiled. A fresh clone's files are newer than the last
-build, so cargo compiles the project's own crate in any case, as *limit* (`--no-build-isolation`) shows. Each
-way is seen to compile the same crates in the first job as all others, and to make the same wheel in all.
+Crates compiled, and seconds (median), by a job that has nothing from the one before it but what stands
+in its row (packed and unpacked by tar, which is not timed): the clone is new, at the same path, and the
+caches of the front end and of the shim are empty. *rust-cache's*: what the GitHub action leaves of a
+target folder before it saves that. The ways with sccache (where it is on `PATH`) keep its local cache as
+well; the build starts its server, and what it brings counts as compiled. What a server's start costs
+(the build of an empty crate, less that without sccache) is a note, and allowed where the shim without it
+is the better one. A fresh clone's files are newer than the last build, so cargo compiles the project's
+own crate in any case, as *limit* (`--no-build-isolation`) shows. Each way is seen to compile the same
+crates in the first job as all others, and to make the same wheel in all.
 """
 NEEDS = ("cargo", "tar", "git")
 
@@ -42,6 +46,10 @@ TARGET = "target folder"
 CLEANED = "rust-cache's target folder"
 NOTHING = "no target folder"
 KEPT = (TARGET, CLEANED, NOTHING)
+_EMPTY = {
+    "Cargo.toml": '[package]\nname = "empty"\nversion = "0.1.0"\nedition = "2021"\n',
+    "src/lib.rs": "",
+}
 
 
 class Jobs(Range):
@@ -78,6 +86,21 @@ class Jobs(Range):
         self.build_way(way)
         end_sccache(self.folder)
 
+    def sccache_start(self, way: Way) -> float:
+        """Return the seconds that a way's sccache, whose server does not run, adds to an empty crate."""
+        crate, took = self.folder / "empty", []
+        write(crate, _EMPTY)
+        command = [self._cargo, "build", "-q", "--release", "--manifest-path", str(crate / "Cargo.toml")]
+        for variables in (way.variables, {}):
+            shutil.rmtree(self.target, ignore_errors=True)
+            self.variables = dict(variables)
+            start = time.monotonic()
+            self._run(command)
+            took.append(time.monotonic() - start)
+        self.variables = {}
+        end_sccache(self.folder)
+        return max(0.0, took[0] - took[1])
+
     def _begin(self) -> None:
         for name in ("source", "target", "tmp", "shim-cache", "uv-cache", "pip-cache", SCCACHE):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -104,7 +127,7 @@ def steps(setting: Setting) -> int:
     """Return how many steps it takes."""
     projects, names = _chosen(setting)
     sccache = len(sccache_names())
-    later = 2 * (3 + sccache) + sccache
+    later = 2 * (3 + sccache) + sccache + bool(sccache)
     return 2 + len(projects) * (2 + len(names) * (3 + sccache + _rounds(setting) * later))
 
 
@@ -119,43 +142,50 @@ def measure(setting: Setting) -> Found:
             place.set_project(project)
             place.commit()
             for name in names:
-                what = f"{project.name}, {name}"
-                for kept, ways in _jobs(place, what, place.ways(name), _rounds(setting)).items():
-                    _add(found, what, kept, ways)
+                _measure(found, place, f"{project.name}, {name}", place.ways(name), _rounds(setting))
     if not sccache_names():
         found.notes.append("sccache was not on PATH.")
     return found
 
 
-def _jobs(place: Jobs, what: str, ways: Sequence[Way], rounds: int) -> dict[str, list[Way]]:
-    """Run a first job of each way, and the later ones in turn; return the ways by what they kept."""
+def _measure(found: Found, place: Jobs, what: str, ways: Sequence[Way], rounds: int) -> None:
+    """Run a first job of each way, and the later ones in turn; add the rows."""
     for way in ways:
         place.progress.step(f"{what}, {way.name}: job 1")
         place.first_job(way)
-    found = {kept: [replace(way, builds=[*way.builds]) for way in _with(kept, ways)] for kept in KEPT}
+    by_kept = {kept: [replace(way, builds=[*way.builds]) for way in _with(kept, ways)] for kept in KEPT}
+    starts = []
     for number in range(rounds):
-        for kept, later in found.items():
+        for way in [way for way in ways if way.name == SCCACHE]:
+            place.progress.step(f"{what}, {way.name}: its start, {number + 1}")
+            starts.append(place.sccache_start(way))
+        for kept, later in by_kept.items():
             for way in later:
                 place.progress.step(f"{what}, {way.name}, {kept}: job {number + 2}")
                 place.next_job(way, kept)
-    return {kept: later for kept, later in found.items() if later}
+    start = median(starts) if starts else 0.0
+    if starts:
+        found.notes.append(f"{what}: sccache's start: {start:.2f} s")
+    for kept, later in by_kept.items():
+        if later:
+            _add(found, f"{what}, {kept}", later, start)
 
 
-def _add(found: Found, what: str, kept: str, ways: Sequence[Way]) -> None:
+def _add(found: Found, what: str, ways: Sequence[Way], start: float = 0) -> None:
     """Add what the jobs came to that had the same."""
-    what_kept = f"{what}, {kept}"
-    check(what_kept, ways)
+    check(what, ways)
     for way in ways:
-        row: dict[str, object] = {"project, front end": what, "kept": kept, "way": way.name}
+        row: dict[str, object] = {"project, front end, kept": what, "way": way.name}
         row |= {"first job": len(way.builds[0].crates), "second job": len(way.recompiled())}
-        found.rows.append({**row, "seconds": way.seconds(), "of these": _named(way.recompiled())})
-        found.chart["series"].setdefault(way.name, {})[what_kept] = way.seconds()
+        found.rows.append({**row, "seconds": way.seconds(), "of these": _named(way)})
+        found.chart["series"].setdefault(way.name, {})[what] = way.seconds()
     by_name = {way.name: set(way.recompiled()) for way in ways}
     for ours in [name for name in (SHIM, BOTH) if name in by_name and LIMIT in by_name]:
-        text = f"{what_kept}, {ours}: crates that the limit does not compile"
+        text = f"{what}, {ours}: crates that the limit does not compile"
         found.targets.append(Target(text, len(by_name[ours] - by_name[LIMIT]), 0, timed=False))
-    found.targets += beside_sccache(what_kept, {way.name: way.seconds() for way in ways})
+    found.targets += beside_sccache(what, {way.name: way.seconds() for way in ways}, start)
 
 
-def _named(crates: Sequence[str]) -> str:
-    return ", ".join(crates) if len(crates) <= 5 else "all"
+def _named(way: Way) -> str:
+    again = way.recompiled()
+    return "all" if again == way.builds[0].crates else ", ".join(again)

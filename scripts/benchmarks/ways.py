@@ -346,21 +346,21 @@ def sccache_ended(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder / SCCACHE, ignore_errors=True)
 
 
-def beside_sccache(what: str, seconds: Mapping[str, float]) -> list[Target]:
+def beside_sccache(what: str, seconds: Mapping[str, float], start: float = 0) -> list[Target]:
     """Return the targets of the ways with sccache, where it took part: by the seconds of each way.
 
     The shim, where it has a folder to work with, is ahead of it; both together are as good as the better one.
+    *start*: what sccache adds to the first crate of a server, which a build pays that starts one.
     """
     if SCCACHE not in seconds or BOTH not in seconds:
         return []
-    alone = [seconds[name] for name in (SHIM, SCCACHE) if name in seconds]
-    text = f"{what}: seconds with the shim and sccache, and {TOGETHER:.2f} of the better one of them"
-    found = [Target(text, seconds[BOTH], TOGETHER * min(alone))]
+    ahead, alone = [], [seconds[SCCACHE]]
     if SHIM in seconds:
-        found.insert(
-            0, Target(f"{what}: seconds with the shim, and sccache's", seconds[SHIM], seconds[SCCACHE])
-        )
-    return found
+        ahead = [Target(f"{what}: seconds with the shim, and sccache's", seconds[SHIM], seconds[SCCACHE])]
+        alone.append(seconds[SHIM] + start)
+    allowed = ", its start allowed" if start else ""
+    text = f"{what}: seconds with the shim and sccache, and {TOGETHER:.2f} of the better one{allowed}"
+    return [*ahead, Target(text, seconds[BOTH], TOGETHER * min(alone))]
 
 
 _SOCKET = "SCCACHE_SERVER_UDS"

@@ -207,15 +207,21 @@ _COLD = _Build(["pyo3", "pyo3-ffi", "tiny"])
 _WARM = _Build([])
 
 
-def _ways(script: Any, shim: list[_Build], limit: list[_Build] | None = None) -> list[Any]:
+def _ways(
+    script: Any, shim: list[_Build], limit: list[_Build] | None = None, *beside: list[_Build]
+) -> list[Any]:
+    """*beside*: the builds with sccache, and with both."""
     rebuild = script.rebuild
     builds = {rebuild.LIMIT: limit or [_COLD, _WARM], rebuild.PLAIN: [_COLD, _COLD], rebuild.SHIM: shim}
+    builds |= zip(("sccache", "shim + sccache"), beside)
     return [rebuild.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
 
 
-def _rebuilt(script: Any, common: Any, shim: list[_Build], limit: list[_Build] | None = None) -> Any:
+def _rebuilt(
+    script: Any, common: Any, shim: list[_Build], limit: list[_Build] | None = None, *beside: list[_Build]
+) -> Any:
     found = common.Found([], [], {"series": {}}, {})
-    ways = _ways(script, shim, limit)
+    ways = _ways(script, shim, limit, *beside)
     script.rebuild._add(found, script.rebuild.PROJECTS[0], "uv", ways, 0.5)
     return found
 
@@ -267,6 +273,94 @@ def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: An
         assert found.rows[2]["of these"] == ", ".join(second.crates)
 
 
+@pytest.mark.parametrize(
+    ("shim", "sccache", "both", "start", "met"),
+    [
+        (1.0, 1.0, 1.1, 0, [True, True]),
+        (1.1, 1.0, 1.1, 0, [False, True]),
+        (1.0, 2.0, 1.2, 0, [True, False]),
+        (1.0, 2.0, 1.2, 0.1, [True, True]),
+        (2.0, 1.0, 1.2, 0.5, [False, False]),
+        (None, 1.0, 1.1, 0.5, [True]),
+        (None, 1.0, 1.2, 0.5, [False]),
+        (1.0, None, 9.0, 0, []),
+    ],
+)
+def test_the_shim_is_to_be_ahead_of_sccache_and_both_together_as_good_as_the_better_one(
+    ranges: Any,
+    shim: float | None,
+    sccache: float | None,
+    both: float,
+    start: float,
+    met: list[bool],
+) -> None:
+    named = {ranges.SHIM: shim, ranges.SCCACHE: sccache, ranges.BOTH: both}
+    seconds = {name: took for name, took in named.items() if took is not None}
+    targets = ranges.beside_sccache("tiny", seconds, start)
+    assert [target.met for target in targets] == met
+    assert all(target.timed for target in targets)
+
+
+def _slow(build: _Build) -> list[_Build]:
+    return [_COLD, replace(build, seconds=9)]
+
+
+def test_sccache_is_a_way_to_rebuild_alone_and_with_the_shim(script: Any, common: Any) -> None:
+    found = _rebuilt(script, common, [_COLD, _WARM], None, _slow(_COLD), [_COLD, _WARM])
+    assert [(row["way"], row["recompiled"]) for row in found.rows[3:]] == [
+        ("sccache", 3),
+        ("shim + sccache", 0),
+    ]
+    assert [target.met for target in found.targets] == [True] * 5
+    found = _rebuilt(script, common, _slow(_WARM), None, [_COLD, _COLD], _slow(_COLD))
+    assert [target.met for target in found.targets] == [True, False, False, False, False]
+    with pytest.raises(script.Failure, match=r"the wheels of 'shim . sccache'"):
+        _rebuilt(script, common, [_COLD, _WARM], None, _slow(_COLD), [_COLD, replace(_WARM, sha256="b")])
+
+
+def test_a_ci_job_is_held_against_sccache(script: Any, common: Any) -> None:
+    own = [_COLD, _Build(["tiny"])]
+    for both, start, met in (
+        (own, 0, [True, True, True, True]),
+        (_slow(_Build(["pyo3", "tiny"])), 0, [True, False, True, False]),
+        (_slow(_Build(["tiny"])), 9, [True, True, True, True]),
+    ):
+        found = common.Found([], [], {"series": {}}, {})
+        ways = _ways(script, own, own, _slow(_COLD), both)
+        script.ci._add(found, "tiny, uv, target folder", ways, start)
+        assert [target.met for target in found.targets] == met
+    assert [row["of these"] for row in found.rows] == ["tiny", "all", "tiny", "all", "tiny"]
+    assert [row["seconds"] for row in found.rows] == [1, 1, 1, 9, 9]
+
+
+def test_without_a_target_folder_a_job_has_something_from_the_last_one_with_sccache_only(script: Any) -> None:
+    own = [_COLD, _Build(["tiny"])]
+    ways = _ways(script, own, own, own, own)
+    kept = {kept: [way.name for way in script.ci._with(kept, ways)] for kept in script.ci.KEPT}
+    assert kept.pop(script.ci.NOTHING) == ["sccache", "shim + sccache"]
+    assert [len(names) for names in kept.values()] == [5, 5]
+
+
+def test_ways_with_sccache_have_a_server_and_a_cache_of_their_own(
+    ranges: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, ours = (ranges.Way(name, None, None, {"CARGO": name}, [_COLD]) for name in ("plain", "ours"))
+    monkeypatch.setattr(ranges.shutil, "which", lambda name: f"/bin/{name}")
+    one, both = ranges.with_sccache(tmp_path, plain, ours)
+    assert (one.name, one.variables["CARGO"], both.name, both.variables["CARGO"]) == (
+        ranges.SCCACHE,
+        "plain",
+        ranges.BOTH,
+        "ours",
+    )
+    assert one.builds == both.builds == []
+    assert one.variables["RUSTC_WRAPPER"] == "/bin/sccache"
+    for name in ("SCCACHE_DIR", "SCCACHE_SERVER_UDS"):
+        assert one.variables[name] != both.variables[name]
+    monkeypatch.setattr(ranges.shutil, "which", lambda name: None)
+    assert ranges.with_sccache(tmp_path, plain, ours) == []
+
+
 def _unpacked(
     script: Any,
     common: Any,
@@ -279,7 +373,7 @@ def _unpacked(
     found = common.Found([], [], {"series": {}}, {})
     builds = {unpacked.IN_TREE: in_tree, unpacked.PLAIN: [_COLD, _COLD], unpacked.SHIM: kept}
     if sccache:
-        builds[unpacked.SCCACHE] = list(sccache)
+        builds |= {"sccache": list(sccache), "shim + sccache": more.get("both", kept)}
     ways = [unpacked.Way(name, None, None, {}, list(made)) for name, made in builds.items()]
     named = more.get("named", set())
     unpacked._add(found, script.rebuild.PROJECTS[0], "uv build", ways, named, {"tiny"}, 0.5)
@@ -308,16 +402,26 @@ def test_an_unpacked_sdist_may_recompile_what_the_rule_names(script: Any, common
     more = _Build(["pyo3", "tiny"])
     found = _unpacked(script, common, [_COLD, more], [_COLD, more], [_COLD, _COLD], named={"pyo3"})
     assert found.targets[0].met
-    assert "compiled each time: pyo3" in found.notes[0]
+    assert found.notes == ["small, maturin, uv build: compiled each time: pyo3"]
+    assert len(found.targets) == 5  # sccache's too
 
 
-@pytest.mark.parametrize(("seconds", "met"), [(0.9, False), (1.1, True)])
-def test_where_all_is_kept_it_is_to_be_ahead_of_sccache(
-    script: Any, common: Any, seconds: float, met: bool
+@pytest.mark.parametrize(
+    ("seconds", "both", "met"),
+    [
+        (0.9, _OWN, [True, True, False, False]),
+        (1.1, _OWN, [True, True, True, True]),
+        (1.1, _Build(["pyo3", "tiny"]), [True, False, True, True]),
+        (1.1, replace(_OWN, seconds=1.2), [True, True, True, False]),
+    ],
+)
+def test_a_kept_folder_is_to_be_ahead_of_sccache(
+    script: Any, common: Any, seconds: float, both: _Build, met: list[bool]
 ) -> None:
     sccache = [_COLD, replace(_COLD, seconds=seconds)]
-    found = _unpacked(script, common, [_COLD, replace(_OWN, seconds=1)], [_COLD, _OWN], sccache)
-    assert found.targets[-1].met == met
+    found = _unpacked(script, common, [_COLD, _OWN], [_COLD, _OWN], sccache, both=[_COLD, both])
+    targets = [target.met for target in found.targets]
+    assert [*targets[:2], *targets[3:]] == met
 
 
 @pytest.mark.parametrize(
@@ -396,6 +500,20 @@ def test_a_wrapped_call_is_judged_in_units_of_pythons_own_start(script: Any, ove
     assert [target.met for target in found.targets] == [met]
     assert found.rows[-1] == {"call": "entry present: imports", "ms": 2.0, "over bare, ms": None,
         "in units": 0.2, "instructions": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(("crowded", "met"), [([63.0, 105.0], True), ([64.0, 106.0], False)])
+def test_files_that_no_crate_reads_may_cost_a_wrapped_call_five_percent(
+    script: Any, crowded: list[float], met: bool
+) -> None:
+    wrapper = script.wrapper
+    bare = wrapper.Call("cargo build", wrapper._BUILD, {}, wrapped=False)
+    present = wrapper.Call(wrapper._PRESENT, wrapper._BUILD, {})
+    beside = replace(present, name=wrapper._CROWDED, crowded=True)
+    times = {"python -c pass": [10.0], "cargo metadata": [20.0], bare.name: [30.0, 30.0]}
+    times |= {present.name: [60.0, 100.0], beside.name: crowded}
+    found = wrapper._found([bare, present, beside], times, {}, {}, {})
+    assert [(target.met, target.timed) for target in found.targets] == [(met, True)]
 
 
 def test_a_startup_line_that_does_not_run_is_not_counted(script: Any, tmp_path: Path) -> None:
