@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from support.front_ends import Host
+
 from .scripts import SCRIPTS, loaded
 
 
@@ -331,6 +333,46 @@ def test_a_ci_job_is_held_against_sccache(script: Any, common: Any) -> None:
         assert [target.met for target in found.targets] == met
     assert [row["of these"] for row in found.rows] == ["tiny", "all", "tiny", "all", "tiny"]
     assert [row["seconds"] for row in found.rows] == [1, 1, 1, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("sccache", "both", "met"),
+    [
+        (1.0, _WARM, [True, True, True, True, True]),
+        (0.9, _WARM, [True, True, True, False, False]),
+        (9.0, replace(_WARM, seconds=1.2), [True, True, True, True, False]),
+        (9.0, _COLD, [True, False, True, True, True]),
+    ],
+)
+def test_a_matrix_is_held_against_sccache(
+    script: Any,
+    common: Any,
+    ranges: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sccache: float,
+    both: _Build,
+    met: list[bool],
+) -> None:
+    matrix = script.matrix
+    second = {ranges.PLAIN: _COLD, ranges.SCCACHE: replace(_COLD, seconds=sccache), ranges.BOTH: both}
+
+    class Place:
+        folder, progress = tmp_path, common.Steps(0)
+        hosts = tuple(Host(tmp_path / name, shimmed=name == "ours") for name in ("plain", "ours"))
+
+        def build_in_turn(self, way: Any, key: str) -> None:
+            (tmp_path / "targets" / key).mkdir(parents=True, exist_ok=True)
+            assert ("RUSTC_WRAPPER" in way.variables) == (way.name in (ranges.SCCACHE, ranges.BOTH))
+            assert ("CARGO" in way.variables) == (way.name not in (ranges.PLAIN, ranges.SCCACHE))
+            way.builds.append(second.get(way.name, _WARM) if way.builds else _COLD)
+
+    monkeypatch.setattr(ranges.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(matrix, "_pythons", lambda: ["/bin/python3.11", "/bin/python3.12"])
+    found = common.Found([], [], {"series": {}}, {})
+    matrix._measure_project(found, Place(), script.rebuild.PROJECTS[0])
+    assert [row["way"] for row in found.rows][3:] == [ranges.SCCACHE, ranges.BOTH]
+    assert [target.met for target in found.targets] == met
 
 
 def test_without_a_target_folder_a_job_has_something_from_the_last_one_with_sccache_only(script: Any) -> None:
