@@ -24,6 +24,7 @@ from .ways import (
     check,
     end_sccache,
     sccache_ended,
+    sccache_missed,
     sccache_names,
     write,
 )
@@ -136,15 +137,14 @@ def measure(setting: Setting) -> Found:
     place = Jobs(setting.folder, setting.progress)
     place.set_up()
     projects, names = _chosen(setting)
-    found = Found([], [], {"kind": "bars", "x": "seconds, second job", "series": {}}, place.versions())
+    chart = {"kind": "bars", "x": "seconds, second job", "series": {}}
+    found = Found([], [], chart, place.versions(), sccache_missed())
     with sccache_ended(place.folder):
         for project in projects:
             place.set_project(project)
             place.commit()
             for name in names:
                 _measure(found, place, f"{project.name}, {name}", place.ways(name), _rounds(setting))
-    if not sccache_names():
-        found.notes.append("sccache was not on PATH.")
     return found
 
 

@@ -23,6 +23,7 @@ from .ways import (
     Way,
     beside_sccache,
     sccache_ended,
+    sccache_missed,
     sccache_names,
     with_sccache,
 )
@@ -68,14 +69,11 @@ def measure(setting: Setting) -> Found:
     """Build each project with each way, for all interpreters, twice."""
     place = Range(setting.folder, setting.progress)
     place.set_up()
-    found = Found(
-        [], [], {"kind": "bars", "x": "seconds a wheel, second round", "series": {}}, place.versions()
-    )
+    chart = {"kind": "bars", "x": "seconds a wheel, second round", "series": {}}
+    found = Found([], [], chart, place.versions(), sccache_missed())
     for project in _projects(setting):
         place.set_project(project)
         _measure_project(found, place, project)
-    if not sccache_names():
-        found.notes.append("sccache was not on PATH.")
     return found
 
 

@@ -21,6 +21,7 @@ from .ways import (
     beside_sccache,
     check,
     sccache_ended,
+    sccache_missed,
     sccache_names,
 )
 
@@ -73,7 +74,8 @@ def measure(setting: Setting) -> Found:
     place.set_up()
     rounds = _rounds(setting)
     projects, names = _chosen(setting.quick)
-    found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
+    chart = {"kind": "bars", "x": "seconds, second build", "series": {}}
+    found = Found([], [], chart, place.versions(), sccache_missed())
     with sccache_ended(place.folder):
         for project in projects:
             place.set_project(project)

@@ -26,6 +26,7 @@ from .ways import (
     beside_sccache,
     check,
     sccache_ended,
+    sccache_missed,
     sccache_names,
     with_sccache,
 )
@@ -101,7 +102,8 @@ def measure(setting: Setting) -> Found:
     place = Range(setting.folder, setting.progress)
     place.set_up()
     projects, names = _chosen(setting.quick)
-    found = Found([], [], {"kind": "bars", "x": "seconds, second build", "series": {}}, place.versions())
+    chart = {"kind": "bars", "x": "seconds, second build", "series": {}}
+    found = Found([], [], chart, place.versions(), sccache_missed())
     for project in projects:
         try:
             place.set_project(project)

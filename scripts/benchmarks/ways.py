@@ -190,6 +190,11 @@ class Range(Workshop):
         self._run([*pip, "-d", str(place), "--no-binary", name, project.name])
         return next(place.glob(f"{name.replace('-', '?')}-*"))
 
+    def versions(self) -> dict[str, str]:
+        """Return what `Workshop.versions` does, and sccache's."""
+        found = super().versions()
+        return found | {name: self._run([name, "--version"]).split()[1] for name in sccache_names()[:1]}
+
     def manifests(self) -> list[Path]:
         """Return the ``Cargo.toml`` that cargo is called with."""
         found = sorted(self.source.glob("**/Cargo.toml"), key=lambda path: len(path.parts))
@@ -315,6 +320,11 @@ def sccache_names() -> list[str]:
     return [SCCACHE, BOTH] if shutil.which(SCCACHE) else []
 
 
+def sccache_missed() -> list[str]:
+    """Return the note about sccache, where it is not on PATH."""
+    return [] if sccache_names() else ["sccache was not on PATH."]
+
+
 def with_sccache(folder: Path, plain: Way, ours: Way) -> list[Way]:
     """Return *plain* and *ours* with sccache in front of rustc; none where it is not on PATH.
 
@@ -324,7 +334,8 @@ def with_sccache(folder: Path, plain: Way, ours: Way) -> list[Way]:
     for name, way in zip(sccache_names(), (plain, ours)):
         own = name.replace(" ", "")
         server = {"SCCACHE_DIR": str(folder / SCCACHE / own), _SOCKET: str(folder / f"{own}.socket")}
-        variables = {**way.variables, "RUSTC_WRAPPER": str(shutil.which(SCCACHE)), **server}
+        server |= {"RUSTC_WRAPPER": str(shutil.which(SCCACHE)), "SCCACHE_IDLE_TIMEOUT": "3600"}
+        variables = {**way.variables, **server}
         found.append(replace(way, name=name, variables=variables, builds=[]))
     return found
 

@@ -29,8 +29,7 @@ isolated, which people have from the second build on: a Python without site, it 
 calls that compute no digest: valgrind has no SHA instructions. Before
 anything is timed, each call is seen to run the same cargo with the same arguments as the bare one, and
 to treat the environment as its row says. *being stored*: into an empty store, which knows nothing of the
-interpreter either. *50,000 files beside it*: in a folder that holds
-as many files that no crate reads.
+interpreter either. *50,000 files beside it*: in a folder with as many files that no crate reads.
 """
 NEEDS = ("cargo",)
 
@@ -221,9 +220,8 @@ class Scene:
             environ["PATH"] = f"{recording.executable.parent}{os.pathsep}{environ['PATH']}"
             command = [str(self.wrapper) if call.wrapped else str(recording.executable), *call.arguments]
             said = run(command, self.place(call), environ)
-            end = {_PRESENT: " reused: ", _CROWDED: " reused: ", "being stored": " stored: "}.get(
-                call.name, ""
-            )
+            ends = {_PRESENT: " reused: ", _CROWDED: " reused: ", "being stored": " stored: "}
+            end = ends.get(call.name, "")
             about = next((line for line in said.splitlines() if line.startswith("pyo3-envshim: ")), "")
             if not (about.startswith(call.says) and end in about and bool(about) == bool(call.says)):
                 raise Failure(f"{call.name}: the wrapper says {about!r}")
