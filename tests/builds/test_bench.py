@@ -383,6 +383,42 @@ def test_without_a_target_folder_a_job_has_something_from_the_last_one_with_scca
     assert [len(names) for names in kept.values()] == [5, 5]
 
 
+def test_a_job_finds_what_the_first_one_kept_in_a_new_clone(
+    script: Any, common: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ci = script.ci
+    monkeypatch.setattr(sys.modules[ci.Range.__module__], "find_cargo", lambda: "/bin/cargo")
+    jobs = ci.Jobs(tmp_path, common.Steps(0))
+    jobs.source.mkdir()
+    (jobs.source / "Cargo.toml").touch()
+    (jobs.source / "Cargo.lock").write_text('name = "tiny"\nname = "pyo3"\n')
+    monkeypatch.setattr(jobs, "own_crates", lambda: {"tiny"})
+    jobs.commit()
+    made = ["CACHEDIR.TAG", ".rustc_info.json", *(f"release/.fingerprint/{it}-0" for it in ("pyo3", "tiny"))]
+    found: list[list[str]] = []
+
+    def built(way: Any) -> None:
+        assert sorted(it.name for it in jobs.source.iterdir()) == [".git", "Cargo.lock", "Cargo.toml"]
+        (jobs.source / "left").touch()
+        places = {name: tmp_path / name for name in ("target", "sccache", "shim-cache")}
+        found.append([name for name, place in places.items() if place.exists()])
+        found.append([name for name in made if (jobs.target / name).exists()])
+        for place in places.values():
+            place.mkdir(exist_ok=True)
+        for name in made:
+            (jobs.target / name).parent.mkdir(parents=True, exist_ok=True)
+            (jobs.target / name).touch()
+
+    monkeypatch.setattr(jobs, "build_way", built)
+    way = ci.Way("shim: sccache", None, None)
+    jobs.first_job(ci.Way("another", None, None))
+    jobs.first_job(way)
+    for kept in ci.KEPT:
+        jobs.next_job(way, kept)
+    assert found[::2] == [[], [], *[["target", "sccache"]] * 2, ["sccache"]]
+    assert found[1::2] == [[], [], made, ["CACHEDIR.TAG", "release/.fingerprint/pyo3-0"], []]
+
+
 def test_ways_with_sccache_have_a_server_and_a_cache_of_their_own(
     ranges: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
