@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from support.rust_cache import clean_as_rust_cache
 
-from .common import Found, Setting, Target, median, run
+from .common import Found, Setting, Target, run
 from .ways import (
     BOTH,
     LIMIT,
@@ -26,7 +25,6 @@ from .ways import (
     sccache_ended,
     sccache_missed,
     sccache_names,
-    write,
 )
 
 TITLE = "CI: a fresh clone, with the target folder of the last job"
@@ -35,11 +33,10 @@ Crates compiled, and seconds (median), by a job that has nothing from the one be
 in its row (packed and unpacked by tar, which is not timed): the clone is new, at the same path, and the
 caches of the front end and of the shim are empty. *rust-cache's*: what the GitHub action leaves of a
 target folder before it saves that. The ways with sccache (where it is on `PATH`) keep its local cache as
-well; the build starts its server, and what it brings counts as compiled. What a server's start costs
-(the build of an empty crate, less that without sccache) is a note, and allowed where the shim without it
-is the better one. A fresh clone's files are newer than the last build, so cargo compiles the project's
-own crate in any case, as *limit* (`--no-build-isolation`) shows. Each way is seen to compile the same
-crates in the first job as all others, and to make the same wheel in all.
+well; the build starts its server, and what it brings counts as compiled. A fresh clone's files are newer than
+the last build, so cargo compiles the project's own crate in any case, as *limit* (`--no-build-isolation`)
+shows. Each way is seen to compile the same crates in the first job as all others, and to make the same
+wheel in all.
 """
 NEEDS = ("cargo", "tar", "git")
 
@@ -47,10 +44,6 @@ TARGET = "target folder"
 CLEANED = "rust-cache's target folder"
 NOTHING = "no target folder"
 KEPT = (TARGET, CLEANED, NOTHING)
-_EMPTY = {
-    "Cargo.toml": '[package]\nname = "empty"\nversion = "0.1.0"\nedition = "2021"\n',
-    "src/lib.rs": "",
-}
 
 
 class Jobs(Range):
@@ -87,21 +80,6 @@ class Jobs(Range):
         self.build_way(way)
         end_sccache(self.folder)
 
-    def sccache_start(self, way: Way) -> float:
-        """Return the seconds that a way's sccache, whose server does not run, adds to an empty crate."""
-        crate, took = self.folder / "empty", []
-        write(crate, _EMPTY)
-        command = [self._cargo, "build", "-q", "--release", "--manifest-path", str(crate / "Cargo.toml")]
-        for variables in (way.variables, {}):
-            shutil.rmtree(self.target, ignore_errors=True)
-            self.variables = dict(variables)
-            start = time.monotonic()
-            self._run(command)
-            took.append(time.monotonic() - start)
-        self.variables = {}
-        end_sccache(self.folder)
-        return max(0.0, took[0] - took[1])
-
     def _begin(self) -> None:
         for name in ("source", "target", "tmp", "shim-cache", "uv-cache", "pip-cache", SCCACHE):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -128,7 +106,7 @@ def steps(setting: Setting) -> int:
     """Return how many steps it takes."""
     projects, names = _chosen(setting)
     sccache = len(sccache_names())
-    later = 2 * (3 + sccache) + sccache + bool(sccache)
+    later = 2 * (3 + sccache) + sccache
     return 2 + len(projects) * (2 + len(names) * (3 + sccache + _rounds(setting) * later))
 
 
@@ -154,24 +132,17 @@ def _measure(found: Found, place: Jobs, what: str, ways: Sequence[Way], rounds: 
         place.progress.step(f"{what}, {way.name}: job 1")
         place.first_job(way)
     by_kept = {kept: [replace(way, builds=[*way.builds]) for way in _with(kept, ways)] for kept in KEPT}
-    starts = []
     for number in range(rounds):
-        for way in [way for way in ways if way.name == SCCACHE]:
-            place.progress.step(f"{what}, {way.name}: its start, {number + 1}")
-            starts.append(place.sccache_start(way))
         for kept, later in by_kept.items():
             for way in later:
                 place.progress.step(f"{what}, {way.name}, {kept}: job {number + 2}")
                 place.next_job(way, kept)
-    start = median(starts) if starts else 0.0
-    if starts:
-        found.notes.append(f"{what}: sccache's start: {start:.2f} s")
     for kept, later in by_kept.items():
         if later:
-            _add(found, f"{what}, {kept}", later, start)
+            _add(found, f"{what}, {kept}", later)
 
 
-def _add(found: Found, what: str, ways: Sequence[Way], start: float = 0) -> None:
+def _add(found: Found, what: str, ways: Sequence[Way]) -> None:
     """Add what the jobs came to that had the same."""
     check(what, ways)
     for way in ways:
@@ -183,7 +154,7 @@ def _add(found: Found, what: str, ways: Sequence[Way], start: float = 0) -> None
     for ours in [name for name in (SHIM, BOTH) if name in by_name and LIMIT in by_name]:
         text = f"{what}, {ours}: crates that the limit does not compile"
         found.targets.append(Target(text, len(by_name[ours] - by_name[LIMIT]), 0, timed=False))
-    found.targets += beside_sccache(what, {way.name: way.seconds() for way in ways}, start)
+    found.targets += beside_sccache(what, {way.name: way.seconds() for way in ways})
 
 
 def _named(way: Way) -> str:

@@ -357,20 +357,18 @@ def sccache_ended(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder / SCCACHE, ignore_errors=True)
 
 
-def beside_sccache(what: str, seconds: Mapping[str, float], start: float = 0) -> list[Target]:
+def beside_sccache(what: str, seconds: Mapping[str, float]) -> list[Target]:
     """Return the targets of the ways with sccache, where it took part: by the seconds of each way.
 
     The shim, where it has a folder to work with, is ahead of it; both together are as good as the better one.
-    *start*: what sccache adds to the first crate of a server, which a build pays that starts one.
     """
     if SCCACHE not in seconds or BOTH not in seconds:
         return []
     ahead, alone = [], [seconds[SCCACHE]]
     if SHIM in seconds:
         ahead = [Target(f"{what}: seconds with the shim, and sccache's", seconds[SHIM], seconds[SCCACHE])]
-        alone.append(seconds[SHIM] + start)
-    allowed = ", its start allowed" if start else ""
-    text = f"{what}: seconds with the shim and sccache, and {TOGETHER:.2f} of the better one{allowed}"
+        alone.append(seconds[SHIM])
+    text = f"{what}: seconds with the shim and sccache, and {TOGETHER:.2f} of the better one"
     return [*ahead, Target(text, seconds[BOTH], TOGETHER * min(alone))]
 
 

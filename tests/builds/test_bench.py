@@ -276,16 +276,15 @@ def test_a_ci_job_that_compiles_more_than_the_limit_misses_its_target(script: An
 
 
 @pytest.mark.parametrize(
-    ("shim", "sccache", "both", "start", "met"),
+    ("shim", "sccache", "both", "met"),
     [
-        (1.0, 1.0, 1.1, 0, [True, True]),
-        (1.1, 1.0, 1.1, 0, [False, True]),
-        (1.0, 2.0, 1.2, 0, [True, False]),
-        (1.0, 2.0, 1.2, 0.1, [True, True]),
-        (2.0, 1.0, 1.2, 0.5, [False, False]),
-        (None, 1.0, 1.1, 0.5, [True]),
-        (None, 1.0, 1.2, 0.5, [False]),
-        (1.0, None, 9.0, 0, []),
+        (1.0, 1.0, 1.1, [True, True]),
+        (1.1, 1.0, 1.1, [False, True]),
+        (1.0, 2.0, 1.2, [True, False]),
+        (2.0, 1.0, 1.2, [False, False]),
+        (None, 1.0, 1.1, [True]),
+        (None, 1.0, 1.2, [False]),
+        (1.0, None, 9.0, []),
     ],
 )
 def test_the_shim_is_to_be_ahead_of_sccache_and_both_together_as_good_as_the_better_one(
@@ -293,12 +292,11 @@ def test_the_shim_is_to_be_ahead_of_sccache_and_both_together_as_good_as_the_bet
     shim: float | None,
     sccache: float | None,
     both: float,
-    start: float,
     met: list[bool],
 ) -> None:
     named = {ranges.SHIM: shim, ranges.SCCACHE: sccache, ranges.BOTH: both}
     seconds = {name: took for name, took in named.items() if took is not None}
-    targets = ranges.beside_sccache("tiny", seconds, start)
+    targets = ranges.beside_sccache("tiny", seconds)
     assert [target.met for target in targets] == met
     assert all(target.timed for target in targets)
 
@@ -322,14 +320,14 @@ def test_sccache_is_a_way_to_rebuild_alone_and_with_the_shim(script: Any, common
 
 def test_a_ci_job_is_held_against_sccache(script: Any, common: Any) -> None:
     own = [_COLD, _Build(["tiny"])]
-    for both, start, met in (
-        (own, 0, [True, True, True, True]),
-        (_slow(_Build(["pyo3", "tiny"])), 0, [True, False, True, False]),
-        (_slow(_Build(["tiny"])), 9, [True, True, True, True]),
+    for both, met in (
+        (own, [True, True, True, True]),
+        (_slow(_Build(["pyo3", "tiny"])), [True, False, True, False]),
+        (_slow(_Build(["tiny"])), [True, True, True, False]),
     ):
         found = common.Found([], [], {"series": {}}, {})
         ways = _ways(script, own, own, _slow(_COLD), both)
-        script.ci._add(found, "tiny, uv, target folder", ways, start)
+        script.ci._add(found, "tiny, uv, target folder", ways)
         assert [target.met for target in found.targets] == met
     assert [row["of these"] for row in found.rows] == ["tiny", "all", "tiny", "all", "tiny"]
     assert [row["seconds"] for row in found.rows] == [1, 1, 1, 9, 9]
