@@ -42,14 +42,14 @@ ON_PATH = "pyo3-envshim-path-"
 BUILD_SCRIPT = ("OUT_DIR", "HOST", "TARGET", "NUM_JOBS")
 
 
-def mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> str:
+def mode(environ: Mapping[str, str]) -> str:
     """Return what ``PYO3_ENVSHIM`` asks for: ``"on"``, ``"base"`` or ``"off"``.
 
     Where it is not set, the user's switch decides. An unknown value means ``"on"``, and the
-    wrapper warns about it. On Windows, where rustc has never run, the default is ``"off"``.
+    wrapper warns about it.
     """
     value = environ.get("PYO3_ENVSHIM", "").strip().lower()
-    if value in ("off", "0", "no", "false") or (windows and value not in ("on", "base")):
+    if value in ("off", "0", "no", "false"):
         return "off"
     if not value and os.path.exists(switch()):
         return "off"

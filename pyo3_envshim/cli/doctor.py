@@ -67,9 +67,9 @@ def diagnose(seen: Snapshot, asked: str | None = None) -> Diagnosis:
     return Diagnosis(findings, front_ends, False, f"would not be served: {why.about}: {why.reason}", why.hint)
 
 
-def of_mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Finding:
+def of_mode(environ: Mapping[str, str]) -> Finding:
     value = environ.get("PYO3_ENVSHIM", "").strip()
-    mode = _startup.mode(environ, windows)
+    mode = _startup.mode(environ)
     if mode == "on":
         counts = " and counts more than the user's switch" if os.path.exists(_startup.switch()) else ""
         reason = f"PYO3_ENVSHIM={value} means on{counts}" if value else "PYO3_ENVSHIM is not set"
@@ -78,10 +78,7 @@ def of_mode(environ: Mapping[str, str], windows: bool = os.name == "nt") -> Find
         return Finding("switch", OFF, "PYO3_ENVSHIM=base: cargo is not wrapped", "unset PYO3_ENVSHIM")
     if not value and os.path.exists(_startup.switch()):
         return Finding("switch", OFF, f"switched off by {_startup.switch()}", "pyo3-envshim on")
-    if value.lower() in ("", "on"):  # only on Windows, and it is not "on"
-        return Finding("switch", OFF, "on Windows it has to be switched on", "set PYO3_ENVSHIM=on")
-    hint = "set PYO3_ENVSHIM=on" if windows else "unset PYO3_ENVSHIM"
-    return Finding("switch", OFF, f"PYO3_ENVSHIM={value}", hint)
+    return Finding("switch", OFF, f"PYO3_ENVSHIM={value}", "unset PYO3_ENVSHIM")
 
 
 def of_settings(environ: Mapping[str, str], project: Project | None) -> list[Finding]:

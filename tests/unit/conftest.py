@@ -28,14 +28,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 if str(environments.ROOT) not in sys.path:  # the package of this checkout, installed or not
     sys.path.insert(0, str(environments.ROOT))
 
-from pyo3_envshim import _startup  # noqa: E402
-from pyo3_envshim.cli import doctor  # noqa: E402
 from pyo3_envshim.store.store import Store  # noqa: E402
 
 from .sample_wheels import SampleWheels  # noqa: E402
-
-if os.name == "nt":  # it is off by default there; `variables` has it on for what the tests start
-    _startup.mode.__defaults__ = doctor.of_mode.__defaults__ = (False,)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +67,8 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def environ(shared: environments.Shared, home: Path) -> dict[str, str]:
     """Return the variables that a test's process starts with; uv's cache is shared."""
-    return {**shared.environ, "HOME": str(home)}
+    names = ["HOME", "USERPROFILE"] if os.name == "nt" else ["HOME"]
+    return {**shared.environ, **dict.fromkeys(names, str(home))}
 
 
 @pytest.fixture

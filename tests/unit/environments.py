@@ -46,7 +46,7 @@ def variables(home: Path, **more: str) -> dict[str, str]:
         kept = ("SYSTEMROOT", "SYSTEMDRIVE", "PATHEXT", "COMSPEC", "TEMP", "TMP")
         system = {name: os.environ[name] for name in kept if name in os.environ}
         system["PATH"] = os.path.join(system["SYSTEMROOT"], "system32")
-        system.update(USERPROFILE=str(home), PYO3_ENVSHIM="on")
+        system["USERPROFILE"] = str(home)
     return {
         **system,
         "LC_ALL": "C.UTF-8",

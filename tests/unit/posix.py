@@ -61,9 +61,6 @@ ABOUT_POSIX = {
     "on Windows, a wrapper's path does not name the user's cargo (`_startup.by_way_of`) yet": """
         startup::.*own_cargo_to_the_wrapper|.*whose_environment_is_gone
     """,
-    "it is off there by default, so the tests have it on by the variable, which counts more": """
-        startup::.*user_has_switched_it_off
-    """,
     "Wine renames a folder over a file, which Windows refuses": """
         install::.*given_back
     """,
@@ -136,7 +133,7 @@ ABOUT_POSIX = {
         store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """
-        build_dir::.*cannot_be_told_the_path
+        build_dir::.*cannot_be_told_the_path|.*the_path_is_trouble\\[[^{]
         entry::.*not_utf_8|.*white_space
         freshness::.*not_utf_8
     """,

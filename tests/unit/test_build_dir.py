@@ -543,6 +543,8 @@ class TestACallInAnUnpackedSdist:
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
         names = {freshness.STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
+        if layout.WINDOWS:  # what is locked there lies beside the folder
+            names.remove(".in-use")
         assert set(os.listdir(self.kept(bench))) == names
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries

@@ -122,12 +122,6 @@ class TestTheSwitch:
     def test_is_on_otherwise(self, value: str) -> None:
         assert diagnosed(HOOKED, PYO3_ENVSHIM=value).served
 
-    @pytest.mark.parametrize(("value", "state"), [("", OFF), ("1", OFF), ("off", OFF), ("on", OK)])
-    def test_has_to_be_on_on_windows(self, value: str, state: str) -> None:
-        found = doctor.of_mode({"PYO3_ENVSHIM": value}, windows=True)
-        assert found.state == state
-        assert found.hint == ("" if state == OK else "set PYO3_ENVSHIM=on")
-
 
 class TestSettings:
     """Variables by which something else was asked for."""

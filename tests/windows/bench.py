@@ -83,8 +83,7 @@ FRONT_ENDS = {
 # They build from an sdist, which they unpack.
 FROM_SDISTS = {
     "pip, sdist": "{python} -m pip wheel --no-deps -w {out} {sdist}",
-    "pip, venv, sdist": "{python} -m pip wheel --use-feature=venv-isolation --no-deps -w {out} {sdist}",
-    "build, sdist": "{python} -m build --outdir {out} {project}",
+    "build, sdist": "{python} -m build --installer=uv --outdir {out} {project}",
     "uv, sdist": "{shim} run -- {uv} build --python {base} --out-dir {out} {project}",
 }
 ALL = {
@@ -128,6 +127,7 @@ class Bench:
         self.project = folder / "a project"
         self.log = folder / "calls"
         self.out = 0
+        self.packed: bytes | None = None
         self.said = ""
         bin = folder / "bin"
         for name in ("cargo", "rustc"):
@@ -176,7 +176,7 @@ class Bench:
             "out": out,
             "project": self.project,
         }
-        arguments = [str(words.get(word.strip("{}"), word)) for word in command.split()]
+        arguments = [str(words[it[1:-1]] if it[0] == "{" else it) for it in command.split()]
         self.log.unlink(missing_ok=True)
         environ = {**self.environ, **variables}
         done = subprocess.run(arguments, env=environ, cwd=self.folder, capture_output=True, check=False)
@@ -191,7 +191,12 @@ class Bench:
         return content, [call for call in calls if call["compiled"] is not None]
 
     def make_sdist(self, **variables: str) -> None:
+        """Make an sdist of what the project holds now, if that has changed: it takes long under Wine."""
         out = self.folder / "sdist"
+        source = (self.project / "src" / "lib.rs").read_bytes()
+        if source == self.packed:
+            return
+        self.packed = source
         shutil.rmtree(out, ignore_errors=True)
         environ = {**self.environ, **variables, "PYO3_ENVSHIM": "off"}
         run([program_in(self.host, "python"), "-m", "build", "-s", "-o", out, self.project], environ)

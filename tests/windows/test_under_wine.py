@@ -18,11 +18,15 @@ FOLDER = BROUGHT / "windows"
 WHEELS = "argcomplete build coverage distlib filelock hatchling hypothesis packaging platformdirs pytest"
 WHEELS += " pip pytest-xdist setuptools uv virtualenv"  # without -n: its workers do not start under Wine
 # In a folder of the test's. The two run at once; the results say which tests failed.
+# In real time, where that is allowed: a system call goes through two or three processes of Wine's, and beside
+# tests that compile, each of them waits for its turn.
 RUN = f"""set -e
+chrt -r -p 1 $$ || true
 wine /opt/python/python.exe -m venv --without-pip "$1/env"
 python="$1/env/Scripts/python.exe"
-pip="$(echo /opt/wheels/pip-*.whl)/pip"
-wine "$python" "$pip" install -q --no-index --no-compile --find-links /opt/wheels {WHEELS}
+# not its `pip`: it does not replace itself on Windows under a name that is a program's
+PYTHONPATH="Z:$(echo /opt/wheels/pip-*.whl)" \\
+    wine "$python" -m pip install -q --no-index --no-compile --find-links /opt/wheels {WHEELS}
 run() {{
     wine "$python" -m pytest -q -p no:cacheprovider -o faulthandler_timeout=900 \\
         -o faulthandler_exit_on_timeout=true --basetemp "C:/pytest-$2" --junit-xml "$1/$2.xml" \\
