@@ -36,6 +36,7 @@ from pyo3_envshim.cargo.command_line import values_of
 from pyo3_envshim.cargo.units import recorded_variables
 from pyo3_envshim.environment import frontends, layout
 from pyo3_envshim.shelf import Shelf
+from pyo3_envshim.stamp import STAMP, write_stamp
 from pyo3_envshim.store import ownership
 from pyo3_envshim.store.lock import Lock, close, hold, hold_again, is_held, open_folder, stands, try_lock
 from pyo3_envshim.store.prune import evict, parse_size
@@ -334,7 +335,7 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
         files.remove(os.path.join(folder, name))
     both = {**(known if known and not is_of_another else {}), **contents}
     files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
-    freshness.write_stamp(folder, workspace.root, "", found.sources)
+    write_stamp(folder, workspace.root, "", found.sources)
 
 
 def _known_checksums(folder: str) -> dict[str, str] | None:
@@ -443,7 +444,7 @@ class Build:
                 except OSError:  # a build has just removed it
                     pass
         try:
-            self.used = os.lstat(os.path.join(path, freshness.STAMP)).st_mtime
+            self.used = os.lstat(os.path.join(path, STAMP)).st_mtime
         except OSError:
             self.used = 0.0
 

@@ -37,10 +37,7 @@ a lock, or there are no locks.
 No other workspace root ever has the same nonce, so two builds that wait for cargo's lock cannot
 take each other's code. A root whose units were put aside has its old nonce again.
 
-A stamp in the profile's folder records the last build, but not its end: that is the newest time
-stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
-because renaming a folder into place changes no ctime below it, and a clock that steps back
-makes a later change look earlier. It is written last: if we die earlier, the doubt remains.
+A stamp in the profile's folder records the last build (`stamp`).
 """
 
 from __future__ import annotations
@@ -52,6 +49,7 @@ from pyo3_envshim import files
 from pyo3_envshim.cargo import configuration as cargo_configuration
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.sources import ARROW, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, Stamp, read_stamp, write_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,14 +57,9 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.cargo.metadata import Workspace
 
-# Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
-STAMP = ".fingerprint-envshim"
-# What is known, if anything, of units that were left in doubt; they may be put aside.
-OLD_STAMP = ".fingerprint-envshim-old"
 _STORED = os.path.join(os.sep, "environments", "")  # in the path of a stored environment
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
-FORMAT = "pyo3-envshim stamp 1"
 # Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
 _KNOWN_MACROS = """
 pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
@@ -78,23 +71,6 @@ zerovec_derive
 MACROS = frozenset(_KNOWN_MACROS.split())
 # What cargo is given another value of with another path; a build script may ask for one of these.
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
-
-
-class Stamp:
-    """What is known of the last build in a build folder.
-
-    *root*: the workspace root. *nonce*: that of the path it used; may be empty. *start*: when
-    it started, in ns of the build folder's file system. *files*: the state of each local
-    source file then, by path.
-    """
-
-    __slots__ = ("files", "nonce", "root", "start")
-
-    def __init__(self, root: str, nonce: str, start: int, files: dict[str, str]) -> None:
-        self.root = root
-        self.nonce = nonce
-        self.start = start
-        self.files = files
 
 
 class Assessment:
@@ -504,45 +480,3 @@ def _mtime_above(path: str) -> int:
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             path, folder = folder, os.path.dirname(folder)
     return 0
-
-
-def read_stamp(path: str) -> Stamp | None:
-    """Return the stamp at *path*, or None if there is none of this format. Raises OSError."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            text = file.read()
-        start = os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    lines = text.split("\0")
-    if lines[0] != FORMAT or len(lines) < 4 or lines[-1] != "end":
-        return None  # nothing is known; the next stamp replaces it
-    # The path is the key: two names of one file have the same state.
-    states = {path: state for state, _, path in (line.partition(" ") for line in lines[3:-1])}
-    return Stamp(lines[1], lines[2], start, states)
-
-
-def write_stamp(
-    build: str, root: str, nonce: str, sources: Mapping[str, Source], only_as_first: bool = False
-) -> bool:
-    """Leave a stamp in the folder *build*, in one step; its own mtime is the start of the build.
-
-    Returns False if there is one already and this was to be the first. Raises OSError.
-    """
-    states = [f"{source.state} {path}" for path, source in sources.items()]
-    content = "\0".join([FORMAT, root, nonce, *states, "end"]).encode("utf-8", "surrogateescape")
-    os.makedirs(build, exist_ok=True)
-    path = os.path.join(build, STAMP)
-    if not only_as_first:
-        files.replace(path, content)
-        return True
-    temporary = files.write_beside(path, content)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:  # no hard links here
-        files.rename(temporary, path, over=True)
-    finally:
-        files.remove(temporary)
-    return True

@@ -42,6 +42,7 @@ from pyo3_envshim.cargo.units import (
     with_dependents,
 )
 from pyo3_envshim.shelf import CallNote, Set, Shelf, call_note, is_worthwhile, states, value_of
+from pyo3_envshim.stamp import OLD_STAMP, STAMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class Place:
     def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
         self.workspace = workspace
         self.is_stamped = is_stamped
-        self.stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.STAMP)
-        self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.OLD_STAMP)
+        self.stamp = os.path.join(workspace.build_dir, workspace.profile, STAMP)
+        self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, OLD_STAMP)
         self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
@@ -332,7 +333,7 @@ def _keep_stamp(place: Place, folder: str) -> None:
     """Give a set the stamp of its units, with its time. Without one, what is local does not come back."""
     path = place.old_stamp if os.path.lexists(place.old_stamp) else place.stamp
     try:
-        os.link(path, os.path.join(folder, freshness.STAMP))
+        os.link(path, os.path.join(folder, STAMP))
     except OSError:  # none, or no hard links here
         pass
 

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 
-from pyo3_envshim.freshness import STAMP
+from pyo3_envshim.stamp import STAMP
 from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, includes_more, steps
 
 from .tiny_cargo import LIBRARY, TinyCargo, clean_as_rust_cache, remove, write

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
-from pyo3_envshim.freshness import Stamp, doubtful
+from pyo3_envshim.freshness import doubtful
 from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.stamp import Stamp
 
 TICK = 4_000_000  # ns: what the kernel's file times count
 SECOND = 1_000_000_000

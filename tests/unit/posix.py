@@ -138,7 +138,7 @@ ABOUT_POSIX = {
     "names that are not UTF-8": """
         build_dir::.*cannot_be_told_the_path
         entry::.*not_utf_8|.*white_space
-        freshness::.*not_utf_8
+        stamp::.*not_utf_8
     """,
     "the same on all systems, with thousands of files, which take long under Wine": """
         set_aside::TestKilledAtAnyPoint|TestAtEveryMoment|TestErrorsOfTheFileSystem|.*compiler_that_failed

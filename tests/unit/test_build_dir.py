@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import build_dir, freshness
+from pyo3_envshim import build_dir
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
+from pyo3_envshim.stamp import STAMP
 from pyo3_envshim.store.lock import Locks
 
 from .environments import Shared, changed, script
@@ -147,8 +148,8 @@ def keep(cache: Path, **days: float) -> dict[str, Path]:
         (folder / "debug" / "deps").mkdir(parents=True)
         (folder / "debug" / "deps" / "file").write_bytes(b"0" * 1000)
         os.link(folder / "debug" / "deps" / "file", folder / "debug" / "again")
-        (folder / freshness.STAMP).write_text("")
-        os.utime(folder / freshness.STAMP, (time.time() - ago * 86400,) * 2)
+        (folder / STAMP).write_text("")
+        os.utime(folder / STAMP, (time.time() - ago * 86400,) * 2)
     cache.chmod(0o700)
     return found
 
@@ -210,7 +211,7 @@ class TestPruning:
 
     def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
         folders = keep(tmp_path, never=0, old=3)
-        (folders["never"] / freshness.STAMP).unlink()
+        (folders["never"] / STAMP).unlink()
         assert build_dir.prune(str(tmp_path), 2000) == []
         old = build_dir.builds(str(tmp_path))[1]
         assert build_dir.prune(str(tmp_path), 2000, before=old.used) == ["never"]
@@ -237,7 +238,7 @@ class TestASecondBuild:
         (tree / "src" / "lib.rs").touch()
         (tree / "Cargo.toml").touch()
         self.build(tree, folder, monkeypatch)
-        os.utime(folder / freshness.STAMP, (3_000_000_000,) * 2)  # long after all sources
+        os.utime(folder / STAMP, (3_000_000_000,) * 2)  # long after all sources
         unit(folder / "debug", "own", "own")
         built = folder / "debug" / ".fingerprint" / f"own-{HASH}" / "invoked.timestamp"
         os.utime(built, (4_000_000_000,) * 2)
@@ -542,7 +543,7 @@ class TestACallInAnUnpackedSdist:
         option = f"build.build-dir={json.dumps(str(self.kept(bench)))}"
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
-        names = {freshness.STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
+        names = {STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
         assert set(os.listdir(self.kept(bench))) == names
         assert not (bench.project / "target").exists()
         (digest,) = bench.entries
@@ -631,7 +632,7 @@ class TestACallInAnUnpackedSdist:
         done = bench.run("build", PYO3_ENVSHIM_VERBOSE=verbose)
         assert bench.cargo.call.arguments == ["build"]
         assert bench.changes(PYO3_ENVSHIM_VERBOSE=verbose)["PYO3_PYTHON"]
-        assert (bench.project / "target" / "debug" / freshness.STAMP).exists()
+        assert (bench.project / "target" / "debug" / STAMP).exists()
         assert not (bench.store / "builds").exists()
         reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
         assert done.stderr.startswith(reason) == bool(verbose)

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
-from pyo3_envshim.freshness import Stamp, doubtful
+from pyo3_envshim.freshness import doubtful
 from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.stamp import FORMAT, STAMP, Stamp, read_stamp, write_stamp
 from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
@@ -180,7 +181,7 @@ class Workshop:
 
     @property
     def stamp(self) -> Path:
-        return self.build / "debug" / freshness.STAMP
+        return self.build / "debug" / STAMP
 
     def verdict(self) -> str:
         """Let a build start; return what cargo will do."""
@@ -450,25 +451,25 @@ class TestThePathIsNew:
     def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
         workshop.settled()
         path = workshop.stamp
-        path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
+        path.write_text(path.read_text().replace(FORMAT, "pyo3-envshim stamp 2"))
         os.utime(path, (3_000_000_000, 3_000_000_000))
         assert workshop.verdict() == NEW_PATH
 
     def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
         """Both looked before either left its stamp: only one may get the empty nonce."""
-        freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
-        written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
+        write_stamp(str(workshop.build), "/elsewhere", "", {})
+        written = write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
         assert not written
-        found = freshness.read_stamp(str(workshop.build / freshness.STAMP))
+        found = read_stamp(str(workshop.build / STAMP))
         assert found is not None
         assert found.root == "/elsewhere"
-        assert os.listdir(workshop.build) == [freshness.STAMP]
+        assert os.listdir(workshop.build) == [STAMP]
 
     def test_for_the_slower_of_two_first_builds(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def meanwhile(*_: object) -> list[str]:
-            freshness.write_stamp(str(workshop.stamp.parent), "/elsewhere", "", {})
+            write_stamp(str(workshop.stamp.parent), "/elsewhere", "", {})
             return []
 
         monkeypatch.setattr(freshness, "doubtful", meanwhile)
@@ -761,14 +762,14 @@ class TestWhatCargoNotedAsInputs:
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
     workshop.nonce()
-    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}", "CACHEDIR.TAG"}
+    assert set(tree(workshop.build)) == {f"debug/{STAMP}", "CACHEDIR.TAG"}
 
 
 def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
     """Someone made it, and may keep more in it."""
     workshop.build.mkdir()
     workshop.nonce()
-    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}"}
+    assert set(tree(workshop.build)) == {f"debug/{STAMP}"}
 
 
 def test_a_build_folder_that_another_makes_just_now_is_used(
@@ -779,44 +780,6 @@ def test_a_build_folder_that_another_makes_just_now_is_used(
     workshop.build.mkdir()
     monkeypatch.setattr(os.path, "isdir", lambda path: next(seen, True) and really(path))
     assert workshop.nonce() == ""
-
-
-@given(
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-    st.text("0123456789abcdef"),
-    st.dictionaries(
-        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
-        st.builds(Source, st.from_regex(r"\A[0-9]+(-[0-9]+)*\Z"), TIMES, TIMES),
-    ),
-)
-def test_a_stamp_is_read_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, root: str, nonce: str, sources: dict[str, Source]
-) -> None:
-    folder = tmp_path_factory.mktemp("stamp")
-    freshness.write_stamp(str(folder), root, nonce, sources)
-    found = freshness.read_stamp(str(folder / freshness.STAMP))
-    assert found is not None
-    assert (found.root, found.nonce) == (root, nonce)
-    assert found.files == {path: source.state for path, source in sources.items()}
-
-
-def test_a_stamp_may_hold_names_that_are_not_utf_8(tmp_path: Path) -> None:
-    name = os.fsdecode(b"/work/\xff.rs")
-    freshness.write_stamp(str(tmp_path), os.fsdecode(b"/\xfe"), "", {name: Source("1-2", 1, 1)})
-    found = freshness.read_stamp(str(tmp_path / freshness.STAMP))
-    assert found is not None
-    assert found.files == {name: "1-2"}
-
-
-@given(st.binary())
-def test_any_other_file_is_no_stamp(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.mktemp("stamp") / freshness.STAMP
-    path.write_bytes(content)
-    assert freshness.read_stamp(str(path)) is None
-
-
-def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
-    assert freshness.read_stamp(str(tmp_path / "gone")) is None
 
 
 def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Workshop) -> None:
@@ -830,11 +793,11 @@ def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Wo
 IN_ASCII = """
 import sys
 import tempfile
-from pyo3_envshim import freshness
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
 _, build, root, other = sys.argv
-freshness.write_stamp(other, "/\\u00fc", "", {})
-stamp = freshness.read_stamp(build + "/" + freshness.STAMP)
+write_stamp(other, "/\\u00fc", "", {})
+stamp = read_stamp(build + "/" + STAMP)
 print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
 """
 
@@ -847,11 +810,11 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     (unit / "run-build-script-build-script-build.json").write_text(
         json.dumps(note, ensure_ascii=False), "utf-8"
     )
-    freshness.write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
+    write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
     expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"])
     assert run(command, environ, ROOT) == f"{expected!a}\n"
-    found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
+    found = read_stamp(str(tmp_path / "other" / STAMP))
     assert found is not None
     assert found.root == "/\u00fc"
