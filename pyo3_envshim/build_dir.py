@@ -29,7 +29,8 @@ import json
 import os
 import shutil
 
-from pyo3_envshim import files, freshness, subprocesses
+from pyo3_envshim import files, subprocesses
+from pyo3_envshim.assessment import assess
 from pyo3_envshim.call import warn
 from pyo3_envshim.cargo import harmless, metadata, target_dir
 from pyo3_envshim.cargo.command_line import values_of
@@ -310,7 +311,7 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
 
     The stamp is written last: if we die earlier, the old one stays and the next build distrusts this folder.
     """
-    found = freshness.assess(workspace, folder)
+    found = assess(workspace, folder)
     knows_compiler = harmless.is_compiler_known(workspace.settings, call, folder)
     path = os.path.join(os.path.realpath(workspace.root), "Cargo.toml")
     manifest = found.sources.get(path)

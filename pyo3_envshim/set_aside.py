@@ -30,6 +30,7 @@ from __future__ import annotations
 import os  # nothing else at the top: every call that compiles imports this module
 
 from pyo3_envshim import files, freshness, shelf
+from pyo3_envshim.assessment import moved
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.units import (
     Outputs,
@@ -415,7 +416,7 @@ def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
     against something that is not there any more, and all that needs either.
     """
     units = {place.relative(unit.place): unit for unit in place.units}
-    theirs = unit_folders(freshness.moved(place.profiles, place.workspace, temporary))
+    theirs = unit_folders(moved(place.profiles, place.workspace, temporary))
     gone = [
         unit
         for unit in theirs
