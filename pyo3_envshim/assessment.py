@@ -28,7 +28,7 @@ import os  # nothing else from the standard library: every call that compiles im
 from os.path import dirname
 
 from pyo3_envshim.cargo import configuration as cargo_configuration
-from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo import inputs, target_dir
 from pyo3_envshim.sources import ARROW, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
 from pyo3_envshim.stamp import STAMP, Stamp, read_stamp
 
@@ -66,7 +66,7 @@ class Assessment:
 
     __slots__ = ("doubted", "folders", "is_other", "noted", "notes", "sources", "stamp", "unplaced")
 
-    def __init__(self, folders: dict[str, set[str]], notes: target_dir.Notes) -> None:
+    def __init__(self, folders: dict[str, set[str]], notes: inputs.Notes) -> None:
         self.folders = folders
         self.notes = notes
         self.noted = noted_by(folders, {**notes.declared, **notes.inputs})
@@ -95,14 +95,14 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
     """
     profiles = _profiles(build, profile)
-    unwatched = target_dir.unwatched(profiles)
+    unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
         profiles = moved(profiles, workspace, place)
-    notes = target_dir.read_notes(profiles, workspace.local_names, build, unwatched)
+    notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
     configuration = cargo_configuration.read(workspace.settings)
-    rustc = target_dir.read_by_rustc(profiles, notes)
+    rustc = inputs.read_by_rustc(profiles, notes)
     links_files = cargo_configuration.links_files(configuration, workspace.flags)
     has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
     by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
@@ -124,7 +124,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     # changed with its times: then all that was built here counts.
     found.stamp = stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     vendored = found.vendored
-    end = target_dir.end_of_last_build(profiles, () if vendored else notes.foreign)
+    end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
     gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
     sources = {**gone, **found.sources}
     unseen = {*programs, *(path for path in sources if path.startswith(vendored))}
@@ -218,7 +218,7 @@ def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[st
     """Return the packages that a random path makes cargo compile; None if there is no lock file."""
     from pyo3_envshim.cargo.metadata import dependents
 
-    asking = target_dir.packages_asking_for(_VARIABLES, profiles)
+    asking = inputs.packages_asking_for(_VARIABLES, profiles)
     return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
 
 

@@ -32,9 +32,9 @@ import shutil
 from pyo3_envshim import files, subprocesses
 from pyo3_envshim.assessment import assess
 from pyo3_envshim.call import warn
-from pyo3_envshim.cargo import harmless, metadata, target_dir
+from pyo3_envshim.cargo import harmless, inputs, metadata, target_dir
 from pyo3_envshim.cargo.command_line import values_of
-from pyo3_envshim.cargo.units import recorded_variables
+from pyo3_envshim.cargo.inputs import recorded_variables
 from pyo3_envshim.environment import frontends, layout
 from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.stamp import STAMP, write_stamp
@@ -192,7 +192,7 @@ class BuildDir:
         for profile in target_dir.profiles(self.folder):
             recorded = recorded_variables([profile]).get("PYO3_PYTHON", ())
             if python in recorded:
-                target_dir.invalidate([profile], target_dir.packages_asking_for(_VARIABLES, [profile]))
+                target_dir.invalidate([profile], inputs.packages_asking_for(_VARIABLES, [profile]))
             for each in Shelf(profile).sets():
                 if each.values.get("PYO3_PYTHON") == python:
                     files.remove(each.path)
@@ -377,7 +377,7 @@ def _staying(folder: str, call: CargoCall, settings: Sequence[str]) -> tuple[set
     packages = answer["packages"]
     if _keeps_all(call.environ):
         return reusable(answer, call.environ)
-    verified = target_dir.verified_sources(call.environ)
+    verified = inputs.verified_sources(call.environ)
     dependent = harmless.system_dependent(packages, list(target_dir.profiles(folder)), verified)
     names, crates = reusable(answer, call.environ, dependent)
     # cargo tells of no package that a feature or another platform brings; one that stays may have its name.
@@ -408,7 +408,7 @@ def reusable(
 
     *dependent*: the ids of packages that must not.
     """
-    verified = target_dir.verified_sources(environ)
+    verified = inputs.verified_sources(environ)
     packages = {package["id"]: package for package in answer["packages"]}
     others = {
         name

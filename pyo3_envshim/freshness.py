@@ -85,7 +85,7 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
 
 def _is_compiled_for(part: str, workspace: Workspace) -> bool:
     """Tell whether a build script in place has seen a variable with *part* in its value."""
-    from pyo3_envshim.cargo.units import recorded_variables
+    from pyo3_envshim.cargo.inputs import recorded_variables
 
     recorded = recorded_variables(target_dir.profiles_called(workspace.profile, workspace.build_dir))
     return any(part in value for values in recorded.values() for value in values if value)

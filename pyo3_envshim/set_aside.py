@@ -32,13 +32,13 @@ import os  # nothing else at the top: every call that compiles imports this modu
 from pyo3_envshim import files, freshness, shelf
 from pyo3_envshim.assessment import moved
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.inputs import recorded_variables
 from pyo3_envshim.cargo.units import (
     Outputs,
     UnitFolder,
     UnknownFormat,
     doomed,
     invalidate,
-    recorded_variables,
     unit_folders,
     with_dependents,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from pyo3_envshim.cargo import configuration, target_dir
+from pyo3_envshim.cargo import configuration, inputs, target_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def system_dependent(
     *profiles*: those of the build folder, with what their build scripts left. *verified*: the folders in
     which cargo unpacks. Raises OSError.
     """
-    left = _by_what_is_left(profiles) | target_dir.reading_elsewhere(profiles, verified)
+    left = _by_what_is_left(profiles) | inputs.reading_elsewhere(profiles, verified)
     all_of_them = list(packages)
     replaced = {it["name"] for it in all_of_them if it["source"] not in _CRATES_IO}
     return {it["id"] for it in all_of_them if it["name"] in left or not _is_known(it, _HELPERS - replaced)}

@@ -120,7 +120,9 @@ ABOUT_POSIX = {
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         switch::.*one_clear_line
-        target_dir::TestWhatCargoNotedAsInputs|TestInvalidating|.*profile_was_built_before
+        fingerprints::.*profile_was_built_before
+        inputs::TestWhatCargoNotedAsInputs
+        target_dir::TestInvalidating
         units::.*bears_its_hash|.*has_no_hash
     """,
     "a POSIX shell, and terminals": """

@@ -23,7 +23,7 @@ from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
 from .posix import IS_ROOT, fcntl
-from .test_target_dir import dep_info
+from .test_inputs import dep_info
 
 TRUSTED, COMPILED, NEW_PATH = "nothing is compiled", "the crate is compiled", "PyO3 is compiled"
 
@@ -680,12 +680,12 @@ def test_a_build_folder_that_another_makes_just_now_is_used(
 IN_ASCII = """
 import sys
 import tempfile
-from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo import inputs, target_dir
 from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
 _, build, root, other = sys.argv
 write_stamp(other, "/\\u00fc", "", {})
 stamp = read_stamp(build + "/" + STAMP)
-print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
+print(ascii((stamp.files, sorted(inputs.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
 """
 
 
