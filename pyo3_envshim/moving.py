@@ -21,15 +21,18 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim import files, freshness, shelf
+from pyo3_envshim import files, freshness, shelf, subprocesses
 from pyo3_envshim.assessment import moved
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.units import (
     Outputs,
     UnitFolder,
+    UnknownFormat,
     doomed,
     invalidate,
+    to_move,
     unit_folders,
+    values_of,
     with_dependents,
 )
 from pyo3_envshim.shelf import CallNote, Set, Shelf, is_worthwhile, states
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyo3_envshim.cargo.metadata import Workspace
-    from pyo3_envshim.cargo.units import Fingerprint
     from pyo3_envshim.set_aside import Exchange
 
     Values = Mapping[str, "str | None"]
@@ -54,27 +56,26 @@ class Refused(Exception):
 class Place:
     """Where an exchange takes place.
 
-    *root*: the workspace's. *call*: what is to be noted of the call. *build*, *profiles*: its build folder,
-    and the profiles in it that have the name of the call's. *units*, *outputs*: what cargo has left in them.
+    *call*: what is to be noted of the call. *build*, *profiles*: its build folder, and the profiles in it
+    that have the name of the call's. *units*, *outputs*: what cargo has left in them.
     *stamp*: the guard's; *old_stamp*: the one for what is in place, where this call has replaced it and left
     that in doubt.
     """
 
     __slots__ = (
-        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp"),
-        *("units", "workspace"),
+        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "shelf", "stamp", "units"),
+        "workspace",
     )
 
-    def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
+    def __init__(self, workspace: Workspace, shelf: Shelf, call: CallNote, is_stamped: bool) -> None:
         self.workspace = workspace
         self.is_stamped = is_stamped
         self.stamp = os.path.join(workspace.build_dir, workspace.profile, STAMP)
         self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, OLD_STAMP)
-        self.root = root or workspace.root
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
-        self.call = CallNote("", {}, {})  # explains nothing, until it is known
-        self.shelf = Shelf(os.path.join(self.build, workspace.profile))
+        self.call = call
+        self.shelf = shelf
         self.units: list[UnitFolder] = []
 
     def read(self) -> None:
@@ -89,7 +90,15 @@ class Place:
         return self.outputs.of(unit, self.outputs.claims(unit))
 
 
-def exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
+def exchange(place: Place, seen: Values, done: Exchange) -> None:
+    """Put aside what differs from the values in *seen*, and bring back what is for them. Raises OSError."""
+    try:
+        _exchange_locked(place, seen, done)
+    except (UnknownFormat, Refused) as reason:
+        done.refuse(reason)
+
+
+def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
     from pyo3_envshim.store.lock import Locks, is_on_network
 
     if is_on_network(place.build):
@@ -130,32 +139,6 @@ def _check_folders(place: Place) -> None:
                 raise Refused(f"{os.path.join(profile, name)} is a link, or on another device")
 
 
-# ---- What moves: decided without touching anything.
-
-
-def to_move(units: Iterable[UnitFolder], seen: Values) -> list[UnitFolder]:
-    """Return the folders of units that cargo would overwrite, dependents before their dependencies."""
-    units = list(units)
-    return with_dependents(
-        (unit for unit in units if any(_differs(it, seen) for it in unit.fingerprints)), units
-    )
-
-
-def _differs(it: Fingerprint, seen: Values) -> bool:
-    return any(name in seen and seen[name] != value for name, value in it.variables.items())
-
-
-def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None] | None:
-    """Return what *units* were compiled for, of the variables in *seen*; None if they contradict."""
-    found: dict[str, str | None] = {}
-    for unit in units:
-        for it in unit.fingerprints:
-            for name, value in it.variables.items():
-                if name in seen and found.setdefault(name, value) != value:
-                    return None
-    return found
-
-
 def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
     """Raise `Refused` if a file without a hash may be that of a unit that stays as well."""
     ours = {(unit.profile, *stem) for unit in moving for stem in place.outputs.claims(unit)}
@@ -174,25 +157,8 @@ def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
     tests = [unit for unit in moving if any(it.name.startswith("test-") for it in unit.fingerprints)]
     outputs = [path for unit in tests for path in place.outputs_of(unit)]
     outputs += [path for folder in outputs for path in target_dir.paths_in(folder)]
-    if os.name == "nt":  # where nobody may write to a program that runs, but rename it
-        for path in filter(os.path.isfile, outputs):
-            try:
-                os.close(os.open(path, os.O_RDWR))
-            except PermissionError as error:
-                raise Refused(f"{path} is in use") from error
-        return
-    programs = {_identity(path) for path in outputs} - {None}
-    for process in target_dir.paths_in("/proc") if programs else ():
-        if _identity(os.path.join(process, "exe")) in programs:
-            raise Refused(f"{process} runs a test of this project")
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:  # no process, one that has ended, or another user's
-        return None
-    return found.st_dev, found.st_ino
+    if outputs and (found := subprocesses.running(outputs)):
+        raise Refused(f"a test of this project is in use: {found}")
 
 
 # ---- Out.

@@ -11,20 +11,20 @@ so that cargo judges what it finds by its own rules; a mistake in a value only c
 
 from __future__ import annotations
 
+import os  # nothing else at the top: every call that compiles imports this module
+
 from pyo3_envshim import files
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.inputs import recorded_variables
-from pyo3_envshim.cargo.units import (
-    UnknownFormat,
-)
-from pyo3_envshim.moving import Place, Refused, exchange_locked
-from pyo3_envshim.shelf import Set, call_note, value_of
+from pyo3_envshim.shelf import CallNote, Shelf, call_note, value_of
+from pyo3_envshim.stamp import OLD_STAMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pyo3_envshim.cargo.metadata import Workspace
+    from pyo3_envshim.shelf import Set
 
     Values = Mapping[str, "str | None"]
 
@@ -32,13 +32,20 @@ _KEPT = "kept"  # in place of a workspace's root: without a stamp, what is local
 
 
 class Exchange:
-    """What was done: how many units were put aside and brought back; or why not, if there is a reason."""
+    """What was done: how many units were put aside and brought back; or why not, if there is a reason.
 
-    __slots__ = ("brought_back", "put_aside", "reason")
+    *is_refused*: whether what is in place may have stayed there though it should not.
+    """
+
+    __slots__ = ("brought_back", "is_refused", "put_aside", "reason")
 
     def __init__(self) -> None:
         self.put_aside = self.brought_back = 0
+        self.is_refused = False
         self.reason = ""
+
+    def refuse(self, reason: object) -> None:
+        self.is_refused, self.reason = True, str(reason)
 
     def __str__(self) -> str:
         done = f"{self.put_aside} units set aside, {self.brought_back} brought back"
@@ -54,30 +61,32 @@ def exchange(
     is one that is kept for unpacked sources, whose root is another each time. Raises nothing that could
     keep cargo from running: where something is not as it should be, things stay as they are.
     """
-    done, is_refused = Exchange(), False
-    place = Place(workspace, is_stamped, _KEPT if is_kept else "")
+    done = Exchange()
+    build, profile = workspace.build_dir, os.path.join(workspace.build_dir, workspace.profile)
+    shelf, profiles = Shelf(profile), target_dir.profiles_called(workspace.profile, build)
+    call = CallNote("", {}, {})  # explains nothing, until it is known
     try:
-        sets = place.shelf.sets()
-        recorded = recorded_variables(place.profiles)
+        sets, recorded = shelf.sets(), recorded_variables(profiles)
         names = {*recorded, *(name for each in sets for name in each.values)}
-        place.call = call_note(place.root, names, environ)
+        call = call_note(_KEPT if is_kept else workspace.root, names, environ)
         seen = _values_seen(names, environ)
-        if _is_due(place, recorded, sets, seen):
+        if _is_due(call, recorded, sets, seen):
             from pyo3_envshim.cargo.configuration import may_change
 
             for name in may_change(seen, workspace.settings):
                 del seen[name]
-            if _is_due(place, recorded, sets, seen):
-                exchange_locked(place, seen, done)
-    except (OSError, UnknownFormat, Refused) as error:
-        done.reason = str(error)
-        is_refused = True
+            if _is_due(call, recorded, sets, seen):
+                from pyo3_envshim import moving
+
+                moving.exchange(moving.Place(workspace, shelf, call, is_stamped), seen, done)
+    except OSError as error:
+        done.refuse(error)
     try:
-        target_dir.make_build_dir(place.build)
+        target_dir.make_build_dir(build)
     except OSError:
         pass  # cargo will say why
-    files.remove(place.old_stamp)
-    place.shelf.note(place.call, others=is_refused)
+    files.remove(os.path.join(profile, OLD_STAMP))
+    shelf.note(call, others=done.is_refused)
     return done
 
 
@@ -91,6 +100,8 @@ def _is_not_unicode(value: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_due(place: Place, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
+def _is_due(
+    call: CallNote, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values
+) -> bool:
     differs = any(values != {seen[name]} for name, values in recorded.items() if name in seen)
-    return differs or any(each.fits(place.call, seen) for each in sets)
+    return differs or any(each.fits(call, seen) for each in sets)

@@ -21,7 +21,9 @@ from pyo3_envshim.cargo.target_dir import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    Values = Mapping[str, "str | None"]
 
 
 class UnknownFormat(Exception):
@@ -249,3 +251,26 @@ def with_dependents(chosen: Iterable[UnitFolder], units: Iterable[UnitFolder]) -
         ordered += ready or found
         found = [unit for unit in found if ready and unit not in ready]
     return ordered
+
+
+def to_move(units: Iterable[UnitFolder], seen: Values) -> list[UnitFolder]:
+    """Return the folders of units that cargo would overwrite, dependents before their dependencies."""
+    units = list(units)
+    return with_dependents(
+        (unit for unit in units if any(_differs(it, seen) for it in unit.fingerprints)), units
+    )
+
+
+def _differs(it: Fingerprint, seen: Values) -> bool:
+    return any(name in seen and seen[name] != value for name, value in it.variables.items())
+
+
+def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None] | None:
+    """Return what *units* were compiled for, of the variables in *seen*; None if they contradict."""
+    found: dict[str, str | None] = {}
+    for unit in units:
+        for it in unit.fingerprints:
+            for name, value in it.variables.items():
+                if name in seen and found.setdefault(name, value) != value:
+                    return None
+    return found
