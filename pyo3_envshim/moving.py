@@ -27,7 +27,6 @@ from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.units import (
     Outputs,
     UnitFolder,
-    UnknownFormat,
     doomed,
     invalidate,
     to_move,
@@ -40,12 +39,13 @@ from pyo3_envshim.stamp import OLD_STAMP, STAMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from typing import Any
 
     from pyo3_envshim.cargo.metadata import Workspace
     from pyo3_envshim.set_aside import Exchange
 
+    Stem = tuple[str, str, str]  # of a file without a hash: its profile, its folder's name, and its own
     Values = Mapping[str, "str | None"]
 
 
@@ -58,20 +58,13 @@ class Place:
 
     *call*: what is to be noted of the call. *build*, *profiles*: its build folder, and the profiles in it
     that have the name of the call's. *units*, *outputs*: what cargo has left in them.
-    *stamp*: the guard's; *old_stamp*: the one for what is in place, where this call has replaced it and left
-    that in doubt.
     """
 
-    __slots__ = (
-        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "shelf", "stamp", "units"),
-        "workspace",
-    )
+    __slots__ = ("build", "call", "is_stamped", "outputs", "profiles", "shelf", "units", "workspace")
 
     def __init__(self, workspace: Workspace, shelf: Shelf, call: CallNote, is_stamped: bool) -> None:
         self.workspace = workspace
         self.is_stamped = is_stamped
-        self.stamp = os.path.join(workspace.build_dir, workspace.profile, STAMP)
-        self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, OLD_STAMP)
         self.build = workspace.build_dir
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
         self.call = call
@@ -86,19 +79,18 @@ class Place:
     def relative(self, path: str) -> str:
         return os.path.relpath(path, self.build)
 
+    def claims(self, unit: UnitFolder) -> set[Stem]:
+        return {(unit.profile, *stem) for stem in self.outputs.claims(unit)}
+
     def outputs_of(self, unit: UnitFolder) -> list[str]:
         return self.outputs.of(unit, self.outputs.claims(unit))
 
 
 def exchange(place: Place, seen: Values, done: Exchange) -> None:
-    """Put aside what differs from the values in *seen*, and bring back what is for them. Raises OSError."""
-    try:
-        _exchange_locked(place, seen, done)
-    except (UnknownFormat, Refused) as reason:
-        done.refuse(reason)
+    """Put aside what differs from the values in *seen*, and bring back what is for them.
 
-
-def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
+    Raises OSError, `Refused`, UnknownFormat.
+    """
     from pyo3_envshim.store.lock import Locks, is_on_network
 
     if is_on_network(place.build):
@@ -117,7 +109,6 @@ def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
         origin = place.shelf.origin(values) if is_worthwhile(values) else None
         if moving and (origin or fitting):  # otherwise cargo may as well overwrite them
             done.put_aside = _put_aside(place, moving, values, origin)
-            place.outputs = Outputs(place.profiles)
         for each in fitting:
             if not done.brought_back:
                 _bring_back(place, each, done)
@@ -139,14 +130,12 @@ def _check_folders(place: Place) -> None:
                 raise Refused(f"{os.path.join(profile, name)} is a link, or on another device")
 
 
-def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
-    """Raise `Refused` if a file without a hash may be that of a unit that stays as well."""
-    ours = {(unit.profile, *stem) for unit in moving for stem in place.outputs.claims(unit)}
-    for unit in place.units:
-        if unit not in moving:
-            for stem in place.outputs.claims(unit):
-                if (unit.profile, *stem) in ours:
-                    raise Refused(f"{stem[1]} may belong to {unit.package}, too")
+def _shared(place: Place, stems: Container[Stem], units: Iterable[UnitFolder]) -> str:
+    """Tell which of *units* may have files without a hash that are called so; "" if none has."""
+    for unit in units:
+        if any(stem in stems for stem in place.claims(unit)):
+            return f"an output without a hash may belong to {unit.package}, too"
+    return ""
 
 
 def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
@@ -161,9 +150,6 @@ def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
         raise Refused(f"a test of this project is in use: {found}")
 
 
-# ---- Out.
-
-
 def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: CallNote | None) -> int:
     """Move units out of cargo's way; return how many folders that was.
 
@@ -171,7 +157,9 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: C
     """
     # What rustdoc made lies elsewhere, and has no hash in its name.
     docs = [(unit, it.name) for unit in moving for it in unit.fingerprints if it.name.startswith("doc-")]
-    _check_claims(place, moving)
+    claimed = {stem for unit in moving for stem in place.claims(unit)}
+    if flaw := _shared(place, claimed, (unit for unit in place.units if unit not in moving)):
+        raise Refused(flaw)
     invalidate(docs)
     moving = [unit for unit in moving if unit.fingerprints]
     outputs = [path for unit in moving for path in place.outputs_of(unit)]
@@ -183,9 +171,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: C
         "marks": {place.relative(unit.place): unit.mark() for unit in moving},
         "outside": _outside(place, moving),
         "outputs": [place.relative(path) for path in outputs],
-        "stems": sorted(
-            {(place.relative(unit.profile), *it) for unit in moving for it in place.outputs.claims(unit)}
-        ),
+        "stems": sorted((place.relative(profile), *stem) for profile, *stem in claimed),
     }
     temporary = place.shelf.temporary()
     moved: list[tuple[str, str]] = []
@@ -204,6 +190,7 @@ def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: C
         files.remove(temporary)
     for unit in moving:
         unit.fingerprints.clear()
+    place.outputs = Outputs(place.profiles)
     return len(moving)
 
 
@@ -217,12 +204,16 @@ def _remove_unexplained(place: Place, seen: Values) -> None:
     prints = [os.path.join(unit.place, it.name) for unit in strange for it in unit.fingerprints]
     if all(os.stat(path).st_mtime_ns < place.shelf.noted for path in prints):
         _put_aside(place, with_dependents(strange, place.units), {}, None)
-        place.outputs = Outputs(place.profiles)
 
 
 def _keep_stamp(place: Place, folder: str) -> None:
-    """Give a set the stamp of its units, with its time. Without one, what is local does not come back."""
-    path = place.old_stamp if os.path.lexists(place.old_stamp) else place.stamp
+    """Give a set the stamp of its units, with its time. Without one, what is local does not come back.
+
+    The old one is for what is in place, where this call has left another and that in doubt.
+    """
+    profile = os.path.join(place.build, place.workspace.profile)
+    paths = (os.path.join(profile, name) for name in (OLD_STAMP, STAMP))
+    path = next(filter(os.path.lexists, paths), "")
     try:
         os.link(path, os.path.join(folder, STAMP))
     except OSError:  # none, or no hard links here
@@ -261,9 +252,6 @@ def _move_back(moved: list[tuple[str, str]]) -> None:
         pass  # cargo compiles what is not there
 
 
-# ---- In.
-
-
 def _bring_back(place: Place, found: Set, done: Exchange) -> None:
     """Bring back what can be trusted of a set; what must not come back is removed with it."""
     body = found.body()
@@ -292,11 +280,7 @@ def flaw_of(place: Place, body: dict[str, Any]) -> str:
     for folder in body["marks"]:
         if folder in units and units[folder].fingerprints:
             return f"another unit is in {folder}"
-    stems = _stems(place, body)
-    for unit in place.units:
-        if not stems.isdisjoint((unit.profile, *stem) for stem in place.outputs.claims(unit)):
-            return f"an output without a hash may belong to {unit.package}, too"
-    return ""
+    return _shared(place, _stems(place, body), place.units)
 
 
 def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
@@ -329,8 +313,8 @@ def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str
     return _state(place, unit, noted["name"], noted["number"]) == noted
 
 
-def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """Return the profiles, folders and stems that a set's units claim, whether they had outputs or not."""
+def _stems(place: Place, body: dict[str, Any]) -> set[Stem]:
+    """Return the stems that a set's units claim, whether they had outputs or not."""
     return {(os.path.join(place.build, profile), folder, stem) for profile, folder, stem in body["stems"]}
 
 

@@ -77,8 +77,12 @@ def exchange(
                 del seen[name]
             if _is_due(call, recorded, sets, seen):
                 from pyo3_envshim import moving
+                from pyo3_envshim.cargo.units import UnknownFormat
 
-                moving.exchange(moving.Place(workspace, shelf, call, is_stamped), seen, done)
+                try:
+                    moving.exchange(moving.Place(workspace, shelf, call, is_stamped), seen, done)
+                except (UnknownFormat, moving.Refused) as reason:
+                    done.refuse(reason)
     except OSError as error:
         done.refuse(error)
     try:
