@@ -220,3 +220,33 @@ def _state(path: str) -> str:
     except OSError:
         return f"{path} gone\n"
     return f"{path} {at.st_size} {at.st_mtime_ns}\n"
+
+
+def reusable(
+    answer: Mapping[str, Any], environ: Mapping[str, str], dependent: Iterable[str] = ()
+) -> tuple[set[str], set[str]]:
+    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages.
+
+    *dependent*: the ids of packages that must not.
+    """
+    verified = inputs.verified_sources(environ)
+    packages = {package["id"]: package for package in answer["packages"]}
+    others = {
+        name
+        for name, it in packages.items()
+        if it["source"] is None or not it["manifest_path"].startswith(verified)
+    }
+    others.update(dependent)
+    needs = {node["id"]: node["dependencies"] for node in answer["resolve"]["nodes"]}
+    # A package that depends on these was compiled against them.
+    while more := {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others:
+        others |= more
+    rest = packages.keys() - others
+
+    def names(ids: Iterable[str]) -> set[str]:
+        return {packages[name]["name"] for name in ids}
+
+    def crates(ids: Iterable[str]) -> set[str]:
+        return {target["name"].replace("-", "_") for name in ids for target in packages[name]["targets"]}
+
+    return names(rest) - names(others), crates(rest) - crates(others)
