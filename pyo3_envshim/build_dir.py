@@ -31,15 +31,25 @@ import shutil
 
 from pyo3_envshim import files, subprocesses
 from pyo3_envshim.assessment import assess
-from pyo3_envshim.builds import BUILDS, LIMIT, USED, VARIABLE, Build, clear, keeps_all, limit_of, prune
+from pyo3_envshim.build_notes import DISK_FULL, TOO_LARGE, BuildNotes
+from pyo3_envshim.builds import (
+    BUILDS,
+    LIMIT,
+    USED,
+    VARIABLE,
+    Build,
+    clear,
+    flaw_of,
+    keeps_all,
+    limit_of,
+    prune,
+)
 from pyo3_envshim.call import warn
 from pyo3_envshim.cargo import harmless, inputs, metadata, target_dir
 from pyo3_envshim.cargo.command_line import values_of
-from pyo3_envshim.cargo.inputs import recorded_variables
-from pyo3_envshim.environment import frontends, layout
+from pyo3_envshim.environment import frontends
 from pyo3_envshim.shelf import Shelf
 from pyo3_envshim.stamp import write_stamp
-from pyo3_envshim.store import ownership
 from pyo3_envshim.store.lock import close, hold, hold_again, is_held, open_folder, stands, try_lock
 
 TYPE_CHECKING = False
@@ -50,20 +60,9 @@ if TYPE_CHECKING:
     from pyo3_envshim.cargo.metadata import Workspace
 
 ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
-_LONGEST = 128  # on Windows, where compilers and linkers know 260 characters; cargo adds about 100
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
-_OVERLAYS = "overlays"  # the last content by interpreter
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH", "PYTHONPATH")
-_COMPILER = "compiler"  # the state of the last build's
-_CONTENTS = "checksums"  # of what a registry had when it was compiled: cargo compares names and versions
-_OUTPUTS = "outputs"  # their sizes: cargo looks at their times only, and rustc fails on what lost its end
-_LARGE = "too-large"  # more than the limit by itself: the next build keeps nothing
-_FULL = "disk-full"  # a build failed in here, and left little room
-EACH_TIME = "each-time"  # the packages that asked the system in the last build, and those that need them
-# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths. On Windows,
-# where no shell reads them, only what is a template for cargo.
-_SPECIAL = frozenset("{" if layout.WINDOWS else " \t\n\r:;'\"`$&|<>*?()[]{}\\")
 
 
 class Ineligible(Exception):
@@ -82,6 +81,7 @@ class BuildDir:
         self._descriptor = descriptor
         self._limit = limit
         self._target = target
+        self._notes = BuildNotes(folder)
         self._held = hold(os.path.join(folder, USED))
         self.in_child: Callable[[], object] | None = None
 
@@ -117,7 +117,7 @@ class BuildDir:
             status = subprocesses.ended(process)
             try:
                 self._hand_over()
-                self._note_outputs()
+                self._notes.note_outputs()
                 self._note_compiler()
                 if status > 0 and shutil.disk_usage(self.folder).free < ROOM:
                     self._give_up()
@@ -126,7 +126,7 @@ class BuildDir:
             try:  # not this folder: the back end may look for what a build script made
                 prune(os.path.dirname(os.path.dirname(self.folder)), self._limit)
                 if Build(self.folder).size > self._limit:
-                    files.replace(os.path.join(self.folder, _LARGE), b"")
+                    self._notes.mark(TOO_LARGE)
             except OSError:
                 pass  # the next build prunes
         finally:
@@ -144,7 +144,7 @@ class BuildDir:
         for path in target_dir.paths_in(self.folder):
             if os.path.basename(path) != USED:
                 files.remove(path)
-        files.replace(os.path.join(self.folder, _FULL), b"")
+        self._notes.mark(DISK_FULL)
 
     def _hand_over(self) -> None:
         """Move what build scripts have left beside cargo's results, found from ``OUT_DIR``, to the tree's."""
@@ -162,29 +162,21 @@ class BuildDir:
 
         Raises OSError.
         """
-        path = os.path.join(self.folder, _OVERLAYS)
-        known = dict(line.split("\0") for line in _read(path).splitlines() if "\0" in line)
+        known = self._notes.overlays()
         if known.get(python) == content:
             return
         for profile in target_dir.profiles(self.folder):
-            recorded = recorded_variables([profile]).get("PYO3_PYTHON", ())
-            if python in recorded:
+            if python in inputs.recorded_variables([profile]).get("PYO3_PYTHON", ()):
                 target_dir.invalidate([profile], inputs.packages_asking_for(_VARIABLES, [profile]))
             for each in Shelf(profile).sets():
                 if each.values.get("PYO3_PYTHON") == python:
                     files.remove(each.path)
-        text = "".join(f"{name}\0{it}\n" for name, it in {**known, python: content}.items())
-        files.replace(path, text.encode("utf-8", "surrogateescape"))
-
-    def _note_outputs(self) -> None:
-        sizes = target_dir.sizes_of_outputs(self.folder)
-        files.replace(os.path.join(self.folder, _OUTPUTS), json.dumps(sizes).encode())
+        self._notes.note_overlays({**known, python: content})
 
     def _note_compiler(self) -> None:
         if not keeps_all(self._call.environ):
             settings = values_of("--config", self._call.arguments)
-            compiler = harmless.compiler(settings, self._call.environ, self.folder)
-            files.replace(os.path.join(self.folder, _COMPILER), compiler.encode("utf-8", "surrogateescape"))
+            self._notes.note_compiler(harmless.compiler(settings, self._call.environ, self.folder))
 
     def judge_again(self) -> None:
         """Remove what must not stay of a set that has come back. Raises OSError."""
@@ -211,16 +203,9 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
         raise Ineligible(f"{flaw}; {VARIABLE}=on keeps all")
     above = os.path.join(cache, BUILDS)
     folder = os.path.join(above, key(workspace))
-    # A surrogate stands for a byte that is not UTF-8.
-    if any(it in _SPECIAL or "\ud800" <= it <= "\udfff" for it in folder):
-        raise Ineligible(f"not everything can work with the path {folder}")
-    if layout.WINDOWS and len(folder) > max(_LONGEST, len(workspace.build_dir)):
-        raise Ineligible(f"the path {folder} is too long for compilers on Windows")
-    if of_folder := ownership.flaw_of(above):
-        raise Ineligible(str(of_folder))
-    if not layout.WINDOWS and os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
-        raise Ineligible(f"no build script can be started in {above}")
-    if os.path.exists(os.path.join(folder, _FULL)) and shutil.disk_usage(above).free < LIMIT:
+    if flaw := flaw_of(folder, len(workspace.build_dir)):
+        raise Ineligible(flaw)
+    if BuildNotes(folder).has(DISK_FULL) and shutil.disk_usage(above).free < LIMIT:
         raise Ineligible(f"the last build in {folder} failed, and less than 5G is free")
     if shutil.disk_usage(above).free < ROOM and (not clear(cache) or shutil.disk_usage(above).free < ROOM):
         raise Ineligible(f"less than 1G is free in {above}")
@@ -288,18 +273,18 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
 
     The stamp is written last: if we die earlier, the old one stays and the next build distrusts this folder.
     """
-    found = assess(workspace, folder)
+    found, notes = assess(workspace, folder), BuildNotes(folder)
     knows_compiler = harmless.is_compiler_known(workspace.settings, call, folder)
     path = os.path.join(os.path.realpath(workspace.root), "Cargo.toml")
     manifest = found.sources.get(path)
     # Another tree in the same place must not see files that build scripts generated for this one.
     is_another = found.stamp and (manifest is None or found.stamp.files.get(path) != manifest.state)
     compiler = "" if keeps_all(call.environ) else harmless.compiler(workspace.settings, call.environ, folder)
-    is_of_another = bool(compiler) and _read(os.path.join(folder, _COMPILER)) != compiler
+    is_of_another = bool(compiler) and notes.compiler() != compiler
     contents = metadata.checksums(os.path.join(workspace.root, "Cargo.lock"))
-    known = _known_checksums(folder)
+    known = notes.checksums()
     is_of_another |= known is None or any(known.get(name, it) != it for name, it in contents.items())
-    is_of_another |= os.path.exists(os.path.join(folder, _LARGE)) or _is_damaged(folder)
+    is_of_another |= notes.has(TOO_LARGE) or notes.is_damaged()
     if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
@@ -309,33 +294,9 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     target_dir.tag(folder)
     if not knows_compiler:
         files.remove(os.path.join(folder, target_dir.RUSTC_INFO))  # cargo would not ask which one that is
-    for name in (_COMPILER, _FULL, _LARGE):  # until cargo has ended
-        files.remove(os.path.join(folder, name))
-    both = {**(known if known and not is_of_another else {}), **contents}
-    files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
+    notes.begin()
+    notes.note_checksums({**(known if known and not is_of_another else {}), **contents})
     write_stamp(folder, workspace.root, "", found.sources)
-
-
-def _known_checksums(folder: str) -> dict[str, str] | None:
-    """Return what `metadata.checksums` was for all builds in the folder; None if that is not known."""
-    try:
-        return dict(target_dir.read_json(os.path.join(folder, _CONTENTS)))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _is_damaged(folder: str) -> bool:
-    """Tell whether an output has another size than after the last build, as after a power failure."""
-    try:
-        sizes = target_dir.read_json(os.path.join(folder, _OUTPUTS)).items()
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, AttributeError):
-        return True
-    now = target_dir.sizes_of_outputs(folder)
-    return any(now.get(name, size) != size for name, size in sizes)
 
 
 def _nothing(folder: str) -> tuple[set[str], set[str]]:
@@ -360,19 +321,9 @@ def _staying(folder: str, call: CargoCall, settings: Sequence[str]) -> tuple[set
     # cargo tells of no package that a feature or another platform brings; one that stays may have its name.
     told = {(it["name"], it["version"], it["source"]) for it in packages}
     lock = os.path.join(answer["workspace_root"], "Cargo.lock")
-    others = (it for it in metadata.locked(lock) if it not in told)
-    untold = {it[0] for it in others if harmless.may_ask(*it, verified)}
+    untold = {it[0] for it in metadata.locked(lock) if it not in told and harmless.may_ask(*it, verified)}
     names, crates = names - untold, crates - {name.replace("-", "_") for name in untold}
     foreign = [it for it in packages if it["source"] and it["manifest_path"].startswith(verified)]
     asks = {it["name"] for it in foreign if it["id"] in dependent}
-    said = {"asks": sorted(asks), "needs": sorted({it["name"] for it in foreign} - names - asks)}
-    files.replace(os.path.join(folder, EACH_TIME), json.dumps(said).encode())
+    BuildNotes(folder).note_each_time(asks, {it["name"] for it in foreign} - names - asks)
     return names, crates
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""

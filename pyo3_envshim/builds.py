@@ -1,4 +1,4 @@
-"""The kept build folders in the cache: which there are, how large they are, and which of them go."""
+"""The kept build folders in the cache: where one may be, which there are, how large, and which of them go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 
 from pyo3_envshim import files
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP
+from pyo3_envshim.store import ownership
 from pyo3_envshim.store.lock import Lock, is_held
 from pyo3_envshim.store.prune import evict, parse_size
 
@@ -21,6 +23,10 @@ BUILDS = "builds"
 USED = ".in-use"  # locked by the cargo that works in the folder
 _OLD = ".old-"
 _ON = ("on", "1", "yes", "true")
+_LONGEST = 128  # on Windows, where compilers and linkers know 260 characters; cargo adds about 100
+# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths. On Windows,
+# where no shell reads them, only what is a template for cargo.
+_SPECIAL = frozenset("{" if layout.WINDOWS else " \t\n\r:;'\"`$&|<>*?()[]{}\\")
 
 
 def keeps_all(environ: Mapping[str, str]) -> bool:
@@ -37,6 +43,24 @@ def limit_of(environ: Mapping[str, str]) -> float:
         return LIMIT
     size = parse_size(word)
     return float("inf") if size is None else size
+
+
+def flaw_of(folder: str, longest: int) -> str:
+    """Return why cargo must not work in *folder*, which may be missing; or "". Raises OSError.
+
+    *longest*: how long the path may be in any case.
+    """
+    # A surrogate stands for a byte that is not UTF-8.
+    if any(it in _SPECIAL or "\ud800" <= it <= "\udfff" for it in folder):
+        return f"not everything can work with the path {folder}"
+    if layout.WINDOWS and len(folder) > max(_LONGEST, longest):
+        return f"the path {folder} is too long for compilers on Windows"
+    above = os.path.dirname(folder)
+    if flaw := ownership.flaw_of(above):
+        return str(flaw)
+    if not layout.WINDOWS and os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
+        return f"no build script can be started in {above}"
+    return ""
 
 
 class Build:

@@ -23,7 +23,7 @@ import sys
 import time
 
 from pyo3_envshim import _startup, files, subprocesses
-from pyo3_envshim.build_dir import EACH_TIME
+from pyo3_envshim.build_notes import BuildNotes
 from pyo3_envshim.call import MOVED, CargoCall, run, warn
 from pyo3_envshim.cargo import command_line, fingerprints, inputs, metadata, target_dir
 from pyo3_envshim.cli.explain import cargo_log
@@ -243,17 +243,8 @@ def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
         "target": target,
         "profiles": profiles,
         "aside": aside,
-        "each_time": _each_time(target) if target else {},
+        "each_time": BuildNotes(target).each_time() if target else {},
     }
-
-
-def _each_time(target: str) -> dict[str, list[str]]:
-    """Return which packages a kept build folder does not keep: those that ask the system, and need these."""
-    try:
-        with open(os.path.join(target, EACH_TIME), encoding="utf-8") as file:
-            return dict(json.load(file))
-    except (OSError, ValueError):
-        return {}
 
 
 def set_aside(target: str, places: Iterable[str]) -> dict[str, dict[str, str | None]]:
