@@ -29,8 +29,8 @@ from os.path import dirname
 
 from pyo3_envshim.cargo import configuration as cargo_configuration
 from pyo3_envshim.cargo import inputs, target_dir
-from pyo3_envshim.sources import ARROW, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
-from pyo3_envshim.stamp import STAMP, Stamp, read_stamp
+from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source, plain
+from pyo3_envshim.stamp import CONFIGURATION, STAMP, Stamp, gone_sources, is_of_this_kind, read_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
-CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 # Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
 _KNOWN_MACROS = """
 pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
@@ -133,7 +132,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     found.doubted = doubtful(sources, stamp, end, unseen)
     if by_notes and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
-        unread = {path for path in found.doubted if _plain(path) not in listing.read}
+        unread = {path for path in found.doubted if plain(path) not in listing.read}
         found.sources = {path: it for path, it in found.sources.items() if path not in unread}
         found.doubted = [path for path in found.doubted if path not in unread]
     if notes.unplaced:
@@ -171,11 +170,6 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
     # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
     listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
     return listing
-
-
-def _plain(path: str) -> str:
-    """Return the name of a source without where it leads."""
-    return path.partition(ARROW)[0]
 
 
 def _resolved(workspace: Workspace) -> dict[str, set[str]]:
@@ -222,13 +216,6 @@ def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[st
     return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
 
 
-def is_of_this_kind(stamp: Stamp, root: str, sources: Mapping[str, Source]) -> bool:
-    """Tell whether the last build was of this workspace, with this configuration."""
-    now = {path: source.state for path, source in sources.items() if path.startswith(CONFIGURATION)}
-    before = {path: state for path, state in stamp.files.items() if path.startswith(CONFIGURATION)}
-    return stamp.root == root and now == before
-
-
 def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
     """Return configuration files as sources without a time: their state is their content."""
     if not configuration:
@@ -245,7 +232,7 @@ def _profiles(build: str, profile: str) -> list[str]:
 
 def _is_seen(path: str, read: Container[str]) -> bool:
     """Tell whether cargo looks at a source's time. Of a manifest, it compares only what it knows itself."""
-    return _plain(path) in read and os.path.basename(path) != "Cargo.toml"
+    return plain(path) in read and os.path.basename(path) != "Cargo.toml"
 
 
 def doubtful(
@@ -293,31 +280,3 @@ def _before(time: int, start: int) -> bool:
     FAT counts two seconds, HFS+ and ext3 one; a time without a fraction may be from one of these.
     """
     return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
-
-
-def gone_sources(
-    stamp: Stamp | None, sources: Mapping[str, Source], read: Container[str] | None = None
-) -> dict[str, Source]:
-    """Return the files of *stamp* that no longer exist, each as new as the folder that it was in.
-
-    If *read* is given, only those count. A link that is gone is not new: cargo knows the file that it
-    led to, and looks at that.
-    """
-    found = {}
-    for path, state in stamp.files.items() if stamp else ():
-        if path in sources or path.startswith(CONFIGURATION) or not (read is None or _plain(path) in read):
-            continue
-        if state == LINK or not os.path.lexists(path):
-            found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
-    return found
-
-
-def _mtime_above(path: str) -> int:
-    """Return the mtime of the nearest folder above *path* that exists; 0 if there is none."""
-    folder = os.path.dirname(path)
-    while folder != path:
-        try:
-            return os.stat(folder).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            path, folder = folder, os.path.dirname(folder)
-    return 0

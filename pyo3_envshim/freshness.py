@@ -27,10 +27,10 @@ from __future__ import annotations
 import os  # nothing else from the standard library: every call that compiles imports this module
 
 from pyo3_envshim import files
-from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_of_this_kind, is_read_by_others, moved
+from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.sources import ARROW, Source
-from pyo3_envshim.stamp import OLD_STAMP, STAMP, read_stamp, write_stamp
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, read_stamp, write_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

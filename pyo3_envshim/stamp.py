@@ -11,12 +11,11 @@ from __future__ import annotations
 import os  # nothing else from the standard library: every call that compiles imports this module
 
 from pyo3_envshim import files
+from pyo3_envshim.sources import LINK, Source, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pyo3_envshim.sources import Source
+    from collections.abc import Container, Mapping
 
 
 # Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
@@ -24,6 +23,7 @@ STAMP = ".fingerprint-envshim"
 # What is known, if anything, of units that were left in doubt; they may be put aside.
 OLD_STAMP = ".fingerprint-envshim-old"
 FORMAT = "pyo3-envshim stamp 1"
+CONFIGURATION = "configuration "  # before the path of such a file in the stamp
 
 
 class Stamp:
@@ -83,3 +83,38 @@ def write_stamp(
     finally:
         files.remove(temporary)
     return True
+
+
+def is_of_this_kind(stamp: Stamp, root: str, sources: Mapping[str, Source]) -> bool:
+    """Tell whether the last build was of this workspace, with this configuration."""
+    now = {path: source.state for path, source in sources.items() if path.startswith(CONFIGURATION)}
+    before = {path: state for path, state in stamp.files.items() if path.startswith(CONFIGURATION)}
+    return stamp.root == root and now == before
+
+
+def gone_sources(
+    stamp: Stamp | None, sources: Mapping[str, Source], read: Container[str] | None = None
+) -> dict[str, Source]:
+    """Return the files of *stamp* that no longer exist, each as new as the folder that it was in.
+
+    If *read* is given, only those count. A link that is gone is not new: cargo knows the file that it
+    led to, and looks at that.
+    """
+    found = {}
+    for path, state in stamp.files.items() if stamp else ():
+        if path in sources or path.startswith(CONFIGURATION) or not (read is None or plain(path) in read):
+            continue
+        if state == LINK or not os.path.lexists(path):
+            found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
+    return found
+
+
+def _mtime_above(path: str) -> int:
+    """Return the mtime of the nearest folder above *path* that exists; 0 if there is none."""
+    folder = os.path.dirname(path)
+    while folder != path:
+        try:
+            return os.stat(folder).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            path, folder = folder, os.path.dirname(folder)
+    return 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim.assessment import doubtful, gone_sources
+from pyo3_envshim.assessment import doubtful
 from pyo3_envshim.sources import LINK, Source
 from pyo3_envshim.stamp import Stamp
 
@@ -111,13 +109,3 @@ def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
             doubted.append(path)
     assert doubtful(sources, Stamp("/work", "", start, files), end) == ([] if end is None else doubted)
     assert doubtful(sources, None, end) == ([] if end is None else None)
-
-
-def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(tmp_path: Path) -> None:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "lib.rs").touch()
-    root = str(tmp_path)
-    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link//-> /gone": LINK}
-    found = gone_sources(Stamp(root, "", START, files), {})
-    assert sorted(found) == [f"{root}/link//-> /gone", f"{root}/src/gone.rs"]
-    assert found[f"{root}/src/gone.rs"].mtime == (tmp_path / "src").stat().st_mtime_ns

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim.sources import Source
-from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
+from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.stamp import STAMP, Stamp, gone_sources, read_stamp, write_stamp
 
 TIMES = st.integers(1, 8)
 
@@ -51,3 +51,13 @@ def test_any_other_file_is_no_stamp(tmp_path_factory: pytest.TempPathFactory, co
 
 def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
     assert read_stamp(str(tmp_path / "gone")) is None
+
+
+def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "lib.rs").touch()
+    root = str(tmp_path)
+    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link//-> /gone": LINK}
+    found = gone_sources(Stamp(root, "", 1, files), {})
+    assert sorted(found) == [f"{root}/link//-> /gone", f"{root}/src/gone.rs"]
+    assert found[f"{root}/src/gone.rs"].mtime == (tmp_path / "src").stat().st_mtime_ns
