@@ -88,6 +88,31 @@ class Assessment:
         return tuple({os.path.join(dirname(crate), "") for crate in crates})
 
 
+class _Reading:
+    """Who may have read local files, as far as is known.
+
+    *configuration*: cargo's. *programs*: those that it names. *rustc*: what that has read. *has_others*:
+    whether more than rustc and build scripts that told cargo what they read may have read files. *is_noted*:
+    whether all that was read is noted. *reach*: how much of the packages' folders counts.
+    """
+
+    __slots__ = ("configuration", "has_others", "is_noted", "programs", "reach", "rustc")
+
+    def __init__(self, workspace: Workspace, found: Assessment, profiles: list[str]) -> None:
+        notes = found.notes
+        self.configuration = read = cargo_configuration.read(workspace.settings)
+        self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
+        self.rustc = rustc = inputs.read_by_rustc(profiles, notes)
+        knows_macros = rustc.macros <= MACROS
+        links_files = cargo_configuration.links_files(read, workspace.flags)
+        self.has_others = links_files or bool(notes.undirected) or not knows_macros
+        self.is_noted = rustc.is_all and not self.has_others and _has_no_other_reader(workspace, found)
+        self.reach = FILES if self.is_noted else SOURCES if knows_macros else HIDDEN_TOO
+        # Where nothing was built, it is not known what will be read.
+        if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, read):
+            self.is_noted, self.reach = False, HIDDEN_TOO
+
+
 def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
@@ -100,46 +125,45 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
-    configuration = cargo_configuration.read(workspace.settings)
-    rustc = inputs.read_by_rustc(profiles, notes)
-    links_files = cargo_configuration.links_files(configuration, workspace.flags)
-    has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
-    by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
-    reach = FILES if by_notes else SOURCES if rustc.macros <= MACROS else HIDDEN_TOO
-    # Where nothing was built, it is not known what will be read.
-    if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
-        by_notes, reach = False, HIDDEN_TOO
-    listing = _list_sources(workspace, found, skip, reach)
+    reading = _Reading(workspace, found, profiles)
+    listing = _list_sources(workspace, found, skip, reading.reach)
     root = os.path.realpath(workspace.root)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     listing.add_read(
-        {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
+        {*found.noted, *(os.path.join(root, name) for name in reading.rustc.names)},
         _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
     )
-    programs = [os.path.realpath(path) for path in cargo_configuration.programs(configuration)]
-    listing.add_read(programs)
+    listing.add_read(reading.programs)
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
-    found.stamp = stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
+    found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
-    gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
-    sources = {**gone, **found.sources}
-    unseen = {*programs, *(path for path in sources if path.startswith(vendored))}
-    if has_readers:
-        unseen.update(path for path in sources if not _is_seen(path, listing.read))
-    found.doubted = doubtful(sources, stamp, end, unseen)
-    if by_notes and found.doubted:
-        # Nobody has read the others, as far as is known; who reads one later must not find it known.
-        unread = {path for path in found.doubted if plain(path) not in listing.read}
-        found.sources = {path: it for path, it in found.sources.items() if path not in unread}
-        found.doubted = [path for path in found.doubted if path not in unread]
+    _doubt(found, reading, listing.read, vendored, end)
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
-    found.sources.update(_as_sources(configuration))
-    found.is_other = stamp is not None and not is_of_this_kind(stamp, workspace.root, found.sources)
+    found.sources.update(_as_sources(reading.configuration))
+    if found.stamp:
+        found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
     return found
+
+
+def _doubt(
+    found: Assessment, reading: _Reading, read: Container[str], vendored: tuple[str, ...], end: int | None
+) -> None:
+    """Find the sources that are in doubt, *read* being those that something is known to have read."""
+    gone = gone_sources(found.stamp, found.sources, read if reading.is_noted else None)
+    sources = {**gone, **found.sources}
+    unseen = {*reading.programs, *(path for path in sources if path.startswith(vendored))}
+    if reading.has_others:
+        unseen.update(path for path in sources if not _is_seen(path, read))
+    found.doubted = doubtful(sources, found.stamp, end, unseen)
+    if reading.is_noted and found.doubted:
+        # Nobody has read the others, as far as is known; who reads one later must not find it known.
+        unread = {path for path in found.doubted if plain(path) not in read}
+        found.sources = {path: it for path, it in found.sources.items() if path not in unread}
+        found.doubted = [path for path in found.doubted if path not in unread]
 
 
 def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str]:
