@@ -175,7 +175,7 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
     """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
     skip.update(workspace.exclude)
     if reach != FILES:  # in the project in some CI jobs
-        skip.add(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"))
+        skip.add(cargo_configuration.cargo_home(os.environ))
     listing = Listing(skip, found.folders)
     for folder in (workspace.root, *workspace.packages):
         listing.add(folder, reach)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os  # nothing else at the top: every call that compiles imports this module
 
 from pyo3_envshim.cargo import fast_json
+from pyo3_envshim.cargo.configuration import cargo_home
 from pyo3_envshim.cargo.target_dir import (
     RUN,
     TIMESTAMP,
     hash_of,
     names_in,
-    paths_in,
     read_json,
     units,
 )
@@ -209,15 +209,9 @@ def _is_of(info: str, note: str) -> bool:
 
 def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> set[str]:
     """Return the packages whose build scripts cargo runs again if one of *variables* changes."""
-    from pyo3_envshim.cargo.fingerprints import read_unit
-
-    found = set()
-    for unit in units(profiles):
-        paths = (path for path in paths_in(unit.folder) if os.path.basename(path).startswith(RUN))
-        runs = [read_unit(path[: -len(".json")]) for path in paths if path.endswith(".json")]
-        if any(not watched_variables(run).keys().isdisjoint(variables) for run in runs):
-            found.add(unit.package)
-    return found
+    runs = ((unit, name) for unit in units(profiles) for name in names_in(unit.folder) if _is_of_run(name))
+    asked = ((unit.package, _read_variables(f"{unit.folder}/{name}")) for unit, name in runs)
+    return {package for package, names in asked if not names.keys().isdisjoint(variables)}
 
 
 def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
@@ -266,8 +260,7 @@ def watched_variables(unit: dict[str, Any]) -> dict[str, str | None]:
 
 def verified_sources(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folders in which cargo unpacks what it has verified: by a checksum, or by a commit."""
-    user = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or os.path.expanduser("~")
-    home = environ.get("CARGO_HOME") or os.path.join(user, ".cargo")
+    home = cargo_home(environ)
     parts = (("registry", "src"), ("git", "checkouts"))
     return tuple(os.path.join(at, *part, "") for at in (home, os.path.realpath(home)) for part in parts)
 
@@ -280,7 +273,7 @@ def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
     found: dict[str, set[str | None]] = {}
     for place in (place for profile in profiles for place in _places_of_runs(profile)):
         for name in names_in(place):
-            if name.startswith(RUN) and name.endswith(".json"):
+            if _is_of_run(name):
                 for variable, value in _read_variables(f"{place}/{name}").items():
                     found.setdefault(variable, set()).add(value)
     return found
@@ -293,6 +286,10 @@ def _places_of_runs(profile: str) -> Iterator[str]:
         else:
             units = (f"{profile}/build/{name}/{number}" for number in names_in(f"{profile}/build/{name}"))
             yield from (f"{unit}/fingerprint" for unit in units if os.path.exists(f"{unit}/run"))
+
+
+def _is_of_run(name: str) -> bool:
+    return name.startswith(RUN) and name.endswith(".json")
 
 
 def _read_variables(path: str) -> dict[str, str | None]:
