@@ -28,7 +28,7 @@ import os  # nothing else from the standard library: every call that compiles im
 
 from pyo3_envshim import files
 from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
-from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo import inputs, target_dir
 from pyo3_envshim.sources import ARROW, Source
 from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, read_stamp, write_stamp
 
@@ -85,9 +85,7 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
 
 def _is_compiled_for(part: str, workspace: Workspace) -> bool:
     """Tell whether a build script in place has seen a variable with *part* in its value."""
-    from pyo3_envshim.cargo.inputs import recorded_variables
-
-    recorded = recorded_variables(target_dir.profiles_called(workspace.profile, workspace.build_dir))
+    recorded = inputs.recorded_variables(target_dir.profiles_called(workspace.profile, workspace.build_dir))
     return any(part in value for values in recorded.values() for value in values if value)
 
 
