@@ -29,66 +29,44 @@ import json
 import os
 import shutil
 
-from pyo3_envshim import files, freshness, subprocesses
+from pyo3_envshim import files, subprocesses
+from pyo3_envshim.assessment import assess
+from pyo3_envshim.build_notes import DISK_FULL, TOO_LARGE, BuildNotes
+from pyo3_envshim.builds import (
+    BUILDS,
+    LIMIT,
+    USED,
+    VARIABLE,
+    Build,
+    clear,
+    flaw_of,
+    keeps_all,
+    limit_of,
+    prune,
+)
 from pyo3_envshim.call import warn
-from pyo3_envshim.cargo import harmless, metadata, target_dir
+from pyo3_envshim.cargo import harmless, inputs, metadata, target_dir
 from pyo3_envshim.cargo.command_line import values_of
-from pyo3_envshim.cargo.units import recorded_variables
-from pyo3_envshim.environment import frontends, layout
+from pyo3_envshim.environment import frontends
 from pyo3_envshim.shelf import Shelf
-from pyo3_envshim.store import ownership
-from pyo3_envshim.store.lock import Lock, close, hold, hold_again, is_held, open_folder, stands, try_lock
-from pyo3_envshim.store.prune import evict, parse_size
+from pyo3_envshim.stamp import write_stamp
+from pyo3_envshim.store.lock import close, hold, hold_again, is_held, open_folder, stands, try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyo3_envshim.call import CargoCall
     from pyo3_envshim.cargo.metadata import Workspace
 
-VARIABLE = "PYO3_ENVSHIM_BUILD_CACHE"
-LIMIT = 5 << 30
 ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
-_LONGEST = 128  # on Windows, where compilers and linkers know 260 characters; cargo adds about 100
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
-_BUILDS = "builds"
-_OVERLAYS = "overlays"  # the last content by interpreter
 _VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH", "PYTHONPATH")
-_COMPILER = "compiler"  # the state of the last build's
-_CONTENTS = "checksums"  # of what a registry had when it was compiled: cargo compares names and versions
-_OUTPUTS = "outputs"  # their sizes: cargo looks at their times only, and rustc fails on what lost its end
-_LARGE = "too-large"  # more than the limit by itself: the next build keeps nothing
-_FULL = "disk-full"  # a build failed in here, and left little room
-_USED = ".in-use"  # locked by the cargo that works in the folder
-EACH_TIME = "each-time"  # the packages that asked the system in the last build, and those that need them
-_OLD = ".old-"
-_ON = ("on", "1", "yes", "true")
-# In OUT_DIR, some build scripts cannot bear these; cargo refuses ":", which separates paths. On Windows,
-# where no shell reads them, only what is a template for cargo.
-_SPECIAL = frozenset("{" if layout.WINDOWS else " \t\n\r:;'\"`$&|<>*?()[]{}\\")
 
 
 class Ineligible(Exception):
     """The call gets no kept build folder; the message says why."""
-
-
-def _keeps_all(environ: Mapping[str, str]) -> bool:
-    """Tell whether all that comes from a registry or from git is kept."""
-    return environ.get(VARIABLE, "").strip().lower() in _ON
-
-
-def limit_of(environ: Mapping[str, str]) -> float:
-    """Return how many bytes the folders may have together; 0 if they are off. Raises ValueError."""
-    word = environ.get(VARIABLE, "").strip().lower()
-    if word in ("off", "0", "no", "false"):
-        return 0
-    if word in ("", *_ON):
-        return LIMIT
-    size = parse_size(word)
-    return float("inf") if size is None else size
 
 
 class BuildDir:
@@ -103,7 +81,8 @@ class BuildDir:
         self._descriptor = descriptor
         self._limit = limit
         self._target = target
-        self._held = hold(os.path.join(folder, _USED))
+        self._notes = BuildNotes(folder)
+        self._held = hold(os.path.join(folder, USED))
         self.in_child: Callable[[], object] | None = None
 
     def arguments(self, arguments: Sequence[str]) -> list[str]:
@@ -138,7 +117,7 @@ class BuildDir:
             status = subprocesses.ended(process)
             try:
                 self._hand_over()
-                self._note_outputs()
+                self._notes.note_outputs()
                 self._note_compiler()
                 if status > 0 and shutil.disk_usage(self.folder).free < ROOM:
                     self._give_up()
@@ -147,7 +126,7 @@ class BuildDir:
             try:  # not this folder: the back end may look for what a build script made
                 prune(os.path.dirname(os.path.dirname(self.folder)), self._limit)
                 if Build(self.folder).size > self._limit:
-                    files.replace(os.path.join(self.folder, _LARGE), b"")
+                    self._notes.mark(TOO_LARGE)
             except OSError:
                 pass  # the next build prunes
         finally:
@@ -163,9 +142,9 @@ class BuildDir:
     def _give_up(self) -> None:
         """Leave the room to others, and a note for the next build, which may need more than there is."""
         for path in target_dir.paths_in(self.folder):
-            if os.path.basename(path) != _USED:
+            if os.path.basename(path) != USED:
                 files.remove(path)
-        files.replace(os.path.join(self.folder, _FULL), b"")
+        self._notes.mark(DISK_FULL)
 
     def _hand_over(self) -> None:
         """Move what build scripts have left beside cargo's results, found from ``OUT_DIR``, to the tree's."""
@@ -183,29 +162,21 @@ class BuildDir:
 
         Raises OSError.
         """
-        path = os.path.join(self.folder, _OVERLAYS)
-        known = dict(line.split("\0") for line in _read(path).splitlines() if "\0" in line)
+        known = self._notes.overlays()
         if known.get(python) == content:
             return
         for profile in target_dir.profiles(self.folder):
-            recorded = recorded_variables([profile]).get("PYO3_PYTHON", ())
-            if python in recorded:
-                target_dir.invalidate([profile], target_dir.packages_asking_for(_VARIABLES, [profile]))
+            if python in inputs.recorded_variables([profile]).get("PYO3_PYTHON", ()):
+                target_dir.invalidate([profile], inputs.packages_asking_for(_VARIABLES, [profile]))
             for each in Shelf(profile).sets():
                 if each.values.get("PYO3_PYTHON") == python:
                     files.remove(each.path)
-        text = "".join(f"{name}\0{it}\n" for name, it in {**known, python: content}.items())
-        files.replace(path, text.encode("utf-8", "surrogateescape"))
-
-    def _note_outputs(self) -> None:
-        sizes = target_dir.sizes_of_outputs(self.folder)
-        files.replace(os.path.join(self.folder, _OUTPUTS), json.dumps(sizes).encode())
+        self._notes.note_overlays({**known, python: content})
 
     def _note_compiler(self) -> None:
-        if not _keeps_all(self._call.environ):
+        if not keeps_all(self._call.environ):
             settings = values_of("--config", self._call.arguments)
-            compiler = harmless.compiler(settings, self._call.environ, self.folder)
-            files.replace(os.path.join(self.folder, _COMPILER), compiler.encode("utf-8", "surrogateescape"))
+            self._notes.note_compiler(harmless.compiler(settings, self._call.environ, self.folder))
 
     def judge_again(self) -> None:
         """Remove what must not stay of a set that has come back. Raises OSError."""
@@ -228,26 +199,19 @@ def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     if not limit:
         raise Ineligible(f"{VARIABLE} is off")
     check(workspace, call.environ)
-    if not _keeps_all(call.environ) and (flaw := harmless.flaw_of(workspace, call.environ)):
+    if not keeps_all(call.environ) and (flaw := harmless.flaw_of(workspace, call.environ)):
         raise Ineligible(f"{flaw}; {VARIABLE}=on keeps all")
-    above = os.path.join(cache, _BUILDS)
+    above = os.path.join(cache, BUILDS)
     folder = os.path.join(above, key(workspace))
-    # A surrogate stands for a byte that is not UTF-8.
-    if any(it in _SPECIAL or "\ud800" <= it <= "\udfff" for it in folder):
-        raise Ineligible(f"not everything can work with the path {folder}")
-    if layout.WINDOWS and len(folder) > max(_LONGEST, len(workspace.build_dir)):
-        raise Ineligible(f"the path {folder} is too long for compilers on Windows")
-    if of_folder := ownership.flaw_of(above):
-        raise Ineligible(str(of_folder))
-    if not layout.WINDOWS and os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
-        raise Ineligible(f"no build script can be started in {above}")
-    if os.path.exists(os.path.join(folder, _FULL)) and shutil.disk_usage(above).free < LIMIT:
+    if flaw := flaw_of(folder, len(workspace.build_dir)):
+        raise Ineligible(flaw)
+    if BuildNotes(folder).has(DISK_FULL) and shutil.disk_usage(above).free < LIMIT:
         raise Ineligible(f"the last build in {folder} failed, and less than 5G is free")
     if shutil.disk_usage(above).free < ROOM and (not clear(cache) or shutil.disk_usage(above).free < ROOM):
         raise Ineligible(f"less than 1G is free in {above}")
     descriptor = lock(folder)
     try:
-        if is_held(os.path.join(folder, _USED)):
+        if is_held(os.path.join(folder, USED)):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
         evict_stale(folder, workspace, call)
         return BuildDir(call, folder, descriptor, limit, workspace.target_dir)
@@ -309,18 +273,18 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
 
     The stamp is written last: if we die earlier, the old one stays and the next build distrusts this folder.
     """
-    found = freshness.assess(workspace, folder)
+    found, notes = assess(workspace, folder), BuildNotes(folder)
     knows_compiler = harmless.is_compiler_known(workspace.settings, call, folder)
     path = os.path.join(os.path.realpath(workspace.root), "Cargo.toml")
     manifest = found.sources.get(path)
     # Another tree in the same place must not see files that build scripts generated for this one.
     is_another = found.stamp and (manifest is None or found.stamp.files.get(path) != manifest.state)
-    compiler = "" if _keeps_all(call.environ) else harmless.compiler(workspace.settings, call.environ, folder)
-    is_of_another = bool(compiler) and _read(os.path.join(folder, _COMPILER)) != compiler
+    compiler = "" if keeps_all(call.environ) else harmless.compiler(workspace.settings, call.environ, folder)
+    is_of_another = bool(compiler) and notes.compiler() != compiler
     contents = metadata.checksums(os.path.join(workspace.root, "Cargo.lock"))
-    known = _known_checksums(folder)
+    known = notes.checksums()
     is_of_another |= known is None or any(known.get(name, it) != it for name, it in contents.items())
-    is_of_another |= os.path.exists(os.path.join(folder, _LARGE)) or _is_damaged(folder)
+    is_of_another |= notes.has(TOO_LARGE) or notes.is_damaged()
     if is_another or is_of_another or not found.trusted:
         if target_dir.is_used(folder):
             raise Ineligible(f"a cargo that nobody waits for works in {folder}")
@@ -330,33 +294,9 @@ def evict_stale(folder: str, workspace: Workspace, call: CargoCall) -> None:
     target_dir.tag(folder)
     if not knows_compiler:
         files.remove(os.path.join(folder, target_dir.RUSTC_INFO))  # cargo would not ask which one that is
-    for name in (_COMPILER, _FULL, _LARGE):  # until cargo has ended
-        files.remove(os.path.join(folder, name))
-    both = {**(known if known and not is_of_another else {}), **contents}
-    files.replace(os.path.join(folder, _CONTENTS), json.dumps(both).encode())
-    freshness.write_stamp(folder, workspace.root, "", found.sources)
-
-
-def _known_checksums(folder: str) -> dict[str, str] | None:
-    """Return what `metadata.checksums` was for all builds in the folder; None if that is not known."""
-    try:
-        return dict(target_dir.read_json(os.path.join(folder, _CONTENTS)))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _is_damaged(folder: str) -> bool:
-    """Tell whether an output has another size than after the last build, as after a power failure."""
-    try:
-        sizes = target_dir.read_json(os.path.join(folder, _OUTPUTS)).items()
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, AttributeError):
-        return True
-    now = target_dir.sizes_of_outputs(folder)
-    return any(now.get(name, size) != size for name, size in sizes)
+    notes.begin()
+    notes.note_checksums({**(known if known and not is_of_another else {}), **contents})
+    write_stamp(folder, workspace.root, "", found.sources)
 
 
 def _nothing(folder: str) -> tuple[set[str], set[str]]:
@@ -373,117 +313,17 @@ def _staying(folder: str, call: CargoCall, settings: Sequence[str]) -> tuple[set
     """
     answer = metadata.all_packages(call, target_dir.platforms(folder), settings)
     packages = answer["packages"]
-    if _keeps_all(call.environ):
-        return reusable(answer, call.environ)
-    verified = target_dir.verified_sources(call.environ)
+    if keeps_all(call.environ):
+        return harmless.reusable(answer, call.environ)
+    verified = inputs.verified_sources(call.environ)
     dependent = harmless.system_dependent(packages, list(target_dir.profiles(folder)), verified)
-    names, crates = reusable(answer, call.environ, dependent)
+    names, crates = harmless.reusable(answer, call.environ, dependent)
     # cargo tells of no package that a feature or another platform brings; one that stays may have its name.
     told = {(it["name"], it["version"], it["source"]) for it in packages}
     lock = os.path.join(answer["workspace_root"], "Cargo.lock")
-    others = (it for it in metadata.locked(lock) if it not in told)
-    untold = {it[0] for it in others if harmless.may_ask(*it, verified)}
+    untold = {it[0] for it in metadata.locked(lock) if it not in told and harmless.may_ask(*it, verified)}
     names, crates = names - untold, crates - {name.replace("-", "_") for name in untold}
     foreign = [it for it in packages if it["source"] and it["manifest_path"].startswith(verified)]
     asks = {it["name"] for it in foreign if it["id"] in dependent}
-    said = {"asks": sorted(asks), "needs": sorted({it["name"] for it in foreign} - names - asks)}
-    files.replace(os.path.join(folder, EACH_TIME), json.dumps(said).encode())
+    BuildNotes(folder).note_each_time(asks, {it["name"] for it in foreign} - names - asks)
     return names, crates
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
-
-
-def reusable(
-    answer: Mapping[str, Any], environ: Mapping[str, str], dependent: Iterable[str] = ()
-) -> tuple[set[str], set[str]]:
-    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages.
-
-    *dependent*: the ids of packages that must not.
-    """
-    verified = target_dir.verified_sources(environ)
-    packages = {package["id"]: package for package in answer["packages"]}
-    others = {
-        name
-        for name, it in packages.items()
-        if it["source"] is None or not it["manifest_path"].startswith(verified)
-    }
-    others.update(dependent)
-    needs = {node["id"]: node["dependencies"] for node in answer["resolve"]["nodes"]}
-    # A package that depends on these was compiled against them.
-    while more := {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others:
-        others |= more
-    rest = packages.keys() - others
-
-    def names(ids: Iterable[str]) -> set[str]:
-        return {packages[name]["name"] for name in ids}
-
-    def crates(ids: Iterable[str]) -> set[str]:
-        return {target["name"].replace("-", "_") for name in ids for target in packages[name]["targets"]}
-
-    return names(rest) - names(others), crates(rest) - crates(others)
-
-
-class Build:
-    """A kept build folder: its name and path; when it was last used (seconds); its files' sizes by inode."""
-
-    def __init__(self, path: str) -> None:
-        self.name, self.path = os.path.basename(path), path
-        self.inodes: dict[int, int] = {}
-        for above, _, names in os.walk(path):
-            for name in names:
-                try:
-                    found = os.lstat(os.path.join(above, name))
-                    self.inodes[found.st_ino] = found.st_size
-                except OSError:  # a build has just removed it
-                    pass
-        try:
-            self.used = os.lstat(os.path.join(path, freshness.STAMP)).st_mtime
-        except OSError:
-            self.used = 0.0
-
-    @property
-    def size(self) -> int:
-        """The size of the files in bytes."""
-        return sum(self.inodes.values())
-
-
-def builds(cache: str) -> list[Build]:
-    """Return the folders that are kept in a cache folder, the least recently used first."""
-    paths = target_dir.paths_in(cache, _BUILDS)
-    found = [Build(path) for path in paths if not os.path.basename(path).startswith(".")]
-    return sorted(found, key=lambda build: build.used)
-
-
-def prune(cache: str, limit: float, before: float = 0) -> list[str]:
-    """Remove the least recently used until there are at most *limit* bytes, and those unused since *before*.
-
-    A folder that is in use stays. Returns the names of those that were removed.
-    """
-    for path in target_dir.paths_in(cache, _BUILDS):
-        if os.path.basename(path).startswith(_OLD):  # left by a process that was killed while removing it
-            files.remove(path)
-    return [build.name for build in evict(builds(cache), limit, before, _take_away)]
-
-
-def clear(cache: str) -> list[str]:
-    """Remove all folders that are not in use; return their names."""
-    return prune(cache, 0, before=float("inf"))
-
-
-def _take_away(build: Build) -> bool:
-    try:
-        with Lock(build.path, exclusive=True, without=False) as free:
-            if not free or is_held(os.path.join(build.path, _USED)):
-                return False
-            old = os.path.join(os.path.dirname(build.path), f"{_OLD}{os.getpid()}-{os.urandom(4).hex()}")
-            files.rename(build.path, old)
-    except OSError:
-        return False
-    files.remove(old)
-    return True

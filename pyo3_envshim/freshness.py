@@ -5,25 +5,7 @@ last build, and knows the crate by its place within the workspace. That is wrong
 source trees share a build folder, or when sources were replaced by older ones. The random
 path of an ephemeral environment hid the mistake: everything that depends on PyO3 was
 compiled each time. Any tool that makes the path stable must give the same guarantee:
-
-    cargo's time stamps can be trusted if the last build here was of the same workspace
-    root, and every local source file either has an mtime later than the end of that build
-    (cargo will see it, if it has a note of the file), or is the very file that was there when
-    that build started: the same inode, size, mtime and ctime, and a ctime before the start. A
-    link must lead where it led, and a folder that has lost a file must be newer than that end.
-
-"Here" is one profile of the build folder, in which cargo compiles as if there were no other.
-"The end" is when the newest unit of a local package was started; where there is no such unit,
-nothing can be stale. Where more than rustc and build scripts that told cargo what they read may have
-read files, "newer" is no excuse for one that cargo has no note of, nor for a manifest; and never for a
-vendored crate.
-
-Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
-notes where a link led, and not the link. Of a folder that a build script declares, that is all
-that is in it. What build scripts made is no source. The other files in the packages' folders are
-sources too, unless rustc alone reads: no local package has a build script, and all macros are
-known to read no files. Where a build script told cargo nothing, those in hidden folders count as
-well. While a unit is being compiled it is not known what is read, so all files count.
+`assessment` has the rule.
 
 Where a file is in doubt, or a build was here that left no stamp, cargo is made to compile the
 packages that the file belongs to, and all local ones that a random path would have made it
@@ -37,99 +19,27 @@ a lock, or there are no locks.
 No other workspace root ever has the same nonce, so two builds that wait for cargo's lock cannot
 take each other's code. A root whose units were put aside has its old nonce again.
 
-A stamp in the profile's folder records the last build, but not its end: that is the newest time
-stamp that cargo itself compares with. The stamp lists files, not only the time of the start,
-because renaming a folder into place changes no ctime below it, and a clock that steps back
-makes a later change look earlier. It is written last: if we die earlier, the doubt remains.
+A stamp in the profile's folder records the last build (`stamp`).
 """
 
 from __future__ import annotations
 
 import os  # nothing else from the standard library: every call that compiles imports this module
-from os.path import dirname
 
 from pyo3_envshim import files
-from pyo3_envshim.cargo import configuration as cargo_configuration
-from pyo3_envshim.cargo import target_dir
-from pyo3_envshim.sources import ARROW, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
+from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
+from pyo3_envshim.cargo import inputs, target_dir
+from pyo3_envshim.sources import ARROW, Source
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, read_stamp, write_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from pyo3_envshim.assessment import Assessment
     from pyo3_envshim.cargo.metadata import Workspace
 
-# Swatinem/rust-cache (2.9) takes what follows the last hyphen for a hash, and keeps .fingerprint.
-STAMP = ".fingerprint-envshim"
-# What is known, if anything, of units that were left in doubt; they may be put aside.
-OLD_STAMP = ".fingerprint-envshim-old"
 _STORED = os.path.join(os.sep, "environments", "")  # in the path of a stored environment
-_VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
-CONFIGURATION = "configuration "  # before the path of such a file in the stamp
-FORMAT = "pyo3-envshim stamp 1"
-# Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
-_KNOWN_MACROS = """
-pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
-displaydoc enum_dispatch futures_macro indoc monostate_impl num_derive openssl_macros paste pastey phf_macros
-pin_project_internal ref_cast_impl schemars_derive serde_derive serde_repr strum_macros thiserror_impl
-time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive
-zerovec_derive
-"""
-MACROS = frozenset(_KNOWN_MACROS.split())
-# What cargo is given another value of with another path; a build script may ask for one of these.
-_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
-
-
-class Stamp:
-    """What is known of the last build in a build folder.
-
-    *root*: the workspace root. *nonce*: that of the path it used; may be empty. *start*: when
-    it started, in ns of the build folder's file system. *files*: the state of each local
-    source file then, by path.
-    """
-
-    __slots__ = ("files", "nonce", "root", "start")
-
-    def __init__(self, root: str, nonce: str, start: int, files: dict[str, str]) -> None:
-        self.root = root
-        self.nonce = nonce
-        self.start = start
-        self.files = files
-
-
-class Assessment:
-    """What is known of the local sources when a build is about to start.
-
-    *sources*: by path, configuration files among them. *folders*: the local packages by resolved folder.
-    *notes*: what cargo noted; *noted*: the packages that noted each file. *stamp*: of the last build.
-    *is_other*: whether that was of another workspace root, or with another configuration. *doubted*: the
-    sources that cargo may misjudge; None where all that was built here is in doubt. *unplaced*: local
-    packages whose folders are not known.
-    """
-
-    __slots__ = ("doubted", "folders", "is_other", "noted", "notes", "sources", "stamp", "unplaced")
-
-    def __init__(self, folders: dict[str, set[str]], notes: target_dir.Notes) -> None:
-        self.folders = folders
-        self.notes = notes
-        self.noted = noted_by(folders, {**notes.declared, **notes.inputs})
-        self.sources: dict[str, Source] = {}
-        self.stamp: Stamp | None = None
-        self.is_other = False
-        self.doubted: list[str] | None = None
-        self.unplaced: set[str] = set()
-
-    @property
-    def trusted(self) -> bool:
-        """Whether cargo's time stamps can be trusted."""
-        return not self.is_other and self.doubted == [] and not self.unplaced
-
-    @property
-    def vendored(self) -> tuple[str, ...]:
-        """The folders of directory sources that lie among the sources, now or at the last build."""
-        paths = (*self.sources, *(self.stamp.files if self.stamp else ()))
-        crates = {dirname(path) for path in paths if path.endswith(_VENDORED)} - self.folders.keys()
-        return tuple({os.path.join(dirname(crate), "") for crate in crates})
 
 
 def nonce_for(workspace: Workspace) -> str:
@@ -168,16 +78,14 @@ def _nonce_of_old(workspace: Workspace, found: Assessment) -> str:
         return ""
     for each in Shelf(os.path.join(workspace.build_dir, workspace.profile)).sets():
         stamp = read_stamp(os.path.join(each.path, STAMP))
-        if stamp and stamp.nonce and _is_of_this_kind(stamp, workspace.root, found.sources):
+        if stamp and stamp.nonce and is_of_this_kind(stamp, workspace.root, found.sources):
             return "" if _is_compiled_for(stamp.nonce, workspace) else stamp.nonce
     return ""
 
 
 def _is_compiled_for(part: str, workspace: Workspace) -> bool:
     """Tell whether a build script in place has seen a variable with *part* in its value."""
-    from pyo3_envshim.cargo.units import recorded_variables
-
-    recorded = recorded_variables(_profiles(workspace.build_dir, workspace.profile))
+    recorded = inputs.recorded_variables(target_dir.profiles_called(workspace.profile, workspace.build_dir))
     return any(part in value for values in recorded.values() for value in values if value)
 
 
@@ -207,7 +115,7 @@ def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
     """
     found = assess(workspace, workspace.build_dir, workspace.profile, place)
     if not found.trusted:
-        profiles = moved(_profiles(workspace.build_dir, workspace.profile), workspace, place)
+        profiles = moved(target_dir.profiles_called(workspace.profile, workspace.build_dir), workspace, place)
         packages = None if found.is_other else _in_doubt(workspace, found, profiles)
         target_dir.invalidate(profiles, packages)
     return found.sources
@@ -222,193 +130,11 @@ def add_to_stamp(workspace: Workspace, sources: Mapping[str, Source]) -> None:
         write_stamp(folder, stamp.root, stamp.nonce, {**sources, **known})
 
 
-def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str]:
-    """Return where profiles are in a folder that holds them as the build folder does."""
-    return [os.path.join(place, os.path.relpath(profile, workspace.build_dir)) for profile in profiles]
-
-
-def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
-    """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
-
-    *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
-    """
-    profiles = _profiles(build, profile)
-    unwatched = target_dir.unwatched(profiles)
-    skip = {build, *profiles}
-    if place:
-        profiles = moved(profiles, workspace, place)
-    notes = target_dir.read_notes(profiles, workspace.local_names, build, unwatched)
-    found = Assessment(_resolved(workspace), notes)
-    configuration = cargo_configuration.read(workspace.settings)
-    rustc = target_dir.read_by_rustc(profiles, notes)
-    links_files = cargo_configuration.links_files(configuration, workspace.flags)
-    has_readers = links_files or bool(notes.undirected) or not rustc.macros <= MACROS
-    by_notes = rustc.is_all and not has_readers and _has_no_other_reader(workspace, found)
-    reach = FILES if by_notes else SOURCES if rustc.macros <= MACROS else HIDDEN_TOO
-    # Where nothing was built, it is not known what will be read.
-    if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, configuration):
-        by_notes, reach = False, HIDDEN_TOO
-    listing = _list_sources(workspace, found, skip, reach)
-    root = os.path.realpath(workspace.root)
-    others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
-    listing.add_read(
-        {*found.noted, *(os.path.join(root, name) for name in rustc.names)},
-        _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
-    )
-    programs = [os.path.realpath(path) for path in cargo_configuration.programs(configuration)]
-    listing.add_read(programs)
-    found.sources = listing.found
-    # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
-    # changed with its times: then all that was built here counts.
-    found.stamp = stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
-    vendored = found.vendored
-    end = target_dir.end_of_last_build(profiles, () if vendored else notes.foreign)
-    gone = gone_sources(stamp, found.sources, listing.read if by_notes else None)
-    sources = {**gone, **found.sources}
-    unseen = {*programs, *(path for path in sources if path.startswith(vendored))}
-    if has_readers:
-        unseen.update(path for path in sources if not _is_seen(path, listing.read))
-    found.doubted = doubtful(sources, stamp, end, unseen)
-    if by_notes and found.doubted:
-        # Nobody has read the others, as far as is known; who reads one later must not find it known.
-        unread = {path for path in found.doubted if _plain(path) not in listing.read}
-        found.sources = {path: it for path, it in found.sources.items() if path not in unread}
-        found.doubted = [path for path in found.doubted if path not in unread]
-    if notes.unplaced:
-        found.unplaced = notes.unplaced & (_compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
-    found.sources.update(_as_sources(configuration))
-    found.is_other = stamp is not None and not _is_of_this_kind(stamp, workspace.root, found.sources)
-    return found
-
-
-def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
-    """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
-    skip.update(workspace.exclude)
-    if reach != FILES:  # in the project in some CI jobs
-        skip.add(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"))
-    listing = Listing(skip, found.folders)
-    for folder in (workspace.root, *workspace.packages):
-        listing.add(folder, reach)
-    for folder in workspace.crates:
-        place = os.path.realpath(folder)
-        is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
-        listing.add(folder, max(reach, SOURCES) if is_below else reach)
-    if reach == HIDDEN_TOO and os.path.exists("pyproject.toml"):
-        here = os.getcwd()
-        if os.path.realpath(workspace.root).startswith(os.path.join(here, "")):
-            listing.add(here)  # the Python project's folder, which holds the workspace's
-    for folder, names in found.folders.items():
-        if not names.isdisjoint(found.notes.undirected):
-            listing.add(folder, HIDDEN_TOO)
-    listing.add_read(os.path.join(folder, "Cargo.toml") for folder in found.folders)
-    # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
-    listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
-    return listing
-
-
-def _plain(path: str) -> str:
-    """Return the name of a source without where it leads."""
-    return path.partition(ARROW)[0]
-
-
-def _resolved(workspace: Workspace) -> dict[str, set[str]]:
-    """Return the local packages by folder, without links; the workspace's root may have none."""
-    found: dict[str, set[str]] = {os.path.realpath(workspace.root): set()}
-    for folder, names in workspace.packages.items():
-        found.setdefault(os.path.realpath(folder), set()).update(names)
-    return found
-
-
-def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
-    """Return those of *folders* that no package lies in, as prefixes of paths; all are without links."""
-    found = {os.path.join(folder, "") for folder in folders}
-    return tuple(at for at in found if not any(os.path.join(it, "").startswith(at) for it in packages))
-
-
-def _has_no_other_reader(workspace: Workspace, found: Assessment) -> bool:
-    """Tell whether rustc, and macros, are all that may have read local files."""
-    is_plain = not workspace.scripts and not workspace.settings and not found.notes.unplaced
-    return is_plain and not _is_read_by_others(workspace, found)
-
-
-def _is_read_by_others(workspace: Workspace, found: Assessment) -> bool:
-    """Tell whether crates of others declare files in the project, but for the target and build folder.
-
-    A relative path may lead there: it is not known where the crate lies.
-    """
-    if not found.notes.declared:
-        return False
-    below = _beside(map(os.path.realpath, (workspace.build_dir, workspace.target_dir)), found.folders)
-    own = tuple(os.path.join(folder, "") for folder in found.folders)
-    for path in {path for declared in found.notes.declared.values() for path in declared}:
-        place = os.path.join(os.path.realpath(path), "")
-        if not os.path.isabs(path) or (place.startswith(own) and not place.startswith(below)):
-            return True
-    return False
-
-
-def _compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[str] | None:
-    """Return the packages that a random path makes cargo compile; None if there is no lock file."""
-    from pyo3_envshim.cargo.metadata import dependents
-
-    asking = target_dir.packages_asking_for(_VARIABLES, profiles)
-    return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
-
-
-def _is_of_this_kind(stamp: Stamp, root: str, sources: Mapping[str, Source]) -> bool:
-    """Tell whether the last build was of this workspace, with this configuration."""
-    now = {path: source.state for path, source in sources.items() if path.startswith(CONFIGURATION)}
-    before = {path: state for path, state in stamp.files.items() if path.startswith(CONFIGURATION)}
-    return stamp.root == root and now == before
-
-
-def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
-    """Return configuration files as sources without a time: their state is their content."""
-    if not configuration:
-        return {}
-    from pyo3_envshim.environment.hashing import of_bytes
-
-    texts = {path: cargo_configuration.compared(text) for path, text in configuration.items()}
-    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in texts.items() if it}
-
-
-def _profiles(build: str, profile: str) -> list[str]:
-    return target_dir.profiles_called(profile, build) if profile else list(target_dir.profiles(build))
-
-
-def _is_seen(path: str, read: Container[str]) -> bool:
-    """Tell whether cargo looks at a source's time. Of a manifest, it compares only what it knows itself."""
-    return _plain(path) in read and os.path.basename(path) != "Cargo.toml"
-
-
-def doubtful(
-    sources: Mapping[str, Source], stamp: Stamp | None, end: int | None, unseen: Container[str] = ()
-) -> list[str] | None:
-    """Return the sources that cargo may misjudge, by the rule in this module's docstring; None if all.
-
-    *stamp* is None where there is none; *end*, in ns, is None where nothing local was built. *unseen*:
-    those whose times cargo does not look at.
-    """
-    if end is None:
-        return []
-    if stamp is None:
-        return None
-    found = []
-    for path, source in sources.items():
-        same = stamp.files.get(path) == source.state
-        # cargo looks at the file that a link within a package led to, not at the link.
-        if source.mtime > end and path not in unseen and (same or source.state != LINK):
-            continue
-        if not same or not _before(source.ctime, stamp.start):
-            found.append(path)
-    return found
-
-
 def invalidate(workspace: Workspace, found: Assessment) -> bool:
     """Make cargo compile what is in doubt. Returns False where that cannot be done."""
     from pyo3_envshim.store.lock import Locks
 
-    profiles = _profiles(workspace.build_dir, workspace.profile)
+    profiles = target_dir.profiles_called(workspace.profile, workspace.build_dir)
     packages = _in_doubt(workspace, found, profiles)
     if packages is None:
         return False
@@ -426,13 +152,13 @@ def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> s
     owned = owners(found.doubted or (), found)
     declared, vendored = found.notes.declared, found.vendored
     # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
-    if _is_read_by_others(workspace, found) or (found.doubted is None and (declared or vendored)):
+    if is_read_by_others(workspace, found) or (found.doubted is None and (declared or vendored)):
         return None
     if not owned.isdisjoint(declared) or any(path.startswith(vendored) for path in found.doubted or ()):
         return None
     packages = set(found.notes.inputs)
     if found.doubted is not None:
-        would_be_compiled = _compiled_for_a_new_path(workspace, profiles)
+        would_be_compiled = compiled_for_a_new_path(workspace, profiles)
         if would_be_compiled is not None:
             packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
     return packages
@@ -452,97 +178,3 @@ def owners(paths: Iterable[str], found: Assessment) -> set[str]:
                 owned |= places.get(place, set())
                 place, above = os.path.dirname(place), place
     return owned
-
-
-def noted_by(
-    folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
-) -> dict[str, set[str]]:
-    """Return the packages that noted each file, by the file's path.
-
-    *folders*: the packages by folder. *inputs*: the files by package, some relative to its folder.
-    """
-    found: dict[str, set[str]] = {}
-    for package, paths in inputs.items():
-        own = [folder for folder, names in folders.items() if package in names] or folders
-        for folder in own:
-            for path in paths:
-                found.setdefault(os.path.join(folder, path), set()).add(package)
-    return found
-
-
-def _before(time: int, start: int) -> bool:
-    """Tell whether *time* is surely before *start*, however coarse the file system's clock is.
-
-    FAT counts two seconds, HFS+ and ext3 one; a time without a fraction may be from one of these.
-    """
-    return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start
-
-
-def gone_sources(
-    stamp: Stamp | None, sources: Mapping[str, Source], read: Container[str] | None = None
-) -> dict[str, Source]:
-    """Return the files of *stamp* that no longer exist, each as new as the folder that it was in.
-
-    If *read* is given, only those count. A link that is gone is not new: cargo knows the file that it
-    led to, and looks at that.
-    """
-    found = {}
-    for path, state in stamp.files.items() if stamp else ():
-        if path in sources or path.startswith(CONFIGURATION) or not (read is None or _plain(path) in read):
-            continue
-        if state == LINK or not os.path.lexists(path):
-            found[path] = Source("gone", 0 if state == LINK else _mtime_above(path), 0)
-    return found
-
-
-def _mtime_above(path: str) -> int:
-    """Return the mtime of the nearest folder above *path* that exists; 0 if there is none."""
-    folder = os.path.dirname(path)
-    while folder != path:
-        try:
-            return os.stat(folder).st_mtime_ns
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            path, folder = folder, os.path.dirname(folder)
-    return 0
-
-
-def read_stamp(path: str) -> Stamp | None:
-    """Return the stamp at *path*, or None if there is none of this format. Raises OSError."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            text = file.read()
-        start = os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    lines = text.split("\0")
-    if lines[0] != FORMAT or len(lines) < 4 or lines[-1] != "end":
-        return None  # nothing is known; the next stamp replaces it
-    # The path is the key: two names of one file have the same state.
-    states = {path: state for state, _, path in (line.partition(" ") for line in lines[3:-1])}
-    return Stamp(lines[1], lines[2], start, states)
-
-
-def write_stamp(
-    build: str, root: str, nonce: str, sources: Mapping[str, Source], only_as_first: bool = False
-) -> bool:
-    """Leave a stamp in the folder *build*, in one step; its own mtime is the start of the build.
-
-    Returns False if there is one already and this was to be the first. Raises OSError.
-    """
-    states = [f"{source.state} {path}" for path, source in sources.items()]
-    content = "\0".join([FORMAT, root, nonce, *states, "end"]).encode("utf-8", "surrogateescape")
-    os.makedirs(build, exist_ok=True)
-    path = os.path.join(build, STAMP)
-    if not only_as_first:
-        files.replace(path, content)
-        return True
-    temporary = files.write_beside(path, content)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:  # no hard links here
-        files.rename(temporary, path, over=True)
-    finally:
-        files.remove(temporary)
-    return True

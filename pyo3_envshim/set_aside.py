@@ -6,68 +6,46 @@ cargo starts, under cargo's own locks, `exchange` moves these units out of its w
 those that were once put aside for the values that cargo is about to see. Renames keep the times,
 so that cargo judges what it finds by its own rules; a mistake in a value only costs time.
 
-But cargo never asks whose outputs lie beside a fingerprint. That one set's fingerprints never lie
-beside another's outputs is what all of this is about:
-
-- A fingerprint leaves before its outputs and comes back after them, a dependent's before and after
-  its dependencies'. Where we are killed, outputs may lack their fingerprints: cargo compiles again.
-- A set is written in ``tmp-…`` and counts from the rename to its name on: what was put aside by
-  halves never comes back. To come back, it is first renamed to ``tmp-…`` again.
-- A set is what its manifest says, file by file, or it does not come back, nor where another unit
-  lives. A unit comes back only beside the very dependencies that it was compiled against.
-- Units make a set only if the last known call explains their values: its workspace's root, and its
-  interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here.
-- A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
-  takes it away, and the unit does not come back.
-- cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
-  of the last build for which it was in place.
-
-Sets lie on the profile's `shelf`.
+`moving` says what could go wrong, and what keeps it from doing so.
 """
 
 from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
-from pyo3_envshim import files, freshness, shelf
+from pyo3_envshim import files
 from pyo3_envshim.cargo import target_dir
-from pyo3_envshim.cargo.units import (
-    Outputs,
-    UnitFolder,
-    UnknownFormat,
-    doomed,
-    invalidate,
-    recorded_variables,
-    unit_folders,
-    with_dependents,
-)
-from pyo3_envshim.shelf import CallNote, Set, Shelf, call_note, is_worthwhile, states, value_of
+from pyo3_envshim.cargo.inputs import recorded_variables
+from pyo3_envshim.shelf import CallNote, Shelf, call_note, value_of
+from pyo3_envshim.stamp import OLD_STAMP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from pyo3_envshim.cargo.metadata import Workspace
-    from pyo3_envshim.cargo.units import Fingerprint
+    from pyo3_envshim.shelf import Set
 
     Values = Mapping[str, "str | None"]
 
 _KEPT = "kept"  # in place of a workspace's root: without a stamp, what is local does not come back
 
 
-class Refused(Exception):
-    """Nothing is moved; the message says why."""
-
-
 class Exchange:
-    """What was done: how many units were put aside and brought back; or why not, if there is a reason."""
+    """What was done: how many units were put aside and brought back; or why not, if there is a reason.
 
-    __slots__ = ("brought_back", "put_aside", "reason")
+    *is_refused*: whether what is in place may have stayed there though it should not.
+    """
+
+    __slots__ = ("brought_back", "is_refused", "put_aside", "reason")
 
     def __init__(self) -> None:
         self.put_aside = self.brought_back = 0
+        self.is_refused = False
         self.reason = ""
+
+    def refuse(self, reason: object) -> None:
+        self.is_refused, self.reason = True, str(reason)
 
     def __str__(self) -> str:
         done = f"{self.put_aside} units set aside, {self.brought_back} brought back"
@@ -83,30 +61,36 @@ def exchange(
     is one that is kept for unpacked sources, whose root is another each time. Raises nothing that could
     keep cargo from running: where something is not as it should be, things stay as they are.
     """
-    done, is_refused = Exchange(), False
-    place = Place(workspace, is_stamped, _KEPT if is_kept else "")
+    done = Exchange()
+    build, profile = workspace.build_dir, os.path.join(workspace.build_dir, workspace.profile)
+    shelf, profiles = Shelf(profile), target_dir.profiles_called(workspace.profile, build)
+    call = CallNote("", {}, {})  # explains nothing, until it is known
     try:
-        sets = place.shelf.sets()
-        recorded = recorded_variables(place.profiles)
+        sets, recorded = shelf.sets(), recorded_variables(profiles)
         names = {*recorded, *(name for each in sets for name in each.values)}
-        place.call = call_note(place.root, names, environ)
+        call = call_note(_KEPT if is_kept else workspace.root, names, environ)
         seen = _values_seen(names, environ)
-        if _is_due(place, recorded, sets, seen):
+        if _is_due(call, recorded, sets, seen):
             from pyo3_envshim.cargo.configuration import may_change
 
             for name in may_change(seen, workspace.settings):
                 del seen[name]
-            if _is_due(place, recorded, sets, seen):
-                _exchange_locked(place, seen, done)
-    except (OSError, UnknownFormat, Refused) as error:
-        done.reason = str(error)
-        is_refused = True
+            if _is_due(call, recorded, sets, seen):
+                from pyo3_envshim import moving
+                from pyo3_envshim.cargo.units import UnknownFormat
+
+                try:
+                    moving.exchange(moving.Place(workspace, shelf, call, is_stamped), seen, done)
+                except (UnknownFormat, moving.Refused) as reason:
+                    done.refuse(reason)
+    except OSError as error:
+        done.refuse(error)
     try:
-        target_dir.make_build_dir(place.build)
+        target_dir.make_build_dir(build)
     except OSError:
         pass  # cargo will say why
-    files.remove(place.old_stamp)
-    place.shelf.note(place.call, others=is_refused)
+    files.remove(os.path.join(profile, OLD_STAMP))
+    shelf.note(call, others=done.is_refused)
     return done
 
 
@@ -120,335 +104,8 @@ def _is_not_unicode(value: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_due(place: Place, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values) -> bool:
+def _is_due(
+    call: CallNote, recorded: Mapping[str, set[str | None]], sets: Iterable[Set], seen: Values
+) -> bool:
     differs = any(values != {seen[name]} for name, values in recorded.items() if name in seen)
-    return differs or any(each.fits(place.call, seen) for each in sets)
-
-
-class Place:
-    """Where an exchange takes place.
-
-    *root*: the workspace's. *call*: what is to be noted of the call. *build*, *profiles*: its build folder,
-    and the profiles in it that have the name of the call's. *units*, *outputs*: what cargo has left in them.
-    *stamp*: the guard's; *old_stamp*: the one for what is in place, where this call has replaced it and left
-    that in doubt.
-    """
-
-    __slots__ = (
-        *("build", "call", "is_stamped", "old_stamp", "outputs", "profiles", "root", "shelf", "stamp"),
-        *("units", "workspace"),
-    )
-
-    def __init__(self, workspace: Workspace, is_stamped: bool = False, root: str = "") -> None:
-        self.workspace = workspace
-        self.is_stamped = is_stamped
-        self.stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.STAMP)
-        self.old_stamp = os.path.join(workspace.build_dir, workspace.profile, freshness.OLD_STAMP)
-        self.root = root or workspace.root
-        self.build = workspace.build_dir
-        self.profiles = target_dir.profiles_called(workspace.profile, self.build)
-        self.call = CallNote("", {}, {})  # explains nothing, until it is known
-        self.shelf = Shelf(os.path.join(self.build, workspace.profile))
-        self.units: list[UnitFolder] = []
-
-    def read(self) -> None:
-        """Read what cargo has left. Raises OSError, UnknownFormat."""
-        self.units = unit_folders(self.profiles)
-        self.outputs = Outputs(self.profiles)
-
-    def relative(self, path: str) -> str:
-        return os.path.relpath(path, self.build)
-
-    def outputs_of(self, unit: UnitFolder) -> list[str]:
-        return self.outputs.of(unit, self.outputs.claims(unit))
-
-
-def _exchange_locked(place: Place, seen: Values, done: Exchange) -> None:
-    from pyo3_envshim.store.lock import Locks, is_on_network
-
-    if is_on_network(place.build):
-        raise Refused("cargo takes no locks on a network share")
-    with Locks(target_dir.lock_files(place.profiles)) as free:
-        if not free:
-            raise Refused("another process has locked the build folder, or there are no locks")
-        _check_folders(place)
-        place.shelf.sweep()
-        place.read()
-        invalidate(doomed(place.units))
-        fitting = [each for each in place.shelf.sets() if each.fits(place.call, seen)]
-        _remove_unexplained(place, seen)
-        moving = to_move(place.units, seen)
-        values = values_of(moving, seen) or {}
-        origin = place.shelf.origin(values) if is_worthwhile(values) else None
-        if moving and (origin or fitting):  # otherwise cargo may as well overwrite them
-            done.put_aside = _put_aside(place, moving, values, origin)
-            place.outputs = Outputs(place.profiles)
-        for each in fitting:
-            if not done.brought_back:
-                _bring_back(place, each, done)
-        place.shelf.prune()
-
-
-def _check_folders(place: Place) -> None:
-    """Raise `Refused` if a rename could fail half-way, or lead elsewhere."""
-    import stat
-
-    device = os.stat(place.build).st_dev
-    for profile in place.profiles:
-        for name in ("", ".fingerprint", "build", "deps", "deps/artifact", "examples", shelf.FOLDER):
-            try:
-                found = os.lstat(os.path.join(profile, name))
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
-                raise Refused(f"{os.path.join(profile, name)} is a link, or on another device")
-
-
-# ---- What moves: decided without touching anything.
-
-
-def to_move(units: Iterable[UnitFolder], seen: Values) -> list[UnitFolder]:
-    """Return the folders of units that cargo would overwrite, dependents before their dependencies."""
-    units = list(units)
-    return with_dependents(
-        (unit for unit in units if any(_differs(it, seen) for it in unit.fingerprints)), units
-    )
-
-
-def _differs(it: Fingerprint, seen: Values) -> bool:
-    return any(name in seen and seen[name] != value for name, value in it.variables.items())
-
-
-def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None] | None:
-    """Return what *units* were compiled for, of the variables in *seen*; None if they contradict."""
-    found: dict[str, str | None] = {}
-    for unit in units:
-        for it in unit.fingerprints:
-            for name, value in it.variables.items():
-                if name in seen and found.setdefault(name, value) != value:
-                    return None
-    return found
-
-
-def _check_claims(place: Place, moving: list[UnitFolder]) -> None:
-    """Raise `Refused` if a file without a hash may be that of a unit that stays as well."""
-    ours = {(unit.profile, *stem) for unit in moving for stem in place.outputs.claims(unit)}
-    for unit in place.units:
-        if unit not in moving:
-            for stem in place.outputs.claims(unit):
-                if (unit.profile, *stem) in ours:
-                    raise Refused(f"{stem[1]} may belong to {unit.package}, too")
-
-
-def _check_tests(place: Place, moving: Iterable[UnitFolder]) -> None:
-    """Raise `Refused` if a test is running, as far as Linux and Windows tell.
-
-    cargo holds no lock then, and is about to start others; another cargo overwrites no tests but by its own.
-    """
-    tests = [unit for unit in moving if any(it.name.startswith("test-") for it in unit.fingerprints)]
-    outputs = [path for unit in tests for path in place.outputs_of(unit)]
-    outputs += [path for folder in outputs for path in target_dir.paths_in(folder)]
-    if os.name == "nt":  # where nobody may write to a program that runs, but rename it
-        for path in filter(os.path.isfile, outputs):
-            try:
-                os.close(os.open(path, os.O_RDWR))
-            except PermissionError as error:
-                raise Refused(f"{path} is in use") from error
-        return
-    programs = {_identity(path) for path in outputs} - {None}
-    for process in target_dir.paths_in("/proc") if programs else ():
-        if _identity(os.path.join(process, "exe")) in programs:
-            raise Refused(f"{process} runs a test of this project")
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:  # no process, one that has ended, or another user's
-        return None
-    return found.st_dev, found.st_ino
-
-
-# ---- Out.
-
-
-def _put_aside(place: Place, moving: list[UnitFolder], values: Values, origin: CallNote | None) -> int:
-    """Move units out of cargo's way; return how many folders that was.
-
-    Into a set for *values*, if it is known by what call they were made: *origin*.
-    """
-    # What rustdoc made lies elsewhere, and has no hash in its name.
-    docs = [(unit, it.name) for unit in moving for it in unit.fingerprints if it.name.startswith("doc-")]
-    _check_claims(place, moving)
-    invalidate(docs)
-    moving = [unit for unit in moving if unit.fingerprints]
-    outputs = [path for unit in moving for path in place.outputs_of(unit)]
-    for path in outputs:
-        if os.path.islink(path):
-            raise Refused(f"{path} is a link")
-    _check_tests(place, moving)
-    body = {
-        "marks": {place.relative(unit.place): unit.mark() for unit in moving},
-        "outside": _outside(place, moving),
-        "outputs": [place.relative(path) for path in outputs],
-        "stems": sorted(
-            {(place.relative(unit.profile), *it) for unit in moving for it in place.outputs.claims(unit)}
-        ),
-    }
-    temporary = place.shelf.temporary()
-    moved: list[tuple[str, str]] = []
-    try:
-        prints = [path for unit in moving for path in unit.files()]
-        for path in [*prints, *outputs]:
-            _rename(path, os.path.join(temporary, place.relative(path)), moved)
-        if origin:
-            body["fingerprints"] = [place.relative(path) for path in reversed(prints)]
-            _keep_stamp(place, temporary)
-            place.shelf.commit(temporary, values, origin, body)
-    except BaseException:
-        _move_back(moved)
-        raise
-    finally:
-        files.remove(temporary)
-    for unit in moving:
-        unit.fingerprints.clear()
-    return len(moving)
-
-
-def _remove_unexplained(place: Place, seen: Values) -> None:
-    """Remove older units than the last call that contradict it: with its own, they would make no set."""
-    moving = to_move(place.units, seen)
-    if not place.shelf.last or values_of(moving, seen) is not None:
-        return
-    last, own = place.shelf.last[-1], ((unit, values_of([unit], seen)) for unit in moving)
-    strange = [unit for unit, values in own if values is None or not last.explains(values)]
-    prints = [os.path.join(unit.place, it.name) for unit in strange for it in unit.fingerprints]
-    if all(os.stat(path).st_mtime_ns < place.shelf.noted for path in prints):
-        _put_aside(place, with_dependents(strange, place.units), {}, None)
-        place.outputs = Outputs(place.profiles)
-
-
-def _keep_stamp(place: Place, folder: str) -> None:
-    """Give a set the stamp of its units, with its time. Without one, what is local does not come back."""
-    path = place.old_stamp if os.path.lexists(place.old_stamp) else place.stamp
-    try:
-        os.link(path, os.path.join(folder, freshness.STAMP))
-    except OSError:  # none, or no hard links here
-        pass
-
-
-def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
-    """Return what the set's units need that is not in the set, as it is now."""
-    needs = {need for unit in moving for it in unit.fingerprints for need in it.needs}
-    return [
-        _state(place, unit, it.name, it.number)
-        for unit in place.units
-        if unit not in moving
-        for it in unit.fingerprints
-        if it.number in needs
-    ]
-
-
-def _state(place: Place, unit: UnitFolder, name: str, number: int) -> dict[str, Any]:
-    outputs = states(place.outputs_of(unit), place.build)
-    return {"place": place.relative(unit.place), "name": name, "number": number, "outputs": outputs}
-
-
-def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    files.rename(source, target)
-    moved.append((source, target))
-
-
-def _move_back(moved: list[tuple[str, str]]) -> None:
-    """Undo renames, the last one first: where one fails, what had to come after it stays away, too."""
-    try:
-        for source, target in reversed(moved):
-            files.rename(target, source)
-    except OSError:
-        pass  # cargo compiles what is not there
-
-
-# ---- In.
-
-
-def _bring_back(place: Place, found: Set, done: Exchange) -> None:
-    """Bring back what can be trusted of a set; what must not come back is removed with it."""
-    body = found.body()
-    done.reason = flaw_of(place, body) if body else "the set is not what it was"
-    if body and not done.reason:
-        _clear(place, body)
-    temporary = place.shelf.take(found.path)
-    try:
-        if body and not done.reason:
-            left_out = _leave_out(place, body, temporary)
-            sources = freshness.judge_set(place.workspace, temporary)
-            outputs = [path for path in body["outputs"] if target_dir.hash_of(path) not in left_out]
-            prints = [it for it in body["fingerprints"] if os.path.lexists(os.path.join(temporary, it))]
-            for path in [*outputs, *prints]:
-                _rename(os.path.join(temporary, path), os.path.join(place.build, path), [])
-            if place.is_stamped:
-                freshness.add_to_stamp(place.workspace, sources)
-            done.brought_back = len({os.path.dirname(path) for path in prints})
-    finally:
-        files.remove(temporary)
-
-
-def flaw_of(place: Place, body: dict[str, Any]) -> str:
-    """Tell why a set must not come back; "" if it may."""
-    units = {place.relative(unit.place): unit for unit in place.units}
-    for folder in body["marks"]:
-        if folder in units and units[folder].fingerprints:
-            return f"another unit is in {folder}"
-    stems = _stems(place, body)
-    for unit in place.units:
-        if not stems.isdisjoint((unit.profile, *stem) for stem in place.outputs.claims(unit)):
-            return f"an output without a hash may belong to {unit.package}, too"
-    return ""
-
-
-def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
-    """Remove from a set the fingerprints of units that must not come back; return the hashes of some.
-
-    Those are units whose folder was removed since (`cargo clean -p`); the others, what was compiled
-    against something that is not there any more, and all that needs either.
-    """
-    units = {place.relative(unit.place): unit for unit in place.units}
-    theirs = unit_folders(freshness.moved(place.profiles, place.workspace, temporary))
-    gone = [
-        unit
-        for unit in theirs
-        for folder in [os.path.relpath(unit.place, temporary)]
-        if folder not in units or units[folder].read_mark() != body["marks"].get(folder)
-    ]
-    changed = {noted["number"] for noted in body["outside"] if not _is_as_it_was(place, units, noted)}
-    stale = [unit for unit in theirs if not unit.needs.isdisjoint(changed)]
-    for unit in with_dependents([*gone, *(unit for unit in stale if unit not in gone)], theirs):
-        for path in unit.files():
-            os.unlink(path)
-    return {unit.hash for unit in gone}
-
-
-def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str, Any]) -> bool:
-    """Tell whether a unit that a set was compiled against is there, and was not compiled again."""
-    unit = units.get(noted["place"])
-    if unit is None or noted["number"] not in {it.number for it in unit.fingerprints}:
-        return False
-    return _state(place, unit, noted["name"], noted["number"]) == noted
-
-
-def _stems(place: Place, body: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """Return the profiles, folders and stems that a set's units claim, whether they had outputs or not."""
-    return {(os.path.join(place.build, profile), folder, stem) for profile, folder, stem in body["stems"]}
-
-
-def _clear(place: Place, body: dict[str, Any]) -> None:
-    """Remove what would lie beside the set's files: fingerprints that do not count, and their outputs."""
-    stems = _stems(place, body)
-    for unit in place.units:
-        if place.relative(unit.place) in body["marks"]:
-            own = [(folder, stem) for profile, folder, stem in stems if profile == unit.profile]
-            for path in [*unit.files(), *place.outputs.of(unit, own)]:
-                files.remove(path)
-                if os.path.lexists(path):
-                    raise Refused(f"{path} cannot be removed")
+    return differs or any(each.fits(call, seen) for each in sets)

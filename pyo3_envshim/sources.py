@@ -168,3 +168,8 @@ def _is_made_by_builds(folder: str, name: str) -> bool:
     if name.endswith(".so"):
         return name.endswith(".abi3.so") or ".cpython-" in name or ".pypy" in name
     return name.endswith((".whl", ".pyd")) or (name.endswith(".tar.gz") and folder.endswith("dist"))
+
+
+def plain(path: str) -> str:
+    """Return the name of a source without where it leads."""
+    return path.partition(ARROW)[0]

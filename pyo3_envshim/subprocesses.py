@@ -10,7 +10,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -93,3 +93,26 @@ def end_as(status: int) -> int:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
+
+
+def running(paths: Iterable[str]) -> str | None:
+    """Return what shows that a program at one of *paths* runs: on Windows it, on Linux a link to it."""
+    if os.name == "nt":  # where nobody may write to a program that runs, but rename it
+        for path in filter(os.path.isfile, paths):
+            try:
+                os.close(os.open(path, os.O_RDWR))
+            except PermissionError:
+                return path
+        return None
+    programs = {_identity(path) for path in paths} - {None}
+    processes = os.listdir("/proc") if programs and os.path.isdir("/proc") else ()
+    links = (f"/proc/{it}/exe" for it in processes)
+    return next((it for it in links if _identity(it) in programs), None)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # no process, one that has ended, or another user's
+        return None
+    return found.st_dev, found.st_ino

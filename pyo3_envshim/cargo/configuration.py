@@ -37,7 +37,7 @@ def read(settings: Iterable[str] = ()) -> dict[str, bytes]:
     while folder != above:
         places.append(os.path.join(folder, ".cargo"))
         folder, above = os.path.dirname(folder), folder
-    places.append(os.environ.get("CARGO_HOME") or os.path.join(os.path.expanduser("~"), ".cargo"))
+    places.append(cargo_home(os.environ))
     paths = [os.path.join(place, name) for place in places for name in ("config.toml", "config")]
     programs = (name for name in os.environ if name in _PROGRAMS or _names_linker(name))
     found = {name: os.fsencode(os.environ[name]) for name in programs}
@@ -53,6 +53,12 @@ def read(settings: Iterable[str] = ()) -> dict[str, bytes]:
                 continue  # nor does cargo read it, or it fails
             paths += _included(path, found[path])
     return found
+
+
+def cargo_home(environ: Mapping[str, str]) -> str:
+    """Return the folder in which cargo keeps what is the user's, and not a project's."""
+    user = environ.get("USERPROFILE" if os.name == "nt" else "HOME") or os.path.expanduser("~")
+    return environ.get("CARGO_HOME") or os.path.join(user, ".cargo")
 
 
 def _included(path: str, content: bytes) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from pyo3_envshim.cargo import configuration, target_dir
+from pyo3_envshim.cargo import configuration, inputs, target_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def system_dependent(
     *profiles*: those of the build folder, with what their build scripts left. *verified*: the folders in
     which cargo unpacks. Raises OSError.
     """
-    left = _by_what_is_left(profiles) | target_dir.reading_elsewhere(profiles, verified)
+    left = _by_what_is_left(profiles) | inputs.reading_elsewhere(profiles, verified)
     all_of_them = list(packages)
     replaced = {it["name"] for it in all_of_them if it["source"] not in _CRATES_IO}
     return {it["id"] for it in all_of_them if it["name"] in left or not _is_known(it, _HELPERS - replaced)}
@@ -220,3 +220,33 @@ def _state(path: str) -> str:
     except OSError:
         return f"{path} gone\n"
     return f"{path} {at.st_size} {at.st_mtime_ns}\n"
+
+
+def reusable(
+    answer: Mapping[str, Any], environ: Mapping[str, str], dependent: Iterable[str] = ()
+) -> tuple[set[str], set[str]]:
+    """Return what may stay, packages' and crates' names; *answer*: ``cargo metadata``'s for all packages.
+
+    *dependent*: the ids of packages that must not.
+    """
+    verified = inputs.verified_sources(environ)
+    packages = {package["id"]: package for package in answer["packages"]}
+    others = {
+        name
+        for name, it in packages.items()
+        if it["source"] is None or not it["manifest_path"].startswith(verified)
+    }
+    others.update(dependent)
+    needs = {node["id"]: node["dependencies"] for node in answer["resolve"]["nodes"]}
+    # A package that depends on these was compiled against them.
+    while more := {name for name in packages if not others.isdisjoint(needs.get(name, ()))} - others:
+        others |= more
+    rest = packages.keys() - others
+
+    def names(ids: Iterable[str]) -> set[str]:
+        return {packages[name]["name"] for name in ids}
+
+    def crates(ids: Iterable[str]) -> set[str]:
+        return {target["name"].replace("-", "_") for name in ids for target in packages[name]["targets"]}
+
+    return names(rest) - names(others), crates(rest) - crates(others)

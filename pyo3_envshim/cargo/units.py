@@ -9,21 +9,21 @@ from __future__ import annotations
 import os  # nothing else at the top: every call that compiles imports this module
 
 from pyo3_envshim import files
-from pyo3_envshim.cargo import fast_json
+from pyo3_envshim.cargo.inputs import watched_variables
 from pyo3_envshim.cargo.target_dir import (
-    RUN,
     TIMESTAMP,
     hash_of,
     is_hash,
     paths_in,
     read_json,
     units,
-    watched_variables,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Mapping
+
+    Values = Mapping[str, "str | None"]
 
 
 class UnknownFormat(Exception):
@@ -117,46 +117,6 @@ _KINDS = ("lib-", "bin-", "example-", "integration-test-", "bench-", "build-scri
 _FLAVORS = ("test-", "doc-", "run-")
 _LOCAL = ("Precalculated", "CheckDepInfo", "RerunIfChanged", "RerunIfEnvChanged")
 MARK = "envshim-mark"  # ours, in a folder of fingerprints, to be missed where somebody removed that
-
-
-def recorded_variables(profiles: Iterable[str]) -> dict[str, set[str | None]]:
-    """Return the variables that build scripts asked for, with the values that cargo saw. Raises OSError.
-
-    Reads as little as that takes: only what has run has a folder in ``build``, or ``run`` in its own.
-    """
-    found: dict[str, set[str | None]] = {}
-    for place in (place for profile in profiles for place in _places_of_runs(profile)):
-        for name in _names_in(place):
-            if name.startswith(RUN) and name.endswith(".json"):
-                for variable, value in _read_variables(f"{place}/{name}").items():
-                    found.setdefault(variable, set()).add(value)
-    return found
-
-
-def _places_of_runs(profile: str) -> Iterator[str]:
-    for name in _names_in(f"{profile}/build"):
-        if hash_of(name):
-            yield f"{profile}/.fingerprint/{name}"
-        else:
-            units = (f"{profile}/build/{name}/{number}" for number in _names_in(f"{profile}/build/{name}"))
-            yield from (f"{unit}/fingerprint" for unit in units if os.path.exists(f"{unit}/run"))
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _read_variables(path: str) -> dict[str, str | None]:
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-        facts = fast_json.loads(text.decode()) if b"RerunIfEnvChanged" in text else {}
-    except (FileNotFoundError, ValueError):  # a cargo is writing it
-        return {}
-    return watched_variables({"facts": facts})
 
 
 def unit_folders(profiles: Iterable[str]) -> list[UnitFolder]:
@@ -291,3 +251,26 @@ def with_dependents(chosen: Iterable[UnitFolder], units: Iterable[UnitFolder]) -
         ordered += ready or found
         found = [unit for unit in found if ready and unit not in ready]
     return ordered
+
+
+def to_move(units: Iterable[UnitFolder], seen: Values) -> list[UnitFolder]:
+    """Return the folders of units that cargo would overwrite, dependents before their dependencies."""
+    units = list(units)
+    return with_dependents(
+        (unit for unit in units if any(_differs(it, seen) for it in unit.fingerprints)), units
+    )
+
+
+def _differs(it: Fingerprint, seen: Values) -> bool:
+    return any(name in seen and seen[name] != value for name, value in it.variables.items())
+
+
+def values_of(units: Iterable[UnitFolder], seen: Values) -> dict[str, str | None] | None:
+    """Return what *units* were compiled for, of the variables in *seen*; None if they contradict."""
+    found: dict[str, str | None] = {}
+    for unit in units:
+        for it in unit.fingerprints:
+            for name, value in it.variables.items():
+                if name in seen and found.setdefault(name, value) != value:
+                    return None
+    return found

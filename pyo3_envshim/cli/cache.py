@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pyo3_envshim import build_dir
-from pyo3_envshim.build_dir import Build
+from pyo3_envshim import builds
+from pyo3_envshim.builds import Build
 from pyo3_envshim.call import CargoCall, user_environ
 from pyo3_envshim.cargo import command_line, metadata, target_dir
 from pyo3_envshim.cli.errors import CommandError
@@ -62,7 +62,7 @@ def open_store(environ: Mapping[str, str]) -> Store:
 
 def take_inventory(store: Store) -> Inventory:
     """Return all that is in the store and beside it, and what is put aside here. Raises OSError."""
-    return Inventory(store.root, prune.entries(store), build_dir.builds(store.root), shelves(os.environ))
+    return Inventory(store.root, prune.entries(store), builds.builds(store.root), shelves(os.environ))
 
 
 def shelves(environ: Mapping[str, str]) -> list[Shelf]:
@@ -84,14 +84,14 @@ def prune_all(store: Store, limit: int | None, builds_limit: float, days: float)
     entries, age = prune.entries(store), days * prune.DAY
     before = time.time() - age
     prune.prune(store, limit, age)
-    return _changes(entries, store, build_dir.prune(store.root, builds_limit, before), _prune_sets(before))
+    return _changes(entries, store, builds.prune(store.root, builds_limit, before), _prune_sets(before))
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
     """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
     before = prune.entries(store)
     in_use = prune.clear(store)
-    return _changes(before, store, build_dir.clear(store.root), _prune_sets(time.time())), in_use
+    return _changes(before, store, builds.clear(store.root), _prune_sets(time.time())), in_use
 
 
 def _prune_sets(before: float) -> list[str]:
@@ -121,9 +121,9 @@ def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
 def limit_of_builds(environ: Mapping[str, str]) -> float:
     """Return how many bytes the build folders may take, also while they are off. Raises `CommandError`."""
     try:
-        return build_dir.limit_of(environ) or build_dir.LIMIT
+        return builds.limit_of(environ) or builds.LIMIT
     except ValueError as error:
-        raise CommandError(f"{build_dir.VARIABLE}: {error}", "for example on, 10G, or off") from None
+        raise CommandError(f"{builds.VARIABLE}: {error}", "for example on, 10G, or off") from None
 
 
 def counted(number: int, one: str = "entry", more: str = "entries") -> str:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pyo3_envshim import _startup, build_dir, call, launcher
+from pyo3_envshim import _startup, builds, call, launcher
 from pyo3_envshim.cargo import command_line
 from pyo3_envshim.cli import cache, install
 from pyo3_envshim.cli.errors import CommandError
@@ -261,17 +261,17 @@ def _store(environ: Mapping[str, str]) -> Finding:
 
 def _builds(environ: Mapping[str, str]) -> list[Finding]:
     """Look at the kept build folders, if there are any or they are asked for."""
-    found = build_dir.builds(store.folder_in_use(environ))
-    hint = f"set {build_dir.VARIABLE}=on"
+    found = builds.builds(store.folder_in_use(environ))
+    hint = f"set {builds.VARIABLE}=on"
     try:
-        limit = build_dir.limit_of(environ)
+        limit = builds.limit_of(environ)
     except ValueError as error:
-        return [Finding("build cache", UNKNOWN, f"{build_dir.VARIABLE}: {error}; it is off", hint)]
+        return [Finding("build cache", UNKNOWN, f"{builds.VARIABLE}: {error}; it is off", hint)]
     content = cache.content_of_builds(found) or "no build folders yet"
     if limit:
         most = "no limit" if limit == float("inf") else f"at most {cache.human(int(limit))}"
         return [Finding("build cache", OK, f"unpacked sdists keep what is compiled: {content} ({most})")]
-    return [Finding("build cache", OK, f"{content}, but {build_dir.VARIABLE} is off", hint)] if found else []
+    return [Finding("build cache", OK, f"{content}, but {builds.VARIABLE} is off", hint)] if found else []
 
 
 def _interpreter() -> Finding:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import freshness
+from pyo3_envshim.stamp import STAMP
 from support.rust_cache import clean_as_rust_cache, remove
 
 from .tiny_cargo import LIBRARY, MANIFEST, WORKSPACE, TinyCargo, compiled, write
@@ -222,7 +222,7 @@ def test_a_file_that_a_crate_of_others_declares_gets_a_new_path(there: TinyCargo
     """It is not the project's own crate that would be stale, but one that cargo takes for unchanging."""
     tree = declared_by_others(there, there.folder / "tree" / "conf.txt")
     if lost == "stamp":
-        (there.target / "debug" / freshness.STAMP).unlink()
+        (there.target / "debug" / STAMP).unlink()
     elif lost == "local units":
         clean_as_rust_cache(there.target, ["tiny"])
     replace(tree / "conf.txt", "two")

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 
-from pyo3_envshim.freshness import STAMP
+from pyo3_envshim.stamp import STAMP
 from support.rust_cache import clean_as_rust_cache, remove
 from unit.cargo_model import FILES, LOCAL, SECOND, File, History, Model, includes_more, steps
 

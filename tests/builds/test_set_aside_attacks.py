@@ -146,7 +146,7 @@ def test_tests_that_run_meanwhile_stay(layout: str, request: pytest.FixtureReque
         done = there.exchange("B")
         said = process.communicate("\n")
     assert process.returncode == 0, said
-    assert "runs a test" in done.reason
+    assert "a test of this project is in use" in done.reason
     assert there.exchange("B").put_aside > 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim.freshness import STAMP
+from pyo3_envshim.stamp import STAMP
 
 from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, write
 

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
-from pyo3_envshim.freshness import Stamp, doubtful
+from pyo3_envshim.assessment import doubtful
 from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.stamp import Stamp
 
 TICK = 4_000_000  # ns: what the kernel's file times count
 SECOND = 1_000_000_000
@@ -252,7 +253,7 @@ class Model:
         return found
 
     def gone(self, tree: str, stamp: Stamp | None, sources: dict[str, Source]) -> dict[str, Source]:
-        """Do what `freshness.gone_sources` does."""
+        """Do what `gone_sources` does."""
         return {
             path: Source("gone", 0 if state == LINK else self.trees[tree]["parts"].mtime, 0)
             for path, state in (stamp.files if stamp else {}).items()

@@ -46,10 +46,11 @@ IGNORED = (
 ABOUT_POSIX = {
     "symbolic links, which few users of Windows may make": """
         env::.*with_path|.*shadows_no_program|TestAnInstallationThatIsNotWhole
-        build_dir::.*behind_a_link|.*follows_no_link
+        build_dir::.*follows_no_link
         entry::.*\\[.*(link|broken.interpreter|another.interpreter|second.name)
         files::.*write_to_what_is_there
         freshness::.*_link|.*behind_a_link
+        harmless::.*behind_a_link
         prune::.*(whose_entry_is_gone|gives_one|wrapper_is_gone|not_the_stores)
         frontends::.*through_a_link
         interpreter::.*environment_says_it_does
@@ -67,14 +68,15 @@ ABOUT_POSIX = {
     "modes and owners": """
         env::.*home_is_the_runners
         cache::.*told_in_a_line_and_a_hint
-        build_dir::.*is_not_inherited|.*others_can_write|.*own_alone
+        build_dir::.*is_not_inherited|.*others_can_write
+        builds::.*own_alone
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
         files::.*with_its_mode
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
         store::TestTrust
     """,
     "a file can be replaced, or removed, while it is open": """
-        build_dir::.*needs_no_working_folder|.*it_cannot_take
+        builds::.*needs_no_working_folder|.*it_cannot_take
         entry::.*cannot_be_mended
         files::.*open_elsewhere|.*while_it_writes
         target_dir::.*something_stays
@@ -117,7 +119,9 @@ ABOUT_POSIX = {
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         switch::.*one_clear_line
-        target_dir::TestWhatCargoNotedAsInputs|TestInvalidating|.*profile_was_built_before
+        fingerprints::.*profile_was_built_before
+        inputs::TestWhatCargoNotedAsInputs
+        target_dir::TestInvalidating
         units::.*bears_its_hash|.*has_no_hash
     """,
     "a POSIX shell, and terminals": """
@@ -126,7 +130,8 @@ ABOUT_POSIX = {
         doctor::.*is_about_the_front_end|TestAFrontEndThatIsNotServed|.*on_a_terminal
     """,
     "flock": """
-        build_dir::.*cannot_tell_what_is_in_use|TestHolding::.*(waits|interrupted)|.*says_that_it_waits
+        build_dir::TestHolding::.*(waits|interrupted)|.*says_that_it_waits
+        builds::.*cannot_tell_what_is_in_use
         freshness::.*cargo_works_in_the_folder
         prune::.*(no_locks|build_uses_them|may_go|cannot_be_held)
         set_aside::.*cargo_works_there
@@ -135,7 +140,7 @@ ABOUT_POSIX = {
     "names that are not UTF-8": """
         build_dir::.*cannot_be_told_the_path|.*the_path_is_trouble\\[[^{]
         entry::.*not_utf_8|.*white_space
-        freshness::.*not_utf_8
+        stamp::.*not_utf_8
     """,
     "the same on all systems, with thousands of files, which take long under Wine": """
         set_aside::TestKilledAtAnyPoint|TestAtEveryMoment|TestErrorsOfTheFileSystem|.*compiler_that_failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -10,107 +9,26 @@ import select
 import signal
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyo3_envshim import build_dir, freshness
+from pyo3_envshim import build_dir, builds
 from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
+from pyo3_envshim.stamp import STAMP
 from pyo3_envshim.store.lock import Locks
 
 from .environments import Shared, changed, script
 from .posix import fcntl, names_in
-from .test_cache import as_json, cli  # noqa: F401
-from .test_main import Cli
-from .test_target_dir import HASH, OTHER, undeletable, unit
+from .test_builds import keep
+from .test_harmless import HOME, answer, package
+from .test_target_dir import HASH, OTHER, unit
 from .test_wrapper import Bench, break_package, fine, warned
-
-
-def package(name: str, place: str, source: str | None = "registry", *crates: str) -> dict[str, Any]:
-    targets = [{"name": crate} for crate in crates or (name,)]
-    manifest = os.path.normpath(f"{place}/{name}-1/Cargo.toml")
-    return {"id": name, "name": name, "source": source, "manifest_path": manifest, "targets": targets}
-
-
-def answer(*packages: dict[str, Any], **needs: list[str]) -> dict[str, Any]:
-    """Return what cargo tells of these packages, and of which of them depends on which."""
-    nodes = [{"id": it["id"], "dependencies": needs.get(it["id"], [])} for it in packages]
-    return {"packages": list(packages), "resolve": {"nodes": nodes}}
-
-
-HOME = {"USERPROFILE" if os.name == "nt" else "HOME": os.path.normpath("/home/me")}
-REGISTRY = "/home/me/.cargo/registry/src/index"
-
-
-class TestReusable:
-    def test_is_what_lies_in_cargos_home(self) -> None:
-        found = answer(
-            package("good", REGISTRY, "registry", "good-one", "build-script-build"),
-            package("commit", "/home/me/.cargo/git/checkouts/it", "git"),
-            package("vendored", "/tmp/tree/vendor"),
-            package("own", "/tmp/tree", None),
-            package("odd", "/home/me/.cargo/registry/srcs"),
-        )
-        names, crates = build_dir.reusable(found, HOME)
-        assert names == {"good", "commit"}
-        assert {"good_one", "commit"} <= crates
-        assert crates.isdisjoint({"vendored", "own", "odd"})
-
-    def test_is_in_a_home_of_the_users_choice(self) -> None:
-        found = answer(package("good", "/cargo/registry/src/index"))
-        assert build_dir.reusable(found, {**HOME, "CARGO_HOME": os.path.normpath("/cargo")})[0] == {"good"}
-        assert build_dir.reusable(found, HOME)[0] == set()
-        assert build_dir.reusable(found, {}) == (set(), set())
-
-    def test_is_in_a_home_behind_a_link(self, tmp_path: Path) -> None:
-        (tmp_path / "real").mkdir()
-        (tmp_path / "link").symlink_to("real")
-        found = answer(*(package(at, f"{tmp_path}/{at}/registry/src/index") for at in ("real", "link")))
-        assert build_dir.reusable(found, {"CARGO_HOME": f"{tmp_path}/link"})[0] == {"real", "link"}
-
-    def test_is_nothing_that_depends_on_what_is_not(self) -> None:
-        names = ("far", "near", "free")
-        found = answer(
-            *(package(name, REGISTRY) for name in names),
-            package("own", "/tmp/tree", None),
-            far=["near"],
-            near=["own"],
-        )
-        assert build_dir.reusable(found, HOME)[0] == {"free"}
-
-    def test_is_nothing_that_has_the_name_of_what_is_not(self) -> None:
-        own = {**package("same", "/tmp/tree", None, "lib"), "id": "own"}
-        found = answer(package("same", REGISTRY), package("other", REGISTRY, "registry", "lib"), own)
-        assert build_dir.reusable(found, HOME) == ({"other"}, {"same"})
-
-
-@pytest.mark.parametrize(
-    ("value", "limit"),
-    [
-        ("", 5 << 30),
-        ("off", 0),
-        ("0", 0),
-        ("No", 0),
-        ("false", 0),
-        ("on", 5 << 30),
-        (" ON ", 5 << 30),
-        ("1", 5 << 30),
-        ("yes", 5 << 30),
-        ("True", 5 << 30),
-        ("3G", 3 << 30),
-        ("none", float("inf")),
-    ],
-)
-def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
-    assert build_dir.limit_of({build_dir.VARIABLE: value}) == limit
-    assert build_dir.limit_of({}) == build_dir.LIMIT
-
 
 CALL = CargoCall("/no/cargo", ["build"], HOME)
 
@@ -139,88 +57,6 @@ def test_what_maturin_tells_pyo3_has_a_path_that_its_content_decides(tmp_path: P
     assert kept.variables({}) == {}
 
 
-def keep(cache: Path, **days: float) -> dict[str, Path]:
-    """Write build folders of 1000 bytes, last used so many days ago."""
-    found = {}
-    for name, ago in days.items():
-        found[name] = folder = cache / "builds" / name
-        (folder / "debug" / "deps").mkdir(parents=True)
-        (folder / "debug" / "deps" / "file").write_bytes(b"0" * 1000)
-        os.link(folder / "debug" / "deps" / "file", folder / "debug" / "again")
-        (folder / freshness.STAMP).write_text("")
-        os.utime(folder / freshness.STAMP, (time.time() - ago * 86400,) * 2)
-    cache.chmod(0o700)
-    return found
-
-
-class TestPruning:
-    def test_takes_the_least_recently_used_beyond_the_limit(self, tmp_path: Path) -> None:
-        keep(tmp_path, old=3, new=1, middle=2)
-        assert [(it.name, it.size) for it in build_dir.builds(str(tmp_path))] == [
-            ("old", 1000),
-            ("middle", 1000),
-            ("new", 1000),
-        ]
-        assert build_dir.prune(str(tmp_path), 3000) == []
-        assert build_dir.prune(str(tmp_path), 1999) == ["old", "middle"]
-        assert names_in(tmp_path / "builds") == ["new"]
-
-    def test_takes_nothing_that_is_in_use(self, tmp_path: Path) -> None:
-        folders = keep(tmp_path, old=3, new=1)
-        held = build_dir.lock(str(folders["old"]))
-        assert build_dir.clear(str(tmp_path)) == ["new"]
-        os.close(held)
-        assert build_dir.clear(str(tmp_path)) == ["old"]
-
-    def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
-        (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
-        assert build_dir.prune(str(tmp_path), 0) == []
-        assert names_in(tmp_path / "builds") == []
-
-    def test_takes_nothing_that_is_not_its_own_alone(self, tmp_path: Path) -> None:
-        """Of two that prune, the second could take what a build has made there meanwhile."""
-        other = os.open(keep(tmp_path, old=3)["old"], os.O_RDONLY)
-        fcntl.flock(other, fcntl.LOCK_SH)
-        assert build_dir.clear(str(tmp_path)) == []
-        os.close(other)
-
-    def test_takes_nothing_where_it_cannot_tell_what_is_in_use(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def flock(*_: object) -> None:
-            raise OSError(errno.ENOLCK, "No locks available")
-
-        folders = keep(tmp_path, old=3)
-        monkeypatch.setattr(fcntl, "flock", flock)
-        assert build_dir.clear(str(tmp_path)) == []
-        assert folders["old"].exists()
-
-    def test_does_not_name_what_it_cannot_take(self, tmp_path: Path) -> None:
-        folders = keep(tmp_path, old=3, new=1)
-        with undeletable(folders["old"]):
-            assert build_dir.clear(str(tmp_path)) == ["new"]
-        assert folders["old"].exists()
-
-    def test_needs_no_working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        keep(tmp_path, old=3)
-        (tmp_path / "here").mkdir()
-        monkeypatch.chdir(tmp_path / "here")
-        (tmp_path / "here").rmdir()
-        assert build_dir.clear(str(tmp_path)) == ["old"]
-
-    def test_takes_what_was_never_used_first(self, tmp_path: Path) -> None:
-        folders = keep(tmp_path, never=0, old=3)
-        (folders["never"] / freshness.STAMP).unlink()
-        assert build_dir.prune(str(tmp_path), 2000) == []
-        old = build_dir.builds(str(tmp_path))[1]
-        assert build_dir.prune(str(tmp_path), 2000, before=old.used) == ["never"]
-        assert names_in(tmp_path / "builds") == ["old"]
-
-    def test_of_nothing_is_nothing(self, tmp_path: Path) -> None:
-        assert not build_dir.builds(str(tmp_path))
-        assert not build_dir.clear(str(tmp_path))
-
-
 class TestASecondBuild:
     """Of a tree in the same place, when cargo's time stamps can be trusted."""
 
@@ -237,7 +73,7 @@ class TestASecondBuild:
         (tree / "src" / "lib.rs").touch()
         (tree / "Cargo.toml").touch()
         self.build(tree, folder, monkeypatch)
-        os.utime(folder / freshness.STAMP, (3_000_000_000,) * 2)  # long after all sources
+        os.utime(folder / STAMP, (3_000_000_000,) * 2)  # long after all sources
         unit(folder / "debug", "own", "own")
         built = folder / "debug" / ".fingerprint" / f"own-{HASH}" / "invoked.timestamp"
         os.utime(built, (4_000_000_000,) * 2)
@@ -336,49 +172,6 @@ class TestHolding:
             build_dir.lock(str(tmp_path / "link"))
 
 
-@pytest.fixture
-def cache(cli: Cli) -> Path:  # noqa: F811
-    return Path(cli.environ["PYO3_ENVSHIM_CACHE_DIR"])
-
-
-class TestTheCommand:
-    def test_lists_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
-        keep(cache, old=3, new=1)
-        lines = cli.said("cache", "list").splitlines()
-        assert [line.split("  ")[0].split()[0] for line in lines[-3:]] == ["new", "old", "2"]
-        assert lines[-1] == f"2 build folders, 2.0 KiB in {cache}"
-        assert [it["name"] for it in as_json(cli, "list")["builds"]] == ["old", "new"]
-
-    def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
-        keep(cache, old=31, new=1)
-        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
-        assert names_in(cache / "builds") == ["new"]
-        assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
-
-    def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
-        folders = keep(cache, old=31, new=1)
-        held = build_dir.lock(str(folders["old"]))
-        done = cli.run("cache", "clear", "--yes")
-        os.close(held)
-        assert done.stdout.splitlines()[1] == "removed 1 build folder"
-        assert "1 build folder, 1000 B" in done.stderr
-        assert names_in(cache / "builds") == ["old"]
-
-    def test_refuses_what_is_no_size(self, cli: Cli) -> None:  # noqa: F811
-        error, _ = cli.refused("cache", "prune", PYO3_ENVSHIM_BUILD_CACHE="banana")
-        assert error.startswith("PYO3_ENVSHIM_BUILD_CACHE: 'banana' is not a size")
-
-    @pytest.mark.parametrize(
-        ("value", "says"),
-        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("off", "is off"), ("banana", "is not a size")],
-    )
-    def test_doctor_knows_them(self, cli: Cli, cache: Path, value: str, says: str) -> None:  # noqa: F811
-        keep(cache, one=1)
-        said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE=value).stdout
-        (line,) = (line for line in said.splitlines() if line.startswith("build cache"))
-        assert says in line
-
-
 def check(answer: dict[str, Any], environ: dict[str, str]) -> None:
     build_dir.check(Workspace(answer, []), environ)
 
@@ -445,15 +238,15 @@ class TestACallIsEligible:
 
     def acquire(self, cache: Path, answer: dict[str, Any], value: str = "on") -> build_dir.BuildDir:
         cache.mkdir(0o700, exist_ok=True)
-        environ = {"TMPDIR": str(cache.parent), "HOME": "/home/me", build_dir.VARIABLE: value}
+        environ = {"TMPDIR": str(cache.parent), "HOME": "/home/me", builds.VARIABLE: value}
         call = CargoCall("/no/cargo", ["build"], environ)
         return build_dir.acquire(call, Workspace(answer, []), str(cache))
 
     def test_and_holds_its_folder_until_it_is_released(self, answer: dict[str, Any], tmp_path: Path) -> None:
         kept = self.acquire(tmp_path / "cache", answer)
-        assert build_dir.clear(f"{tmp_path}/cache") == []
+        assert builds.clear(f"{tmp_path}/cache") == []
         kept.release()
-        assert build_dir.clear(f"{tmp_path}/cache") == [os.path.basename(kept.folder)]
+        assert builds.clear(f"{tmp_path}/cache") == [os.path.basename(kept.folder)]
 
     def test_and_lets_it_go_where_that_fails(
         self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -470,7 +263,7 @@ class TestACallIsEligible:
         (tmp_path / "cache").chmod(0o700)
         with pytest.raises(KeyboardInterrupt):
             self.acquire(tmp_path / "cache", answer)
-        assert build_dir.clear(f"{tmp_path}/cache")
+        assert builds.clear(f"{tmp_path}/cache")
 
     def test_not_where_it_is_off(self, answer: dict[str, Any], tmp_path: Path) -> None:
         with pytest.raises(build_dir.Ineligible, match="is off"):
@@ -528,7 +321,7 @@ class TestACallInAnUnpackedSdist:
         found.metadata["packages"][0]["id"] = "tiny 1"
         found.metadata["resolve"] = {"nodes": []}
         found.cargo.answers(found.metadata)
-        found.environ[build_dir.VARIABLE] = "on"
+        found.environ[builds.VARIABLE] = "on"
         return found
 
     def kept(self, bench: Bench) -> Path:
@@ -542,7 +335,7 @@ class TestACallInAnUnpackedSdist:
         option = f"build.build-dir={json.dumps(str(self.kept(bench)))}"
         assert bench.cargo.call.arguments == ["+nightly", "--config", option, "build", "--release"]
         assert bench.cargo.call.input == "in\n"
-        names = {freshness.STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
+        names = {STAMP, ".in-use", "CACHEDIR.TAG", "checksums", "outputs", "release"}
         if layout.WINDOWS:  # what is locked there lies beside the folder
             names.remove(".in-use")
         assert set(os.listdir(self.kept(bench))) == names
@@ -633,7 +426,7 @@ class TestACallInAnUnpackedSdist:
         done = bench.run("build", PYO3_ENVSHIM_VERBOSE=verbose)
         assert bench.cargo.call.arguments == ["build"]
         assert bench.changes(PYO3_ENVSHIM_VERBOSE=verbose)["PYO3_PYTHON"]
-        assert (bench.project / "target" / "debug" / freshness.STAMP).exists()
+        assert (bench.project / "target" / "debug" / STAMP).exists()
         assert not (bench.store / "builds").exists()
         reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
         assert done.stderr.startswith(reason) == bool(verbose)
@@ -653,7 +446,7 @@ class TestACallInAnUnpackedSdist:
         fine(bench.run("build"))
         assert len(names_in(bench.store / "builds")) == 2
         size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
-        fine(bench.run("build", **{build_dir.VARIABLE: str(size + 500)}))
+        fine(bench.run("build", **{builds.VARIABLE: str(size + 500)}))
         assert self.kept(bench) == own
 
     def test_ends_by_the_signal_that_ended_cargo(self, bench: Bench) -> None:

@@ -13,121 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pyo3_envshim import freshness
+from pyo3_envshim import assessment, freshness
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
-from pyo3_envshim.freshness import Stamp, doubtful
-from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.sources import Source
+from pyo3_envshim.stamp import FORMAT, STAMP, read_stamp, write_stamp
 from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
 from .posix import IS_ROOT, fcntl
-from .test_target_dir import dep_info
-
-SECOND = 1_000_000_000
-# A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
-START, END = 100 * SECOND + 5, 200 * SECOND + 5
-BEFORE, DURING, AFTER = 50 * SECOND + 5, 150 * SECOND + 5, 250 * SECOND + 5
-FILE = "/work/src/lib.rs"
-
-
-def stamp(root: str = "/work", start: int = START, files: tuple[str, ...] = (FILE,)) -> Stamp:
-    return Stamp(root, "0a1b2c3d", start, dict.fromkeys(files, "same"))
-
-
-def trusted(source: Source | None, of: Stamp | None, end: int | None) -> bool:
-    return doubtful({FILE: source} if source else {}, of, end) == []
-
-
-class TestTimeStampsAreTrusted:
-    def test_in_a_new_folder(self) -> None:
-        assert trusted(Source("any", AFTER, AFTER), None, None)
-
-    def test_for_the_very_file_that_was_there_before_the_build(self) -> None:
-        assert trusted(Source("same", BEFORE, BEFORE), stamp(), END)
-
-    def test_for_a_file_that_cargo_sees_to_be_newer(self) -> None:
-        assert trusted(Source("other", AFTER, AFTER), stamp(), END)
-
-    def test_for_a_file_from_the_future(self) -> None:
-        assert trusted(Source("other", AFTER * 100, AFTER), stamp(), END)
-
-    def test_where_a_file_was_removed(self) -> None:
-        assert trusted(None, stamp(), END)
-
-    def test_where_nothing_local_is_left_of_the_last_build(self) -> None:
-        assert trusted(Source("other", BEFORE, BEFORE), stamp(), None)
-
-
-class TestTimeStampsAreDoubted:
-    def test_for_an_older_file_that_was_not_there(self) -> None:
-        assert not trusted(Source("other", BEFORE, BEFORE), Stamp("/work", "", START, {}), END)
-
-    def test_for_another_file_in_its_place(self) -> None:
-        assert not trusted(Source("other", BEFORE, AFTER), stamp(), END)
-
-    def test_for_another_file_in_its_place_after_the_clock_stepped_back(self) -> None:
-        assert not trusted(Source("other", BEFORE, BEFORE), stamp(), END)
-
-    def test_for_a_file_that_changed_while_cargo_was_building(self) -> None:
-        """Written after the stamp, before the end: cargo may have read the old one or the new one."""
-        assert not trusted(Source("other", DURING, DURING), stamp(), END)
-
-    def test_for_a_file_that_changed_as_the_build_started(self) -> None:
-        """The state in the stamp may be the one before a change within the clock's grain."""
-        assert not trusted(Source("same", START, START), stamp(), END)
-        assert trusted(Source("same", START - 1, START - 1), stamp(), END)
-
-    def test_for_a_file_as_old_as_the_end_of_the_build(self) -> None:
-        assert not trusted(Source("other", END, END), stamp(), END)
-        assert trusted(Source("other", END + 1, END + 1), stamp(), END)
-
-    def test_where_there_is_no_stamp(self) -> None:
-        assert not trusted(Source("any", BEFORE, BEFORE), None, END)
-        assert not trusted(Source("any", AFTER, AFTER), None, END)
-
-    def test_for_a_newer_link_that_leads_elsewhere(self) -> None:
-        assert not trusted(Source(LINK, AFTER, AFTER), stamp(), END)
-
-    def test_for_one_file_among_many(self) -> None:
-        good = {f"/work/{n}.rs": Source("same", BEFORE, BEFORE) for n in range(5)}
-        known = stamp(files=(*good, FILE))
-        assert doubtful(good, known, END) == []
-        assert doubtful({**good, FILE: Source("other", BEFORE, BEFORE)}, known, END) == [FILE]
-
-    def test_for_a_file_of_a_coarse_file_system_that_may_have_changed_after_the_start(self) -> None:
-        """A time without a fraction may be one of FAT's, which count two seconds."""
-        assert not trusted(Source("same", 100 * SECOND, 100 * SECOND), stamp(start=100 * SECOND + 5), END)
-        assert not trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND), END)
-        assert trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND + 1), END)
-
-
-STATES = st.sampled_from(["one", "two"])
-TIMES = st.integers(1, 8).map(lambda n: n * SECOND // 2 + 1)
-SOURCES = st.builds(Source, STATES, TIMES, TIMES)
-
-
-@given(
-    st.dictionaries(st.sampled_from("abc"), SOURCES),
-    st.dictionaries(st.sampled_from("abc"), STATES),
-    TIMES,
-    st.one_of(st.none(), TIMES),
-)
-def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
-    sources: dict[str, Source], files: dict[str, str], start: int, end: int | None
-) -> None:
-    """The sentence that the module's docstring puts first, in other words."""
-    doubted = []
-    for path, source in sources.items():
-        seen = end is not None and source.mtime > end
-        if not (seen or (files.get(path) == source.state and source.ctime < start)):
-            doubted.append(path)
-    assert doubtful(sources, Stamp("/work", "", start, files), end) == ([] if end is None else doubted)
-    assert doubtful(sources, None, end) == ([] if end is None else None)
-
+from .test_inputs import dep_info
 
 TRUSTED, COMPILED, NEW_PATH = "nothing is compiled", "the crate is compiled", "PyO3 is compiled"
 
@@ -180,7 +76,7 @@ class Workshop:
 
     @property
     def stamp(self) -> Path:
-        return self.build / "debug" / freshness.STAMP
+        return self.build / "debug" / STAMP
 
     def verdict(self) -> str:
         """Let a build start; return what cargo will do."""
@@ -408,14 +304,14 @@ class TestTheCrateIsCompiled:
         """The end is read last: what was newer a moment ago may not be now."""
         workshop.settled()
         workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
-        listing = freshness._list_sources
+        listing = assessment._list_sources
 
         def meanwhile(*arguments: Any) -> Any:
             found = listing(*arguments)
             workshop.built(4_000_000_002)
             return found
 
-        monkeypatch.setattr(freshness, "_list_sources", meanwhile)
+        monkeypatch.setattr(assessment, "_list_sources", meanwhile)
         assert workshop.verdict() == COMPILED
 
 
@@ -450,28 +346,28 @@ class TestThePathIsNew:
     def test_when_the_stamp_has_another_format(self, workshop: Workshop) -> None:
         workshop.settled()
         path = workshop.stamp
-        path.write_text(path.read_text().replace(freshness.FORMAT, "pyo3-envshim stamp 2"))
+        path.write_text(path.read_text().replace(FORMAT, "pyo3-envshim stamp 2"))
         os.utime(path, (3_000_000_000, 3_000_000_000))
         assert workshop.verdict() == NEW_PATH
 
     def test_for_the_second_of_two_that_find_the_folder_new(self, workshop: Workshop) -> None:
         """Both looked before either left its stamp: only one may get the empty nonce."""
-        freshness.write_stamp(str(workshop.build), "/elsewhere", "", {})
-        written = freshness.write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
+        write_stamp(str(workshop.build), "/elsewhere", "", {})
+        written = write_stamp(str(workshop.build), "/here", "", {}, only_as_first=True)
         assert not written
-        found = freshness.read_stamp(str(workshop.build / freshness.STAMP))
+        found = read_stamp(str(workshop.build / STAMP))
         assert found is not None
         assert found.root == "/elsewhere"
-        assert os.listdir(workshop.build) == [freshness.STAMP]
+        assert os.listdir(workshop.build) == [STAMP]
 
     def test_for_the_slower_of_two_first_builds(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def meanwhile(*_: object) -> list[str]:
-            freshness.write_stamp(str(workshop.stamp.parent), "/elsewhere", "", {})
+            write_stamp(str(workshop.stamp.parent), "/elsewhere", "", {})
             return []
 
-        monkeypatch.setattr(freshness, "doubtful", meanwhile)
+        monkeypatch.setattr(assessment, "doubtful", meanwhile)
         assert workshop.nonce() != ""
 
     @pytest.mark.parametrize("name", target_dir.LOCKS)
@@ -761,14 +657,14 @@ class TestWhatCargoNotedAsInputs:
 
 def test_a_new_build_folder_holds_the_stamp_and_cargos_tag_for_caches(workshop: Workshop) -> None:
     workshop.nonce()
-    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}", "CACHEDIR.TAG"}
+    assert set(tree(workshop.build)) == {f"debug/{STAMP}", "CACHEDIR.TAG"}
 
 
 def test_a_build_folder_that_is_there_is_not_tagged(workshop: Workshop) -> None:
     """Someone made it, and may keep more in it."""
     workshop.build.mkdir()
     workshop.nonce()
-    assert set(tree(workshop.build)) == {f"debug/{freshness.STAMP}"}
+    assert set(tree(workshop.build)) == {f"debug/{STAMP}"}
 
 
 def test_a_build_folder_that_another_makes_just_now_is_used(
@@ -781,61 +677,15 @@ def test_a_build_folder_that_another_makes_just_now_is_used(
     assert workshop.nonce() == ""
 
 
-@given(
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-    st.text("0123456789abcdef"),
-    st.dictionaries(
-        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
-        st.builds(Source, st.from_regex(r"\A[0-9]+(-[0-9]+)*\Z"), TIMES, TIMES),
-    ),
-)
-def test_a_stamp_is_read_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, root: str, nonce: str, sources: dict[str, Source]
-) -> None:
-    folder = tmp_path_factory.mktemp("stamp")
-    freshness.write_stamp(str(folder), root, nonce, sources)
-    found = freshness.read_stamp(str(folder / freshness.STAMP))
-    assert found is not None
-    assert (found.root, found.nonce) == (root, nonce)
-    assert found.files == {path: source.state for path, source in sources.items()}
-
-
-def test_a_stamp_may_hold_names_that_are_not_utf_8(tmp_path: Path) -> None:
-    name = os.fsdecode(b"/work/\xff.rs")
-    freshness.write_stamp(str(tmp_path), os.fsdecode(b"/\xfe"), "", {name: Source("1-2", 1, 1)})
-    found = freshness.read_stamp(str(tmp_path / freshness.STAMP))
-    assert found is not None
-    assert found.files == {name: "1-2"}
-
-
-@given(st.binary())
-def test_any_other_file_is_no_stamp(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.mktemp("stamp") / freshness.STAMP
-    path.write_bytes(content)
-    assert freshness.read_stamp(str(path)) is None
-
-
-def test_a_stamp_that_is_not_there_is_none(tmp_path: Path) -> None:
-    assert freshness.read_stamp(str(tmp_path / "gone")) is None
-
-
-def test_what_is_there_is_not_gone_because_it_is_no_source_any_more(workshop: Workshop) -> None:
-    root = str(workshop.root)
-    files = {f"{root}/src/lib.rs": "1-1", f"{root}/src/gone.rs": "1-2", f"{root}/link//-> /gone": LINK}
-    found = freshness.gone_sources(Stamp(root, "", START, files), {})
-    assert sorted(found) == [f"{root}/link//-> /gone", f"{root}/src/gone.rs"]
-    assert found[f"{root}/src/gone.rs"].mtime == (workshop.root / "src").stat().st_mtime_ns
-
-
 IN_ASCII = """
 import sys
 import tempfile
-from pyo3_envshim import freshness
-from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo import inputs, target_dir
+from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
 _, build, root, other = sys.argv
-freshness.write_stamp(other, "/\\u00fc", "", {})
-stamp = freshness.read_stamp(build + "/" + freshness.STAMP)
-print(ascii((stamp.files, sorted(target_dir.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
+write_stamp(other, "/\\u00fc", "", {})
+stamp = read_stamp(build + "/" + STAMP)
+print(ascii((stamp.files, sorted(inputs.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
 """
 
 
@@ -847,11 +697,11 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     (unit / "run-build-script-build-script-build.json").write_text(
         json.dumps(note, ensure_ascii=False), "utf-8"
     )
-    freshness.write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
+    write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
     expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"])
     assert run(command, environ, ROOT) == f"{expected!a}\n"
-    found = freshness.read_stamp(str(tmp_path / "other" / freshness.STAMP))
+    found = read_stamp(str(tmp_path / "other" / STAMP))
     assert found is not None
     assert found.root == "/\u00fc"

@@ -56,21 +56,6 @@ class TestUnitsAndWhatBelongsToThem:
         (unit,) = units.unit_folders([str(tmp_path)])
         assert [it.name for it in unit.fingerprints] == [name]
 
-    def test_variables_without_reading_all(self, tmp_path: Path) -> None:
-        run = {"run-build-script-x": HASH, "run-build-script-x.json": facts(ASKED)}
-        unit_folder(tmp_path, number=OTHER, lib__tiny="broken", lib__tiny_json="{")
-        unit_folder(tmp_path, **run)
-        assert units.recorded_variables([str(tmp_path)]) == {}  # it has not run
-        (tmp_path / "build" / f"tiny-rs-{HASH}").mkdir(parents=True)
-        assert units.recorded_variables([str(tmp_path)]) == {"PYO3_PYTHON": {"/a"}}
-        second = tmp_path / "build" / "tiny" / HASH / "fingerprint"
-        (second.parent / "run").mkdir(parents=True)
-        second.mkdir()
-        (second / "run-build-script-x.json").write_text(facts(ASKED).replace("/a", "/b"))
-        assert units.recorded_variables([str(tmp_path)]) == {"PYO3_PYTHON": {"/a", "/b"}}
-        (second / "run-build-script-x.json").write_text("{")  # a cargo is writing it
-        assert units.recorded_variables([str(tmp_path)]) == {"PYO3_PYTHON": {"/a"}}
-
     def outputs(self, profile: Path, *paths: str) -> set[str]:
         """Return which of these files belong to the unit."""
         for path in paths:

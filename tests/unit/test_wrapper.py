@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import _startup, freshness, wrapper
+from pyo3_envshim import _startup, wrapper
 from pyo3_envshim.environment import layout
+from pyo3_envshim.stamp import STAMP, write_stamp
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.store import Store
 from support.interpreters import interpreter
@@ -278,7 +279,7 @@ class TestAServedCall:
         assert first != second
 
     def test_gets_a_new_nonce_when_another_workspace_was_built_here(self, bench: Bench) -> None:
-        freshness.write_stamp(str(bench.project / "target" / "debug"), "/elsewhere", "", {})
+        write_stamp(str(bench.project / "target" / "debug"), "/elsewhere", "", {})
         line = warned(bench.run("build", PYO3_ENVSHIM_VERBOSE="1"))
         python = bench.cargo.calls[-1].environ["PYO3_PYTHON"]
         digest, dash, nonce = Path(python).parents[1].name.partition("-")
@@ -381,7 +382,7 @@ class TestACallThatIsPassedThrough(OfEachForm):
         assert bench.changes(**more) == {}
         assert bench.entries == []
         left = {path.name for path in bench.project.glob("target/**/*") if path.is_file()}
-        assert left <= {"CACHEDIR.TAG", freshness.STAMP, "last"}  # for what may be set aside
+        assert left <= {"CACHEDIR.TAG", STAMP, "last"}  # for what may be set aside
 
     @pytest.mark.parametrize(
         ("name", "place"),

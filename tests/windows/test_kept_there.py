@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import build_dir
+from pyo3_envshim import builds
 from pyo3_envshim.cargo import target_dir
 from unit.environments import ROOT, make_wheel, started_together
 
@@ -146,10 +146,10 @@ class TestALock:
         holder = self.holder(folder)
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert build_dir.clear(str(tmp_path)) == []
+        assert builds.clear(str(tmp_path)) == []
         assert folder.exists()
         holder.communicate("\n")
-        assert build_dir.clear(str(tmp_path)) == ["tiny-0123"]
+        assert builds.clear(str(tmp_path)) == ["tiny-0123"]
         assert [name for name in os.listdir(tmp_path / "builds") if name != ".locks"] == []
 
 

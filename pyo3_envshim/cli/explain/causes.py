@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo import inputs
 from pyo3_envshim.cli.explain import cargo_log
 from pyo3_envshim.cli.explain.cargo_log import Log, Unit, Value
 from pyo3_envshim.environment import frontends
@@ -217,7 +217,7 @@ class Diagnoser:
     def _of_set_aside(self, unit: Unit) -> list[Cause]:
         """Compare the run of a build script with what was put aside of it; others follow."""
         before = self.record["aside"][unit.place]
-        after = target_dir.watched_variables(self.record["units"][unit.place])
+        after = inputs.watched_variables(self.record["units"][unit.place])
         found = [self._of_variable(name, before[name], after[name]) for name in after if name in before]
         text, hint = (
             "; what was compiled for the old value is set aside",
@@ -322,7 +322,7 @@ class Diagnoser:
     def _more_variables(self, unit: Unit, named: str) -> list[Cause]:
         """Return the variables that changed besides the one that cargo names, the first that it finds."""
         before = self.record["variables"].get(unit.place, {})
-        after = target_dir.watched_variables(self.record["units"][unit.place])
+        after = inputs.watched_variables(self.record["units"][unit.place])
         names = [name for name in before if name in after and before[name] != after[name]]
         return [self._of_variable(name, before[name], after[name]) for name in names if name != named]
 

@@ -23,9 +23,9 @@ import sys
 import time
 
 from pyo3_envshim import _startup, files, subprocesses
-from pyo3_envshim.build_dir import EACH_TIME
+from pyo3_envshim.build_notes import BuildNotes
 from pyo3_envshim.call import MOVED, CargoCall, run, warn
-from pyo3_envshim.cargo import command_line, metadata, target_dir
+from pyo3_envshim.cargo import command_line, fingerprints, inputs, metadata, target_dir
 from pyo3_envshim.cli.explain import cargo_log
 from pyo3_envshim.environment import frontends, interpreter
 from pyo3_envshim.shelf import Shelf
@@ -182,7 +182,7 @@ def _run(
             # variables that changed, its log names one only.
             for place in cargo_log.places(log_filter.log[seen:]):
                 if "run-build-script-" in place:
-                    before[place] = target_dir.watched_variables(target_dir.read_unit(place))
+                    before[place] = inputs.watched_variables(fingerprints.read_unit(place))
             seen = len(log_filter.log)
             if not data:
                 break
@@ -229,13 +229,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
     """Return what cargo left of the units that the log names, and of those that were there before."""
-    units = {place: target_dir.read_unit(place) for place in cargo_log.places(log)}
+    units = {place: fingerprints.read_unit(place) for place in cargo_log.places(log)}
     before = {}
     for place in units:
-        found = [target_dir.read_unit(it) for it in target_dir.siblings(place) if it not in units]
+        found = [fingerprints.read_unit(it) for it in fingerprints.siblings(place) if it not in units]
         before[place] = [unit for unit in found if unit["facts"] and (unit["ended"] or 0) < begun]
-    target = next(filter(None, map(target_dir.containing, units)), None)
-    profiles = target_dir.built_profiles(target, begun)
+    target = next(filter(None, map(fingerprints.containing, units)), None)
+    profiles = fingerprints.built_profiles(target, begun)
     aside = set_aside(target, units) if target else {}
     return {
         "units": units,
@@ -243,17 +243,8 @@ def left_by(log: Sequence[str], begun: float) -> dict[str, Any]:
         "target": target,
         "profiles": profiles,
         "aside": aside,
-        "each_time": _each_time(target) if target else {},
+        "each_time": BuildNotes(target).each_time() if target else {},
     }
-
-
-def _each_time(target: str) -> dict[str, list[str]]:
-    """Return which packages a kept build folder does not keep: those that ask the system, and need these."""
-    try:
-        with open(os.path.join(target, EACH_TIME), encoding="utf-8") as file:
-            return dict(json.load(file))
-    except (OSError, ValueError):
-        return {}
 
 
 def set_aside(target: str, places: Iterable[str]) -> dict[str, dict[str, str | None]]:

@@ -1,0 +1,306 @@
+"""Which local sources count, and which of them cargo may misjudge: compared with what the last build left.
+
+The rule of the freshness guard:
+
+    cargo's time stamps can be trusted if the last build here was of the same workspace
+    root, and every local source file either has an mtime later than the end of that build
+    (cargo will see it, if it has a note of the file), or is the very file that was there when
+    that build started: the same inode, size, mtime and ctime, and a ctime before the start. A
+    link must lead where it led, and a folder that has lost a file must be newer than that end.
+
+"Here" is one profile of the build folder, in which cargo compiles as if there were no other.
+"The end" is when the newest unit of a local package was started; where there is no such unit,
+nothing can be stale. Where more than rustc and build scripts that told cargo what they read may have
+read files, "newer" is no excuse for one that cargo has no note of, nor for a manifest; and never for a
+vendored crate.
+
+Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
+notes where a link led, and not the link. Of a folder that a build script declares, that is all
+that is in it. What build scripts made is no source. The other files in the packages' folders are
+sources too, unless rustc alone reads: no local package has a build script, and all macros are
+known to read no files. Where a build script told cargo nothing, those in hidden folders count as
+well. While a unit is being compiled it is not known what is read, so all files count.
+"""
+
+from __future__ import annotations
+
+import os  # nothing else from the standard library: every call that compiles imports this module
+from os.path import dirname
+
+from pyo3_envshim.cargo import configuration as cargo_configuration
+from pyo3_envshim.cargo import inputs, target_dir
+from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source, plain
+from pyo3_envshim.stamp import CONFIGURATION, STAMP, Stamp, gone_sources, is_of_this_kind, read_stamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
+    from pyo3_envshim.cargo.metadata import Workspace
+
+
+_VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
+# Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
+_KNOWN_MACROS = """
+pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
+displaydoc enum_dispatch futures_macro indoc monostate_impl num_derive openssl_macros paste pastey phf_macros
+pin_project_internal ref_cast_impl schemars_derive serde_derive serde_repr strum_macros thiserror_impl
+time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom_derive zeroize_derive
+zerovec_derive
+"""
+MACROS = frozenset(_KNOWN_MACROS.split())
+# What cargo is given another value of with another path; a build script may ask for one of these.
+_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
+
+
+class Assessment:
+    """What is known of the local sources when a build is about to start.
+
+    *sources*: by path, configuration files among them. *folders*: the local packages by resolved folder.
+    *notes*: what cargo noted; *noted*: the packages that noted each file. *stamp*: of the last build.
+    *is_other*: whether that was of another workspace root, or with another configuration. *doubted*: the
+    sources that cargo may misjudge; None where all that was built here is in doubt. *unplaced*: local
+    packages whose folders are not known.
+    """
+
+    __slots__ = ("doubted", "folders", "is_other", "noted", "notes", "sources", "stamp", "unplaced")
+
+    def __init__(self, folders: dict[str, set[str]], notes: inputs.Notes) -> None:
+        self.folders = folders
+        self.notes = notes
+        self.noted = noted_by(folders, {**notes.declared, **notes.inputs})
+        self.sources: dict[str, Source] = {}
+        self.stamp: Stamp | None = None
+        self.is_other = False
+        self.doubted: list[str] | None = None
+        self.unplaced: set[str] = set()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether cargo's time stamps can be trusted."""
+        return not self.is_other and self.doubted == [] and not self.unplaced
+
+    @property
+    def vendored(self) -> tuple[str, ...]:
+        """The folders of directory sources that lie among the sources, now or at the last build."""
+        paths = (*self.sources, *(self.stamp.files if self.stamp else ()))
+        crates = {dirname(path) for path in paths if path.endswith(_VENDORED)} - self.folders.keys()
+        return tuple({os.path.join(dirname(crate), "") for crate in crates})
+
+
+class _Reading:
+    """Who may have read local files, as far as is known.
+
+    *configuration*: cargo's. *programs*: those that it names. *rustc*: what that has read. *has_others*:
+    whether more than rustc and build scripts that told cargo what they read may have read files. *is_noted*:
+    whether all that was read is noted. *reach*: how much of the packages' folders counts.
+    """
+
+    __slots__ = ("configuration", "has_others", "is_noted", "programs", "reach", "rustc")
+
+    def __init__(self, workspace: Workspace, found: Assessment, profiles: list[str]) -> None:
+        notes = found.notes
+        self.configuration = read = cargo_configuration.read(workspace.settings)
+        self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
+        self.rustc = rustc = inputs.read_by_rustc(profiles, notes)
+        knows_macros = rustc.macros <= MACROS
+        links_files = cargo_configuration.links_files(read, workspace.flags)
+        self.has_others = links_files or bool(notes.undirected) or not knows_macros
+        self.is_noted = rustc.is_all and not self.has_others and _has_no_other_reader(workspace, found)
+        self.reach = FILES if self.is_noted else SOURCES if knows_macros else HIDDEN_TOO
+        # Where nothing was built, it is not known what will be read.
+        if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, read):
+            self.is_noted, self.reach = False, HIDDEN_TOO
+
+
+def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
+    """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
+
+    *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
+    """
+    profiles = _profiles(build, profile)
+    unwatched = inputs.unwatched(profiles)
+    skip = {build, *profiles}
+    if place:
+        profiles = moved(profiles, workspace, place)
+    notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
+    found = Assessment(_resolved(workspace), notes)
+    reading = _Reading(workspace, found, profiles)
+    listing = _list_sources(workspace, found, skip, reading.reach)
+    root = os.path.realpath(workspace.root)
+    others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
+    listing.add_read(
+        {*found.noted, *(os.path.join(root, name) for name in reading.rustc.names)},
+        _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
+    )
+    listing.add_read(reading.programs)
+    found.sources = listing.found
+    # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
+    # changed with its times: then all that was built here counts.
+    found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
+    vendored = found.vendored
+    end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
+    _doubt(found, reading, listing.read, vendored, end)
+    if notes.unplaced:
+        found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
+    found.sources.update(_as_sources(reading.configuration))
+    if found.stamp:
+        found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
+    return found
+
+
+def _doubt(
+    found: Assessment, reading: _Reading, read: Container[str], vendored: tuple[str, ...], end: int | None
+) -> None:
+    """Find the sources that are in doubt, *read* being those that something is known to have read."""
+    gone = gone_sources(found.stamp, found.sources, read if reading.is_noted else None)
+    sources = {**gone, **found.sources}
+    unseen = {*reading.programs, *(path for path in sources if path.startswith(vendored))}
+    if reading.has_others:
+        unseen.update(path for path in sources if not _is_seen(path, read))
+    found.doubted = doubtful(sources, found.stamp, end, unseen)
+    if reading.is_noted and found.doubted:
+        # Nobody has read the others, as far as is known; who reads one later must not find it known.
+        unread = {path for path in found.doubted if plain(path) not in read}
+        found.sources = {path: it for path, it in found.sources.items() if path not in unread}
+        found.doubted = [path for path in found.doubted if path not in unread]
+
+
+def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str]:
+    """Return where profiles are in a folder that holds them as the build folder does."""
+    return [os.path.join(place, os.path.relpath(profile, workspace.build_dir)) for profile in profiles]
+
+
+def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
+    """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
+    skip.update(workspace.exclude)
+    if reach != FILES:  # in the project in some CI jobs
+        skip.add(cargo_configuration.cargo_home(os.environ))
+    listing = Listing(skip, found.folders)
+    for folder in (workspace.root, *workspace.packages):
+        listing.add(folder, reach)
+    for folder in workspace.crates:
+        place = os.path.realpath(folder)
+        is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
+        listing.add(folder, max(reach, SOURCES) if is_below else reach)
+    if reach == HIDDEN_TOO and os.path.exists("pyproject.toml"):
+        here = os.getcwd()
+        if os.path.realpath(workspace.root).startswith(os.path.join(here, "")):
+            listing.add(here)  # the Python project's folder, which holds the workspace's
+    for folder, names in found.folders.items():
+        if not names.isdisjoint(found.notes.undirected):
+            listing.add(folder, HIDDEN_TOO)
+    listing.add_read(os.path.join(folder, "Cargo.toml") for folder in found.folders)
+    # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
+    listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
+    return listing
+
+
+def _resolved(workspace: Workspace) -> dict[str, set[str]]:
+    """Return the local packages by folder, without links; the workspace's root may have none."""
+    found: dict[str, set[str]] = {os.path.realpath(workspace.root): set()}
+    for folder, names in workspace.packages.items():
+        found.setdefault(os.path.realpath(folder), set()).update(names)
+    return found
+
+
+def _beside(folders: Iterable[str], packages: Iterable[str]) -> tuple[str, ...]:
+    """Return those of *folders* that no package lies in, as prefixes of paths; all are without links."""
+    found = {os.path.join(folder, "") for folder in folders}
+    return tuple(at for at in found if not any(os.path.join(it, "").startswith(at) for it in packages))
+
+
+def _has_no_other_reader(workspace: Workspace, found: Assessment) -> bool:
+    """Tell whether rustc, and macros, are all that may have read local files."""
+    is_plain = not workspace.scripts and not workspace.settings and not found.notes.unplaced
+    return is_plain and not is_read_by_others(workspace, found)
+
+
+def is_read_by_others(workspace: Workspace, found: Assessment) -> bool:
+    """Tell whether crates of others declare files in the project, but for the target and build folder.
+
+    A relative path may lead there: it is not known where the crate lies.
+    """
+    if not found.notes.declared:
+        return False
+    below = _beside(map(os.path.realpath, (workspace.build_dir, workspace.target_dir)), found.folders)
+    own = tuple(os.path.join(folder, "") for folder in found.folders)
+    for path in {path for declared in found.notes.declared.values() for path in declared}:
+        place = os.path.join(os.path.realpath(path), "")
+        if not os.path.isabs(path) or (place.startswith(own) and not place.startswith(below)):
+            return True
+    return False
+
+
+def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[str] | None:
+    """Return the packages that a random path makes cargo compile; None if there is no lock file."""
+    from pyo3_envshim.cargo.metadata import dependents
+
+    asking = inputs.packages_asking_for(_VARIABLES, profiles)
+    return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+
+
+def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
+    """Return configuration files as sources without a time: their state is their content."""
+    if not configuration:
+        return {}
+    from pyo3_envshim.environment.hashing import of_bytes
+
+    texts = {path: cargo_configuration.compared(text) for path, text in configuration.items()}
+    return {CONFIGURATION + path: Source(of_bytes(it), 0, 0) for path, it in texts.items() if it}
+
+
+def _profiles(build: str, profile: str) -> list[str]:
+    return target_dir.profiles_called(profile, build) if profile else list(target_dir.profiles(build))
+
+
+def _is_seen(path: str, read: Container[str]) -> bool:
+    """Tell whether cargo looks at a source's time. Of a manifest, it compares only what it knows itself."""
+    return plain(path) in read and os.path.basename(path) != "Cargo.toml"
+
+
+def doubtful(
+    sources: Mapping[str, Source], stamp: Stamp | None, end: int | None, unseen: Container[str] = ()
+) -> list[str] | None:
+    """Return the sources that cargo may misjudge, by the rule in this module's docstring; None if all.
+
+    *stamp* is None where there is none; *end*, in ns, is None where nothing local was built. *unseen*:
+    those whose times cargo does not look at.
+    """
+    if end is None:
+        return []
+    if stamp is None:
+        return None
+    found = []
+    for path, source in sources.items():
+        same = stamp.files.get(path) == source.state
+        # cargo looks at the file that a link within a package led to, not at the link.
+        if source.mtime > end and path not in unseen and (same or source.state != LINK):
+            continue
+        if not same or not _before(source.ctime, stamp.start):
+            found.append(path)
+    return found
+
+
+def noted_by(
+    folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
+) -> dict[str, set[str]]:
+    """Return the packages that noted each file, by the file's path.
+
+    *folders*: the packages by folder. *inputs*: the files by package, some relative to its folder.
+    """
+    found: dict[str, set[str]] = {}
+    for package, paths in inputs.items():
+        own = [folder for folder, names in folders.items() if package in names] or folders
+        for folder in own:
+            for path in paths:
+                found.setdefault(os.path.join(folder, path), set()).add(package)
+    return found
+
+
+def _before(time: int, start: int) -> bool:
+    """Tell whether *time* is surely before *start*, however coarse the file system's clock is.
+
+    FAT counts two seconds, HFS+ and ext3 one; a time without a fraction may be from one of these.
+    """
+    return (time + 2_000_000_000 if time % 1_000_000_000 == 0 else time) < start

@@ -1,0 +1,111 @@
+"""Which sources cargo may misjudge."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyo3_envshim.assessment import doubtful
+from pyo3_envshim.sources import LINK, Source
+from pyo3_envshim.stamp import Stamp
+
+SECOND = 1_000_000_000
+# A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
+START, END = 100 * SECOND + 5, 200 * SECOND + 5
+BEFORE, DURING, AFTER = 50 * SECOND + 5, 150 * SECOND + 5, 250 * SECOND + 5
+FILE = "/work/src/lib.rs"
+
+
+def stamp(root: str = "/work", start: int = START, files: tuple[str, ...] = (FILE,)) -> Stamp:
+    return Stamp(root, "0a1b2c3d", start, dict.fromkeys(files, "same"))
+
+
+def trusted(source: Source | None, of: Stamp | None, end: int | None) -> bool:
+    return doubtful({FILE: source} if source else {}, of, end) == []
+
+
+class TestTimeStampsAreTrusted:
+    def test_in_a_new_folder(self) -> None:
+        assert trusted(Source("any", AFTER, AFTER), None, None)
+
+    def test_for_the_very_file_that_was_there_before_the_build(self) -> None:
+        assert trusted(Source("same", BEFORE, BEFORE), stamp(), END)
+
+    def test_for_a_file_that_cargo_sees_to_be_newer(self) -> None:
+        assert trusted(Source("other", AFTER, AFTER), stamp(), END)
+
+    def test_for_a_file_from_the_future(self) -> None:
+        assert trusted(Source("other", AFTER * 100, AFTER), stamp(), END)
+
+    def test_where_a_file_was_removed(self) -> None:
+        assert trusted(None, stamp(), END)
+
+    def test_where_nothing_local_is_left_of_the_last_build(self) -> None:
+        assert trusted(Source("other", BEFORE, BEFORE), stamp(), None)
+
+
+class TestTimeStampsAreDoubted:
+    def test_for_an_older_file_that_was_not_there(self) -> None:
+        assert not trusted(Source("other", BEFORE, BEFORE), Stamp("/work", "", START, {}), END)
+
+    def test_for_another_file_in_its_place(self) -> None:
+        assert not trusted(Source("other", BEFORE, AFTER), stamp(), END)
+
+    def test_for_another_file_in_its_place_after_the_clock_stepped_back(self) -> None:
+        assert not trusted(Source("other", BEFORE, BEFORE), stamp(), END)
+
+    def test_for_a_file_that_changed_while_cargo_was_building(self) -> None:
+        """Written after the stamp, before the end: cargo may have read the old one or the new one."""
+        assert not trusted(Source("other", DURING, DURING), stamp(), END)
+
+    def test_for_a_file_that_changed_as_the_build_started(self) -> None:
+        """The state in the stamp may be the one before a change within the clock's grain."""
+        assert not trusted(Source("same", START, START), stamp(), END)
+        assert trusted(Source("same", START - 1, START - 1), stamp(), END)
+
+    def test_for_a_file_as_old_as_the_end_of_the_build(self) -> None:
+        assert not trusted(Source("other", END, END), stamp(), END)
+        assert trusted(Source("other", END + 1, END + 1), stamp(), END)
+
+    def test_where_there_is_no_stamp(self) -> None:
+        assert not trusted(Source("any", BEFORE, BEFORE), None, END)
+        assert not trusted(Source("any", AFTER, AFTER), None, END)
+
+    def test_for_a_newer_link_that_leads_elsewhere(self) -> None:
+        assert not trusted(Source(LINK, AFTER, AFTER), stamp(), END)
+
+    def test_for_one_file_among_many(self) -> None:
+        good = {f"/work/{n}.rs": Source("same", BEFORE, BEFORE) for n in range(5)}
+        known = stamp(files=(*good, FILE))
+        assert doubtful(good, known, END) == []
+        assert doubtful({**good, FILE: Source("other", BEFORE, BEFORE)}, known, END) == [FILE]
+
+    def test_for_a_file_of_a_coarse_file_system_that_may_have_changed_after_the_start(self) -> None:
+        """A time without a fraction may be one of FAT's, which count two seconds."""
+        assert not trusted(Source("same", 100 * SECOND, 100 * SECOND), stamp(start=100 * SECOND + 5), END)
+        assert not trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND), END)
+        assert trusted(Source("same", 98 * SECOND, 98 * SECOND), stamp(start=100 * SECOND + 1), END)
+
+
+STATES = st.sampled_from(["one", "two"])
+TIMES = st.integers(1, 8).map(lambda n: n * SECOND // 2 + 1)
+SOURCES = st.builds(Source, STATES, TIMES, TIMES)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), SOURCES),
+    st.dictionaries(st.sampled_from("abc"), STATES),
+    TIMES,
+    st.one_of(st.none(), TIMES),
+)
+def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
+    sources: dict[str, Source], files: dict[str, str], start: int, end: int | None
+) -> None:
+    """The sentence that the module's docstring puts first, in other words."""
+    doubted = []
+    for path, source in sources.items():
+        seen = end is not None and source.mtime > end
+        if not (seen or (files.get(path) == source.state and source.ctime < start)):
+            doubted.append(path)
+    assert doubtful(sources, Stamp("/work", "", start, files), end) == ([] if end is None else doubted)
+    assert doubtful(sources, None, end) == ([] if end is None else None)
