@@ -1,3 +1,3 @@
 """Stable addresses for the build environments of PyO3 projects."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
