@@ -155,11 +155,7 @@ class Range(Workshop):
         plain = str(self.hosts[0].python)
         self.sdist = self._sdist(project) if project.sdist else None
         if self.sdist:
-            self.source.mkdir()
-            self._run(["tar", "-xf", str(self.sdist), "--strip-components=1", "-C", str(self.source)])
-            if project.back_end == "maturin":
-                # A checkout has none, and maturin makes no sdist where cargo lists one.
-                (self.source / "PKG-INFO").unlink()
+            self.unpack(self.sdist)
         else:
             (back_end,) = (it for it in BACK_ENDS if it.name == project.back_end)
             write_project(self.source, back_end)

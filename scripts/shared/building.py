@@ -35,6 +35,8 @@ _NOT_PASSED_ON = re.compile(
     r"|PIP_(USER|TARGET|PREFIX|ROOT|NO_BUILD_ISOLATION|USE_FEATURE|CONSTRAINT|BUILD_CONSTRAINT|QUIET)"
     r"|UV_(NO_BUILD.*|PROJECT.*|CONSTRAINT|BUILD_CONSTRAINT|WORKING_DIR.*|PYTHON.*)"
 )
+# Of [build-system]: the back end may be one in the tree, which calls maturin.
+_REQUIRES_MATURIN = re.compile(r"^requires *= *\[[^]]*[\"']maturin\b", re.M)
 _VENV_ISOLATION = "--use-feature=venv-isolation"
 
 
@@ -174,6 +176,15 @@ class Workshop:
         pip = [str(host.python), "-m", "pip", "install", "--upgrade"]
         self._run([*pip, "pip"])
         self._run([*pip, "build", "uv", *([str(CHECKOUT)] if host.shimmed else [])])
+
+    def unpack(self, sdist: Path) -> None:
+        """Fill the source folder anew, as a checkout is: maturin makes no sdist of a tree with PKG-INFO."""
+        shutil.rmtree(self.source, ignore_errors=True)
+        self.source.mkdir(parents=True)
+        self._run(["tar", "-xf", str(sdist), "--strip-components=1", "-C", str(self.source)])
+        project = self.source / "pyproject.toml"
+        if project.exists() and _REQUIRES_MATURIN.search(project.read_text(errors="replace")):
+            (self.source / "PKG-INFO").unlink(missing_ok=True)
 
     def commit_source(self) -> None:
         """Make a repository of the source folder, as a checkout is one."""
