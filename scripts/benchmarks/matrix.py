@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shared.building import Failure
+from shared.building import several_interpreters
 from support.front_ends import UV_BUILD, Host
-from support.interpreters import interpreter
 
 from .common import Found, Setting, Target, the_same
 from .ways import (
@@ -53,16 +52,9 @@ def _names() -> list[str]:
     return [PLAIN, SHIM, SEPARATE, *sccache_names()]
 
 
-def _pythons() -> list[str]:
-    found = [python for minor in (11, 12, 13) if (python := interpreter(f"3.{minor}"))]
-    if len(found) < 2:
-        raise Failure("matrix needs two of CPython 3.11, 3.12 and 3.13; hint: bring them by pyenv")
-    return found
-
-
 def steps(setting: Setting) -> int:
     """Return how many steps it takes."""
-    return 2 + len(_projects(setting)) * (2 + 2 * len(_names()) * len(_pythons()))
+    return 2 + len(_projects(setting)) * (2 + 2 * len(_names()) * len(several_interpreters()))
 
 
 def measure(setting: Setting) -> Found:
@@ -82,7 +74,7 @@ def _measure_project(found: Found, place: Range, project: Project) -> None:
     seconds: dict[str, float] = {}
     for name in _names():
         with sccache_ended(place.folder):
-            ways = [_way(place, name, python) for python in _pythons()]
+            ways = [_way(place, name, python) for python in several_interpreters()]
             for number in (1, 2):
                 for way in ways:
                     python = Path(way.variables["UV_PYTHON"]).name

@@ -23,7 +23,7 @@ from types import FrameType
 
 from support import CHECKOUT, front_ends
 from support.front_ends import FrontEnd, Host
-from support.interpreters import base_interpreter
+from support.interpreters import base_interpreter, interpreter
 from support.recording_cargo import RecordingCargo
 
 OLDEST_CARGO = (1, 85)  # PyO3 0.30's rust-version
@@ -309,6 +309,14 @@ def temporary_folder(name: str, keep: bool = False) -> Iterator[Path]:
             print(f"kept: {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def several_interpreters() -> list[str]:
+    """Return those that take turns. Raises `Failure` if there are not two."""
+    found = [python for minor in (11, 12, 13) if (python := interpreter(f"3.{minor}"))]
+    if len(found) < 2:
+        raise Failure("two of CPython 3.11, 3.12 and 3.13 are needed; hint: bring them by pyenv")
+    return found
 
 
 def find_cargo() -> str:

@@ -366,7 +366,7 @@ def test_a_matrix_is_held_against_sccache(
             way.builds.append(second.get(way.name, _WARM) if way.builds else _COLD)
 
     monkeypatch.setattr(ranges.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(matrix, "_pythons", lambda: ["/bin/python3.11", "/bin/python3.12"])
+    monkeypatch.setattr(matrix, "several_interpreters", lambda: ["/bin/python3.11", "/bin/python3.12"])
     found = common.Found([], [], {"series": {}}, {})
     matrix._measure_project(found, Place(), script.rebuild.PROJECTS[0])
     assert [row["way"] for row in found.rows][3:] == [ranges.SCCACHE, ranges.BOTH]
