@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ HASH = "0123456789abcdef"
 def test_what_was_noted_is_read(tmp_path: Path) -> None:
     notes = BuildNotes(str(tmp_path))
     assert (notes.checksums(), notes.compiler(), notes.overlays(), notes.each_time()) == ({}, "", {}, {})
-    odd = os.fsdecode(b"/\xff")
+    odd = "/\udcff"  # what is not UTF-8
     notes.note_checksums({"a 1": "12"})
     notes.note_compiler(f"{odd} 1 2\n")
     notes.note_overlays({odd: "34", "/b": "56"})
