@@ -267,7 +267,7 @@ def set_aside(plan: Plan) -> None:
 
 def ephemeral_environment(environ: Mapping[str, str]) -> str:
     """Return the root of the ephemeral environment that a call builds in, or raise `PassThrough`."""
-    from pyo3_envshim.environment import frontends, interpreter
+    from pyo3_envshim.environment import frontends, interpreter, layout
 
     own = user_setting(environ)
     if own is not None:
@@ -278,6 +278,8 @@ def ephemeral_environment(environ: Mapping[str, str]) -> str:
     root = interpreter.environment_of(python)
     if root is None:
         raise PassThrough(f"PYO3_PYTHON={python} is in no environment")
+    if not layout.is_the_one(python):
+        raise PassThrough(f"PYO3_PYTHON={python} may be another than python.exe beside it")
     if frontends.maker_of(root, environ) is None:
         raise PassThrough(f"{root} is not an ephemeral environment of a front end")
     return root
@@ -372,7 +374,8 @@ def redirect(
     python = layout.interpreter(path, windows)
     scripts = paths.dirname(layout.interpreter(root, windows))
     found = {**environ, "PYO3_PYTHON": python}
-    if layout.same_folder(paths.dirname(environ.get("PYTHON_SYS_EXECUTABLE", "")), scripts, windows):
+    other = environ.get("PYTHON_SYS_EXECUTABLE", "")
+    if layout.same_folder(paths.dirname(other), scripts, windows) and layout.is_the_one(other, windows):
         found["PYTHON_SYS_EXECUTABLE"] = python
     if layout.same_folder(environ.get("VIRTUAL_ENV", ""), root, windows):
         found["VIRTUAL_ENV"] = path

@@ -37,6 +37,14 @@ def interpreter(root: str, windows: bool = WINDOWS) -> str:
     return found
 
 
+def is_the_one(python: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether *python*, an interpreter of an environment, is the same as that of `interpreter`.
+
+    On Windows, ``python_d.exe`` beside it may be a debug build (venv before 3.13 copies both).
+    """
+    return not windows or paths(windows).basename(python).lower() == "python.exe"
+
+
 def is_interpreter(name: str) -> bool:
     """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 
 from pyo3_envshim import call, subprocesses, wrapper
 from pyo3_envshim.cargo.command_line import find_cargo
+from pyo3_envshim.environment import layout
 
-from .environments import ROOT, script
+from .environments import IN_A_BUILD, ROOT, script
 
 EPHEMERAL = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
 ENTRY = r"C:\Users\Jo Doe\AppData\Local\pyo3-envshim\environments\0123"
@@ -49,6 +51,30 @@ class TestTheRedirectedVariablesOnWindows:
             "PYTHON_SYS_EXECUTABLE": r"C:\mine\Scripts\python.exe",
         }
         assert {name: self.redirect(**others)[name] for name in others} == others
+
+
+    def test_stay_where_they_named_another_program_beside_it(self) -> None:
+        """venv copies python_d.exe too, where the base has one (before 3.13)."""
+        debug = rf"{EPHEMERAL}\Scripts\python_d.exe"
+        assert self.redirect(PYTHON_SYS_EXECUTABLE=debug)["PYTHON_SYS_EXECUTABLE"] == debug
+
+
+@pytest.mark.parametrize("name", ["python.exe", "PYTHON.EXE", "python_d.exe", "pythonw.exe", "python3.13t.exe"])
+def test_only_what_the_entry_has_as_its_interpreter_is_served_on_windows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a build for a debug Python would get the stored python.exe, and be for another."""
+    root = tmp_path / "build-env-a1b2c3d4"
+    python = script(root / "Scripts" / name, "")
+    (root / "pyvenv.cfg").touch()
+    root.chmod(0o700)
+    environ = {**IN_A_BUILD, "PYO3_PYTHON": str(python), "TMPDIR": str(tmp_path)}
+    monkeypatch.setattr(layout, "is_the_one", functools.partial(layout.is_the_one, windows=True))
+    if name.lower() == "python.exe":
+        assert wrapper.ephemeral_environment(environ) == str(root)
+    else:
+        with pytest.raises(call.PassThrough, match="may be another"):
+            wrapper.ephemeral_environment(environ)
 
 
 @pytest.mark.parametrize("own", ["cargo", "Cargo.EXE", "other"])
