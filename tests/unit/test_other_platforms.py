@@ -52,14 +52,15 @@ class TestTheRedirectedVariablesOnWindows:
         }
         assert {name: self.redirect(**others)[name] for name in others} == others
 
-
     def test_stay_where_they_named_another_program_beside_it(self) -> None:
         """venv copies python_d.exe too, where the base has one (before 3.13)."""
         debug = rf"{EPHEMERAL}\Scripts\python_d.exe"
         assert self.redirect(PYTHON_SYS_EXECUTABLE=debug)["PYTHON_SYS_EXECUTABLE"] == debug
 
 
-@pytest.mark.parametrize("name", ["python.exe", "PYTHON.EXE", "python_d.exe", "pythonw.exe", "python3.13t.exe"])
+@pytest.mark.parametrize(
+    "name", ["python.exe", "PYTHON.EXE", "python_d.exe", "pythonw.exe", "python3.13t.exe"]
+)
 def test_only_what_the_entry_has_as_its_interpreter_is_served_on_windows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,3 +119,11 @@ class TestWaitingInsteadOfExec:
         monkeypatch.setattr(call, "os", SimpleNamespace(name="nt"))
         with keeping_sigint():
             assert call.run("/bin/sh", ["-c", "exit $STATUS"], {"STATUS": "3"}) == 3
+
+    def test_takes_no_ctypes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """conda's Python may be unable to import it where nothing activated its environment."""
+        monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", None)
+        program = script(tmp_path / "cargo", "#!/bin/sh\nexit 3\n")
+        monkeypatch.setattr(subprocesses, "os", SimpleNamespace(name="nt"))
+        with keeping_sigint():
+            assert subprocesses.run_and_wait(str(program), [], {}) == 3
