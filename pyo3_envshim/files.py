@@ -49,6 +49,20 @@ def change_time(path: str, found: os.stat_result) -> int | None:
     return windows.change_time(path, stat.S_ISLNK(found.st_mode))
 
 
+def private_mode(path: str, windows: bool = os.name == "nt") -> int:
+    """Return the mode to make the folder *path* with, which is to be the user's alone.
+
+    On Windows, all below the user's profile is. With 0o700, Python (3.12.4) lets the owner in and no other
+    user, and what an elevated process makes is the administrators': the user themselves would be
+    shut out for good (python/cpython#157876).
+    """
+    if not windows:
+        return 0o700
+    profile = os.path.normcase(os.path.realpath(os.path.expanduser("~")))
+    is_below = os.path.normcase(os.path.realpath(path)).startswith(os.path.join(profile, ""))
+    return 0o777 if is_below else 0o700
+
+
 def create(path: str, content: bytes, executable: bool = False) -> None:
     """Write a file that must not exist yet. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755 if executable else 0o644)

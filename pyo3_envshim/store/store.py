@@ -83,6 +83,20 @@ def folder(environ: Mapping[str, str]) -> str:
     return platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
 
 
+def seen_by_others(path: str, real: str) -> str:
+    """Return where other programs see the folder *path* of Windows; *real*: where that leads here.
+
+    What Microsoft Store's Python makes below AppData lies in a folder of its package, and what one of 32 bits
+    makes below System32 in SysWOW64. cargo would find nothing at the path itself.
+    """
+
+    def is_moved(where: str) -> bool:
+        names = where.lower().replace("\\", "/").split("/")
+        return "localcache" in names or "syswow64" in names
+
+    return real if is_moved(real) and not is_moved(path) else path
+
+
 class Store:
     """The store in one cache folder."""
 
@@ -115,7 +129,9 @@ class Store:
         read-only. Raises StoreError or OSError: what is wrong with the first.
         """
         try:
-            return cls(folder(environ))
+            store = cls(folder(environ))
+            place = seen_by_others(store.root, os.path.realpath(store.root)) if layout.WINDOWS else store.root
+            return store if place == store.root else cls(place)
         except (OSError, StoreError) as error:
             if environ.get("PYO3_ENVSHIM_CACHE_DIR") or layout.WINDOWS:
                 raise
@@ -263,7 +279,7 @@ class Store:
         """Create a folder; return its path, and a descriptor that locks it so that it is not swept."""
         while True:
             path = os.path.join(self.environments, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
-            os.mkdir(path, 0o700)
+            os.mkdir(path, files.private_mode(path))
             try:
                 held = lock.share(path)
                 if held is not None and lock.stands(held, path):

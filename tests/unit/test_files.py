@@ -16,6 +16,16 @@ def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_what_the_profile_makes_private_needs_no_list_of_its_own_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An elevated process would shut the user out with one (python/cpython#157876)."""
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path / "me"))
+    assert files.private_mode(str(tmp_path / "me" / "cache"), windows=True) == 0o777
+    assert files.private_mode(str(tmp_path / "me too" / "cache"), windows=True) == 0o700
+    assert files.private_mode(str(tmp_path / "me" / "cache"), windows=False) == 0o700
+
+
 class TestReplacing:
     @pytest.mark.parametrize(("executable", "mode"), [(False, 0o644), (True, 0o755)])
     def test_writes_a_file_with_its_mode(self, executable: bool, mode: int, tmp_path: Path) -> None:

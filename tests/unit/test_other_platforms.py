@@ -16,6 +16,7 @@ import pytest
 from pyo3_envshim import call, subprocesses, wrapper
 from pyo3_envshim.cargo.command_line import find_cargo
 from pyo3_envshim.environment import layout
+from pyo3_envshim.store.store import Store, seen_by_others
 
 from .environments import IN_A_BUILD, ROOT, script
 
@@ -85,6 +86,36 @@ def test_a_program_is_looked_for_with_its_ending_on_windows(own: str, tmp_path: 
     script(tmp_path / "cargo", "")
     environ = {"PATH": str(tmp_path), "CARGO": own}
     assert find_cargo(environ, environ, windows=True) == str(tmp_path / name)
+
+
+class TestACacheFolderThatOthersSeeElsewhere:
+    """As Microsoft Store's Python has it: it writes to its package's folder, and cargo sees none of that."""
+
+    LOCAL = r"C:\Users\me\AppData\Local"
+    PACKAGE = rf"{LOCAL}\Packages\PythonSoftwareFoundation.Python.3.12_qbz5n2kfra8p0\LocalCache\Local"
+    PROFILE = r"\config\systemprofile\AppData\Local"
+
+    @pytest.mark.parametrize(
+        ("path", "real", "moved"),
+        [
+            (LOCAL, PACKAGE, True),
+            (LOCAL, LOCAL, False),
+            (PACKAGE, PACKAGE.lower(), False),
+            (rf"C:\Windows\system32{PROFILE}", rf"C:\Windows\SysWOW64{PROFILE}", True),
+            (r"X:", r"C:\a folder with a short name", False),  # subst: shorter, which may be why
+        ],
+    )
+    def test_is_used_by_the_name_that_they_know(self, path: str, real: str, moved: bool) -> None:
+        path, real = rf"{path}\pyo3-envshim\Cache", rf"{real}\pyo3-envshim\Cache"
+        assert seen_by_others(path, real) == (real if moved else path)
+
+    def test_is_looked_at_when_it_is_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = tmp_path / "LocalCache" / "pyo3-envshim"
+        place.mkdir(parents=True)
+        (tmp_path / "Local").symlink_to("LocalCache")
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        opened = Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "Local" / "pyo3-envshim")})
+        assert opened.root == str(place)
 
 
 @contextlib.contextmanager
