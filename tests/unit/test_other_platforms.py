@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyo3_envshim import call, subprocesses, wrapper
+from pyo3_envshim import call, shelf, subprocesses, wrapper
 from pyo3_envshim.cargo.command_line import find_cargo
 from pyo3_envshim.environment import layout
 from pyo3_envshim.store.store import Store, seen_by_others
@@ -116,6 +117,18 @@ class TestACacheFolderThatOthersSeeElsewhere:
         monkeypatch.setattr(layout, "WINDOWS", True)
         opened = Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "Local" / "pyo3-envshim")})
         assert opened.root == str(place)
+
+
+@pytest.mark.parametrize("value", ["python", "python.exe"])
+def test_an_interpreter_that_is_named_without_its_ending_is_what_windows_starts(
+    value: str, tmp_path: Path
+) -> None:
+    """pyenv-win has a script of that name, without an ending, in front of it."""
+    script(tmp_path / "shims" / "python", "#!/bin/sh\n")
+    python = script(tmp_path / "bin" / "python.exe", "")
+    script(tmp_path / "bin" / "python", "")
+    path = os.pathsep.join([str(tmp_path / "shims"), str(tmp_path / "bin")])
+    assert shelf._interpreter(value, {"PATH": path}, windows=True)[0] == str(python)
 
 
 @contextlib.contextmanager
