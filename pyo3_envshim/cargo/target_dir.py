@@ -179,10 +179,12 @@ def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
     it; so does ``OUT_DIR``, in which a build script may go on from what is there.
     """
+    from pyo3_envshim import files
+
     for unit in units(profiles):
         if packages is None or unit.package in packages:
             for path in paths_in(unit.folder):
-                os.unlink(path)
+                files.unlink(path)
 
 
 def rustc_version(target: str | None) -> str | None:

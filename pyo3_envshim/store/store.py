@@ -299,7 +299,7 @@ def _as_store_error(error: OSError | StoreError) -> StoreError:
 def _renamed(new: str, path: str) -> bool:
     """Rename the folder *new* to *path*; return False if something is there. Raises OSError."""
     try:
-        files.rename(new, path)
+        files.rename(new, path, tries=files.A_SCAN)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
