@@ -381,7 +381,7 @@ def redirect(
         found["VIRTUAL_ENV"] = path
     if "PATH" in environ:
         found["PATH"] = paths.pathsep.join(
-            paths.dirname(python) if layout.same_folder(folder.strip('"'), scripts, windows) else folder
+            paths.dirname(python) if layout.is_entry_for(folder, scripts, windows) else folder
             for folder in environ["PATH"].split(paths.pathsep)
         )
     if not environ.get("PYO3_BASE_PYTHON") or _startup.base_is_ours(environ):

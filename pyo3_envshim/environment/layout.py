@@ -76,6 +76,16 @@ def same_folder(one: str, other: str, windows: bool = WINDOWS) -> bool:
     return bool(one) and resolved(one, windows) == resolved(other, windows)
 
 
+def is_entry_for(entry: str, folder: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether an entry of ``PATH`` leads to *folder*.
+
+    On Windows, only one with the same last name is looked at: for a share that is gone, that takes long.
+    """
+    entry, module = entry.strip('"'), paths(windows)
+    ends = [module.normcase(module.basename(module.normpath(it))) for it in (entry, folder)]
+    return (not windows or ends[0] == ends[1]) and same_folder(entry, folder, windows)
+
+
 def resolved(path: str, windows: bool = WINDOWS) -> str:
     """Return where *path* leads, in a form that all paths to that place have in common."""
     found: str = paths(windows).normcase(paths(windows).realpath(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ntpath
 import os
 import signal
 import subprocess
@@ -45,6 +46,19 @@ class TestTheRedirectedVariablesOnWindows:
             "PYO3_BASE_PYTHON": BASE,
             "PYO3_ENVSHIM_BASE": BASE,
         }
+
+    def test_are_found_without_a_look_at_each_entry_of_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Windows may wait for a share that is gone, 20 seconds or more."""
+        looked_at: list[str] = []
+        real = ntpath.realpath
+
+        def realpath(path: str) -> str:
+            looked_at.append(path)
+            return real(path)
+
+        monkeypatch.setattr(ntpath, "realpath", realpath)
+        self.redirect(PATH=rf"\\gone\share\bin;C:\Windows;{EPHEMERAL}\Scripts;Z:\tools")
+        assert not [path for path in looked_at if not path.startswith(EPHEMERAL)]
 
     def test_stay_where_they_named_another(self) -> None:
         others = {
