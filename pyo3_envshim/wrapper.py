@@ -259,7 +259,7 @@ def set_aside(plan: Plan) -> None:
                 call.tell(str(done))
             if RECORDING in call.cargo:
                 plan.environ[MOVED] = str(done)
-        except MetadataError as reason:
+        except (MetadataError, PassThrough) as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         warn(f"warning: nothing is set aside: {type(error).__name__}: {error}")
@@ -354,7 +354,7 @@ def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDi
 
         try:
             return build_dir.acquire(call, workspace, cache)
-        except (MetadataError, build_dir.Ineligible) as reason:
+        except (MetadataError, PassThrough, build_dir.Ineligible) as reason:
             call.tell(f"no build folder is kept: {reason}")
     except Exception as error:
         warn(f"warning: no build folder is kept: {type(error).__name__}: {error}")
