@@ -213,7 +213,9 @@ def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     return [*relative, beside]
 
 
-def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
+def base_interpreter(
+    prefix: str, announced: str | None = None, windows: bool = os.name == "nt"
+) -> str | None:
     """Return the path of the base interpreter of the environment at *prefix*, or None.
 
     *announced* is ``sys._base_executable``, if this process runs in the environment. It is right
@@ -226,7 +228,7 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
         config = read_config(prefix)
         home = config.get("home")
         told = [config.get("base-executable"), config.get("executable")]
-        name, copied = _name_of_interpreter(prefix)
+        name, copied = (_name_on_windows(prefix), False) if windows else _name_of_interpreter(prefix)
         # A folder may hold several interpreters, so first try the names that say which one. A
         # copied interpreter announces only its own name in the home folder.
         sure = [name, *map(os.path.basename, filter(None, told))]
@@ -348,6 +350,18 @@ def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
     except OSError:
         versions = []
     return (versions[0], True) if len(versions) == 1 else ("", False)
+
+
+def _name_on_windows(prefix: str) -> str:
+    """Return the name that a free-threaded environment's python has in its base, or "".
+
+    A python.exe beside it is another (python.org's installer), and uv's pyvenv.cfg names neither.
+    """
+    try:
+        names = [name for name in os.listdir(os.path.join(prefix, "Scripts")) if name.startswith("python3.")]
+    except OSError:
+        return ""
+    return next((name for name in names if name.endswith("t.exe")), "")
 
 
 def _inside(path: str, folder: str) -> bool:

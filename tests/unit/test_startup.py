@@ -1070,6 +1070,19 @@ class TestTheBaseInterpreter:
         script(shelf / name, "")
         assert self.base(shelf, home=shelf) == str(shelf / name)
 
+    @pytest.mark.parametrize("name", ["python.exe", "python3.13t.exe"])
+    def test_of_a_free_threaded_environment_of_uvs_is_free_threaded_on_windows(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        """python.org's installer puts both into one folder, and uv's pyvenv.cfg tells that only."""
+        for base in ("python.exe", "python3.13t.exe"):
+            script(tmp_path / "base" / base, "")
+        for own in {"python.exe", name}:
+            script(tmp_path / "environment" / "Scripts" / own, "")
+        (tmp_path / "environment" / "pyvenv.cfg").write_text(f"home = {tmp_path / 'base'}\n")
+        found = _startup.base_interpreter(str(tmp_path / "environment"), windows=True)
+        assert found == str(tmp_path / "base" / name)
+
     def test_is_unknown_where_the_configuration_tells_nothing(self, shelf: Path) -> None:
         assert self.base(shelf, link=shelf / "own") is None
 
