@@ -165,7 +165,7 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
         path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))
-        if _is_program(path):
+        if _is_program(path, windows):
             return path
     return None
 
@@ -182,15 +182,37 @@ def startable(wrapper: str | None) -> str | None:
     return None if wrapper and is_users and not _first_line(wrapper).endswith(b" -IS") else wrapper
 
 
-def _is_program(path: str) -> bool:
+def _is_program(path: str, windows: bool = os.name == "nt") -> bool:
     """Tell whether *path* can be run: the interpreter of a script is gone if the environment was moved."""
     if not (os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)):
         return False
     try:
+        if windows:
+            python = _started_by(path)
+            return not python or os.path.isfile(python)
         line = _first_line(path)
     except OSError:
         return False
     return line[:2] != b"#!" or any(map(os.path.exists, line[2:].split()[:1]))
+
+
+def _started_by(launcher: str) -> str:
+    """Return the interpreter that a launcher of Windows starts, or "" if it names none by its path.
+
+    pip's has a first line of a script in it, uv's a resource: the last absolute path that ends in .exe.
+    """
+    with open(launcher, "rb") as file:
+        data = file.read()
+    end = len(data)
+    while (end := data.rfind(b".exe", 0, end)) >= 0:
+        start = max(data.rfind(mark, 0, end) + len(mark) for mark in (b"#!", b'"', b"\0", b"\n"))
+        try:
+            path = os.fsdecode(data[start : end + 4])
+        except ValueError:
+            continue
+        if os.path.isabs(path):
+            return path
+    return ""
 
 
 def _first_line(path: str) -> bytes:

@@ -1003,6 +1003,27 @@ def test_no_wrapper_is_taken_from_the_working_directory(
     assert _startup.wrapper() is None
 
 
+LAUNCHERS = {
+    "pip's": "MZ program.exe\0#!{}\r\nPK\3\4 sub(r'(-script\\.pyw|\\.exe)?$', '')",
+    "pip's, quoted": 'MZ /gone/other.exe\0#!"{}"\nPK\3\4 endswith(".exe")',
+    "uv's": "MZ\0{}\0\0PK\3\4 removesuffix('.exe')\0 trampoline.exe\0",
+}
+
+
+@pytest.mark.parametrize("kind", LAUNCHERS)
+def test_a_launcher_whose_interpreter_is_gone_is_no_program_on_windows(kind: str, tmp_path: Path) -> None:
+    """The environment was moved: its python.exe starts, and what pip and uv wrote does not."""
+    python = script(tmp_path / "an environment \u00fc" / "python.exe", "")
+    launcher = tmp_path / "pyo3-envshim-cargo.exe"
+    launcher.write_bytes(LAUNCHERS[kind].format(python).encode())
+    launcher.chmod(0o755)
+    assert _startup._is_program(str(launcher), windows=True)
+    python.unlink()
+    assert not _startup._is_program(str(launcher), windows=True)
+    launcher.write_bytes(b"MZ python.exe")  # beside it
+    assert _startup._is_program(str(launcher), windows=True)
+
+
 class TestTheBaseInterpreter:
     """As an environment's files and the interpreter's own word tell it."""
 
