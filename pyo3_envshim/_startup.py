@@ -3,7 +3,8 @@
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
 Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `BUILD_SCRIPT`; ``PYTHONPATH``;
-``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script.
+``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script,
+on Windows the program.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
   ``PYO3_BASE_PYTHON``       this environment's base interpreter, if unset or ours

@@ -348,18 +348,34 @@ class Acquired:
         if entry.has_same_files(self.path(), path):
             return
         if os.path.lexists(path):  # changed, or of an entry that was replaced
-            if self._held is not None and lock.try_lock(self._held, exclusive=True) is False:
-                raise StoreError(f"{path} had changed, and a running build uses it")
-            self._store.discard(path)
-            if self._held is not None:
-                lock.try_lock(self._held, exclusive=False, wait=True)
+            self._discard([path], f"{path} had changed")
         new, held = self._store._temporary(".new-")
         try:
             entry.link_files(self.path(), new)
             files.rename(new, path)
+            return
+        except OSError as error:
+            if not entry.has_too_many_names(error):
+                raise
         finally:
             files.remove(new)
             lock.close(held)
+        above = self._store.environments
+        others = [
+            os.path.join(above, name) for name in os.listdir(above) if name.startswith(self.digest + "-")
+        ]
+        self._discard(others, f"{self.path()} has too many names")
+        if others:
+            self._link_files(path)
+
+    def _discard(self, paths: list[str], why: str) -> None:
+        """Remove second names of the entry, which no other build may be using. Raises OSError, StoreError."""
+        if self._held is not None and lock.try_lock(self._held, exclusive=True) is False:
+            raise StoreError(f"{why}, and a running build uses it")
+        for path in paths:
+            self._store.discard(path)
+        if self._held is not None:
+            lock.try_lock(self._held, exclusive=False, wait=True)
 
     def inherit_lock(self) -> None:
         """Let the program that replaces this process hold the entry; where needed, what it starts too.
