@@ -3,7 +3,8 @@
 Must never raise, print, or import anything but ``os`` and ``sys``.
 
 Reads: ``PYO3_ENVSHIM``; the variables in `MARKERS` and `BUILD_SCRIPT`; ``PYTHONPATH``;
-``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script.
+``sys.orig_argv``; the ``pyvenv.cfg`` of this environment; the first line of the wrapper's script,
+on Windows the program.
 
 Sets, in the process that runs a build back end's hook, if it is in an environment:
   ``PYO3_BASE_PYTHON``       this environment's base interpreter, if unset or ours
@@ -165,7 +166,7 @@ def wrapper(windows: bool = os.name == "nt") -> str | None:
     site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in script_folders(site, os.path.dirname(sys.executable or ""), windows):
         path = os.path.join(folder, WRAPPER + (".exe" if windows else ""))
-        if _is_program(path):
+        if _is_program(path, windows):
             return path
     return None
 
@@ -182,15 +183,37 @@ def startable(wrapper: str | None) -> str | None:
     return None if wrapper and is_users and not _first_line(wrapper).endswith(b" -IS") else wrapper
 
 
-def _is_program(path: str) -> bool:
+def _is_program(path: str, windows: bool = os.name == "nt") -> bool:
     """Tell whether *path* can be run: the interpreter of a script is gone if the environment was moved."""
     if not (os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK)):
         return False
     try:
+        if windows:
+            python = _started_by(path)
+            return not python or os.path.isfile(python)
         line = _first_line(path)
     except OSError:
         return False
     return line[:2] != b"#!" or any(map(os.path.exists, line[2:].split()[:1]))
+
+
+def _started_by(launcher: str) -> str:
+    """Return the interpreter that a launcher of Windows starts, or "" if it names none by its path.
+
+    pip's has a first line of a script in it, uv's a resource: the last absolute path that ends in .exe.
+    """
+    with open(launcher, "rb") as file:
+        data = file.read()
+    end = len(data)
+    while (end := data.rfind(b".exe", 0, end)) >= 0:
+        start = max(data.rfind(mark, 0, end) + len(mark) for mark in (b"#!", b'"', b"\0", b"\n"))
+        try:
+            path = os.fsdecode(data[start : end + 4])
+        except ValueError:
+            continue
+        if os.path.isabs(path):
+            return path
+    return ""
 
 
 def _first_line(path: str) -> bytes:
@@ -213,7 +236,9 @@ def script_folders(site: str, beside: str, windows: bool) -> list[str]:
     return [*relative, beside]
 
 
-def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
+def base_interpreter(
+    prefix: str, announced: str | None = None, windows: bool = os.name == "nt"
+) -> str | None:
     """Return the path of the base interpreter of the environment at *prefix*, or None.
 
     *announced* is ``sys._base_executable``, if this process runs in the environment. It is right
@@ -226,7 +251,7 @@ def base_interpreter(prefix: str, announced: str | None = None) -> str | None:
         config = read_config(prefix)
         home = config.get("home")
         told = [config.get("base-executable"), config.get("executable")]
-        name, copied = _name_of_interpreter(prefix)
+        name, copied = (_name_on_windows(prefix), False) if windows else _name_of_interpreter(prefix)
         # A folder may hold several interpreters, so first try the names that say which one. A
         # copied interpreter announces only its own name in the home folder.
         sure = [name, *map(os.path.basename, filter(None, told))]
@@ -348,6 +373,18 @@ def _name_of_interpreter(prefix: str) -> tuple[str, bool]:
     except OSError:
         versions = []
     return (versions[0], True) if len(versions) == 1 else ("", False)
+
+
+def _name_on_windows(prefix: str) -> str:
+    """Return the name that a free-threaded environment's python has in its base, or "".
+
+    A python.exe beside it is another (python.org's installer), and uv's pyvenv.cfg names neither.
+    """
+    try:
+        names = [name for name in os.listdir(os.path.join(prefix, "Scripts")) if name.startswith("python3.")]
+    except OSError:
+        return ""
+    return next((name for name in names if name.endswith("t.exe")), "")
 
 
 def _inside(path: str, folder: str) -> bool:

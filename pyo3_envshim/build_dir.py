@@ -247,7 +247,7 @@ def lock(folder: str) -> int:
     """Create *folder* if need be, and lock it. Raises OSError; `Ineligible` where there are no locks."""
     waits = False
     while True:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        os.makedirs(folder, files.private_mode(folder), exist_ok=True)
         descriptor = open_folder(folder)
         try:
             locked = try_lock(descriptor, exclusive=True, wait=waits)

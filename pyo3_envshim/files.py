@@ -8,27 +8,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Windows' answers where somebody else has a file open: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION.
-_IN_USE = (5, 32)
+# Windows' answers where somebody else has a file open: access denied, a sharing violation; has part of it
+# locked, or mapped; and where what is removed, or in a folder that is, stays until it is closed.
+_IN_USE = (5, 32, 33, 1224, 303, 145)
+_SECOND = 50  # tries
+A_SCAN = 10 * _SECOND  # a scanner reads all that has just been written; uv waits as long
 
 
-def rename(source: str, target: str, over: bool = False) -> None:
+def rename(source: str, target: str, over: bool = False, tries: int = _SECOND) -> None:
     """Rename a file or folder; a file that is there is replaced if it is to go *over* that. Raises OSError.
 
     On Windows, a virus scanner or an indexer may have it open for a moment.
     """
     function = os.replace if over else os.rename
-    _insist(lambda: function(source, target))
+    _insist(lambda: function(source, target), tries)
 
 
-def _insist(function: Callable[[], None]) -> None:
+def _insist(function: Callable[[], None], tries: int = _SECOND) -> None:
     if os.name == "nt":
         import time
 
-        for _ in range(50):
+        for _ in range(tries):
             try:
                 return function()
-            except PermissionError as error:
+            except OSError as error:
                 if getattr(error, "winerror", None) not in _IN_USE:
                     raise
             time.sleep(0.02)
@@ -47,6 +50,20 @@ def change_time(path: str, found: os.stat_result) -> int | None:
     from pyo3_envshim import windows
 
     return windows.change_time(path, stat.S_ISLNK(found.st_mode))
+
+
+def private_mode(path: str, windows: bool = os.name == "nt") -> int:
+    """Return the mode to make the folder *path* with, which is to be the user's alone.
+
+    On Windows, all below the user's profile is. With 0o700, Python (3.12.4) lets the owner in and no other
+    user, and what an elevated process makes is the administrators': the user themselves would be
+    shut out for good (python/cpython#157876).
+    """
+    if not windows:
+        return 0o700
+    profile = os.path.normcase(os.path.realpath(os.path.expanduser("~")))
+    is_below = os.path.normcase(os.path.realpath(path)).startswith(os.path.join(profile, ""))
+    return 0o777 if is_below else 0o700
 
 
 def create(path: str, content: bytes, executable: bool = False) -> None:
@@ -116,6 +133,11 @@ def remove(path: str) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def unlink(path: str) -> None:
+    """Remove a file. Raises OSError."""
+    _insist(lambda: os.unlink(path))
+
+
 def delete(path: str) -> None:
     """Remove a file or folder. Raises OSError."""
     if os.name == "nt":  # nobody can remove there what is marked read-only: what a build script copied, say
@@ -124,7 +146,7 @@ def delete(path: str) -> None:
                 _make_writable(os.path.join(above, name))
         _make_writable(path)
     if not os.path.isdir(path) or os.path.islink(path):
-        return _insist(lambda: os.unlink(path))
+        return unlink(path)
     import shutil
 
     return _insist(lambda: shutil.rmtree(path))

@@ -301,7 +301,7 @@ def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
     stale = [unit for unit in theirs if not unit.needs.isdisjoint(changed)]
     for unit in with_dependents([*gone, *(unit for unit in stale if unit not in gone)], theirs):
         for path in unit.files():
-            os.unlink(path)
+            files.unlink(path)
     return {unit.hash for unit in gone}
 
 

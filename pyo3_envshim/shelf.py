@@ -78,14 +78,14 @@ def value_of(name: str, environ: Mapping[str, str]) -> str | None:
     return environ.get(name.upper() if os.name == "nt" else name)
 
 
-def _interpreter(value: str, environ: Mapping[str, str]) -> list[Any]:
+def _interpreter(value: str, environ: Mapping[str, str], windows: bool = os.name == "nt") -> list[Any]:
     folders = [""] if os.path.dirname(value) else environ.get("PATH", "").split(os.pathsep)
-    endings = ["", ".exe"] if os.name == "nt" else [""]
-    paths = [os.path.join(folder, value + ending) for folder in folders for ending in endings]
+    endings = [".exe", ""] if windows else [""]  # pyenv-win has a script on PATH that has none
+    paths = [os.path.join(folder, value + ending) for ending in endings for folder in folders]
     path = next(filter(os.path.exists, paths), value)
     if os.path.isdir(path):
         # Of an environment; on Windows, conda's is not in Scripts.
-        names = ["bin/python"] if os.name != "nt" else [r"Scripts\python.exe", "python.exe"]
+        names = [r"Scripts\python.exe", "python.exe"] if windows else ["bin/python"]
         own = [os.path.join(path, name) for name in names]
         path = next(filter(os.path.exists, own), own[0])
     try:

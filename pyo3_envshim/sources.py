@@ -77,7 +77,7 @@ class Listing:
                 self._add_links(path)
             if os.path.isdir(real):
                 self._collect(real, EVERYTHING)
-            elif real not in self.found and os.path.exists(real):
+            elif real not in self.found and (os.path.exists(real) or _is_too_long(real)):
                 self._add(real)
 
     def _add_links(self, path: str) -> None:
@@ -104,6 +104,8 @@ class Listing:
         except FileNotFoundError:
             if folder in self._own:
                 raise
+            if _is_too_long(folder):
+                self.found[folder] = _out_of_reach()
             return  # removed since it was listed
         is_tagged = any(entry.name in ("pyvenv.cfg", "CACHEDIR.TAG") for entry in listing)
         if is_tagged and reach < EVERYTHING and folder not in self._own:
@@ -129,10 +131,24 @@ class Listing:
         try:
             at = os.stat(path)
         except (FileNotFoundError, NotADirectoryError, PermissionError):  # removed since it was listed
+            if _is_too_long(path):
+                self.found[path] = _out_of_reach()
             return
         changed = _changed(path, at)
         state = f"{at.st_ino}-{at.st_size}-{at.st_mtime_ns}-{changed}"
         self.found[path] = Source(state, at.st_mtime_ns, changed)
+
+
+def _is_too_long(path: str, windows: bool = os.name == "nt") -> bool:
+    """Tell whether *path* may seem not to be there for its length, for all but programs of Rust's.
+
+    Unless LongPathsEnabled is set, Windows knows 259 characters, two or more of a folder's for what is in it.
+    """
+    return windows and len(path) > 250
+
+
+def _out_of_reach() -> Source:
+    return Source("out of reach", 0, NOT_KNOWN)
 
 
 def _is_junction(found: os.stat_result) -> bool:

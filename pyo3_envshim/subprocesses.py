@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
 
 
 def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -26,17 +27,28 @@ def run_and_wait(program: str, arguments: Sequence[str], environ: Mapping[str, s
 def _prepare() -> None:
     """Import what binds a process to this one, so that it is not unbound for long."""
     if os.name == "nt":
-        from pyo3_envshim import windows  # noqa: F401
+        _windows()
+
+
+def _windows() -> ModuleType | None:
+    """Return `windows`; None where there is no ctypes, as in conda's Python where nothing activated it."""
+    try:
+        from pyo3_envshim import windows
+    except (ImportError, OSError, AttributeError):
+        return None
+    return windows
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """Wait for *process* and return its exit status. On Windows, it ends if this process is ended."""
     if os.name != "nt":
         return process.wait()
-    from pyo3_envshim import windows
-
-    windows.end_together(process)
-    return as_status(process.wait())
+    windows = _windows()
+    job = windows.end_together(process) if windows else None
+    status = process.wait()
+    if windows:
+        windows.let_live(job)
+    return as_status(status)
 
 
 def as_status(status: int) -> int:

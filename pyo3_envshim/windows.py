@@ -123,13 +123,27 @@ def try_lock(descriptor: int, exclusive: bool, wait: bool) -> bool | None:
     return True
 
 
-def end_together(process: subprocess.Popen[bytes]) -> None:
-    """Let *process* end if this one does: a job ends with the last handle to it, which nobody closes.
+def end_together(process: subprocess.Popen[bytes]) -> Any:
+    """Let *process* end if this one does: a job ends with the last handle to it, which is returned.
 
-    The same job as that of venv's launcher: what the process starts is not in it.
+    What the process starts is not in the job, unless the process makes one for itself, as cargo does and
+    rustup: that is within this one then, and nothing leaves it. So it ends too, as after a kill of cargo.
     """
     job = wintypes.HANDLE(_kernel32.CreateJobObjectW(None, None))
     # KILL_ON_JOB_CLOSE, which is when this process ends, and SILENT_BREAKAWAY_OK
-    limits = _JobLimits(flags=0x2000 | 0x1000)
-    _kernel32.SetInformationJobObject(job, 9, ctypes.byref(limits), ctypes.sizeof(limits))
+    _limit(job, 0x2000 | 0x1000)
     _kernel32.AssignProcessToJobObject(job, wintypes.HANDLE(int(process._handle)))  # type: ignore[attr-defined]
+    return job
+
+
+def let_live(job: Any) -> None:
+    """Let what is left in a job of `end_together` live on: a compiler cache's server, the linker's.
+
+    As cargo does, whose own job has no limits when it has ended by itself (1.95, ``util/job.rs``).
+    """
+    _limit(job, 0)
+
+
+def _limit(job: Any, flags: int) -> None:
+    limits = _JobLimits(flags=flags)
+    _kernel32.SetInformationJobObject(job, 9, ctypes.byref(limits), ctypes.sizeof(limits))

@@ -259,7 +259,7 @@ def set_aside(plan: Plan) -> None:
                 call.tell(str(done))
             if RECORDING in call.cargo:
                 plan.environ[MOVED] = str(done)
-        except MetadataError as reason:
+        except (MetadataError, PassThrough) as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
         warn(f"warning: nothing is set aside: {type(error).__name__}: {error}")
@@ -267,7 +267,7 @@ def set_aside(plan: Plan) -> None:
 
 def ephemeral_environment(environ: Mapping[str, str]) -> str:
     """Return the root of the ephemeral environment that a call builds in, or raise `PassThrough`."""
-    from pyo3_envshim.environment import frontends, interpreter
+    from pyo3_envshim.environment import frontends, interpreter, layout
 
     own = user_setting(environ)
     if own is not None:
@@ -278,6 +278,8 @@ def ephemeral_environment(environ: Mapping[str, str]) -> str:
     root = interpreter.environment_of(python)
     if root is None:
         raise PassThrough(f"PYO3_PYTHON={python} is in no environment")
+    if not layout.is_the_one(python):
+        raise PassThrough(f"PYO3_PYTHON={python} may be another than python.exe beside it")
     if frontends.maker_of(root, environ) is None:
         raise PassThrough(f"{root} is not an ephemeral environment of a front end")
     return root
@@ -352,7 +354,7 @@ def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDi
 
         try:
             return build_dir.acquire(call, workspace, cache)
-        except (MetadataError, build_dir.Ineligible) as reason:
+        except (MetadataError, PassThrough, build_dir.Ineligible) as reason:
             call.tell(f"no build folder is kept: {reason}")
     except Exception as error:
         warn(f"warning: no build folder is kept: {type(error).__name__}: {error}")
@@ -372,13 +374,14 @@ def redirect(
     python = layout.interpreter(path, windows)
     scripts = paths.dirname(layout.interpreter(root, windows))
     found = {**environ, "PYO3_PYTHON": python}
-    if layout.same_folder(paths.dirname(environ.get("PYTHON_SYS_EXECUTABLE", "")), scripts, windows):
+    other = environ.get("PYTHON_SYS_EXECUTABLE", "")
+    if layout.same_folder(paths.dirname(other), scripts, windows) and layout.is_the_one(other, windows):
         found["PYTHON_SYS_EXECUTABLE"] = python
     if layout.same_folder(environ.get("VIRTUAL_ENV", ""), root, windows):
         found["VIRTUAL_ENV"] = path
     if "PATH" in environ:
         found["PATH"] = paths.pathsep.join(
-            paths.dirname(python) if layout.same_folder(folder.strip('"'), scripts, windows) else folder
+            paths.dirname(python) if layout.is_entry_for(folder, scripts, windows) else folder
             for folder in environ["PATH"].split(paths.pathsep)
         )
     if not environ.get("PYO3_BASE_PYTHON") or _startup.base_is_ours(environ):

@@ -88,8 +88,11 @@ def compared(content: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def programs(configuration: Mapping[str, bytes]) -> list[str]:
-    """Return the files that may be started as rustc, in front of it, or as its linker."""
+def programs(configuration: Mapping[str, bytes], windows: bool = os.name == "nt") -> list[str]:
+    """Return the files that may be started as rustc, in front of it, or as its linker.
+
+    On Windows, ``sccache`` is ``sccache.exe`` (Rust's library, `resolve_exe`).
+    """
     found = []
     for path, content in configuration.items():
         if path in _PROGRAMS or _names_linker(path):
@@ -99,7 +102,8 @@ def programs(configuration: Mapping[str, bytes]) -> list[str]:
         for name in filter(None, names):
             above = os.path.dirname(os.path.dirname(path)) or os.getcwd()
             folders = [above] if os.path.dirname(name) else os.environ.get("PATH", "").split(os.pathsep)
-            places = (os.path.join(folder, name) for folder in folders if folder)
+            called = [f"{name}.exe", name] if windows and not name.lower().endswith(".exe") else [name]
+            places = (os.path.join(folder, it) for folder in folders if folder for it in called)
             found += [next(filter(os.path.isfile, places), "")]
     return [path for path in found if path]
 

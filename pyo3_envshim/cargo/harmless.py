@@ -200,8 +200,9 @@ def is_compiler_known(settings: Iterable[str], call: CargoCall, folder: str) -> 
 
 
 def _is_of_rustup(program: str) -> bool:
+    name = "rustup" + os.path.splitext(program)[1]  # on Windows, .exe
     try:
-        return os.path.samefile(program, os.path.join(os.path.dirname(os.path.realpath(program)), "rustup"))
+        return os.path.samefile(program, os.path.join(os.path.dirname(os.path.realpath(program)), name))
     except OSError:
         return False
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import os  # nothing else at the top: every call that compiles imports this module
 
+from pyo3_envshim.call import PassThrough
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -32,6 +34,7 @@ LOCKS = (".cargo-lock", ".cargo-build-lock")  # of a profile: up to 1.95, and fr
 TIMESTAMP = "invoked.timestamp"
 RUSTC_INFO = ".rustc_info.json"  # cargo leaves it in each build folder, and not in a target's in there
 RUN = "run-build-script-"
+_WINDOWS, _LONGEST = os.name == "nt", 259
 _OWN = frozenset(("artifact", "build", "deps", "examples", "incremental"))  # cargo's, in a profile
 
 
@@ -163,11 +166,35 @@ def units(profiles: Iterable[str]) -> Iterator[Unit]:
                     yield Unit(name, f"{unit}/fingerprint", f"{unit}/run", f"{unit}/out")
 
 
+class TooLong(PassThrough, OSError):
+    """cargo reads paths that this Python does not."""
+
+
 def names_in(folder: str) -> list[str]:
+    """Return the names in a folder; none if it does not exist. Raises OSError."""
     try:
-        return os.listdir(folder)
+        names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    if _WINDOWS:
+        _check_length(folder, names)
+    return names
+
+
+def _check_length(folder: str, names: list[str]) -> None:
+    """Raise `TooLong` where what is in a folder seems not to be there.
+
+    Without the setting LongPathsEnabled, Windows says so beyond 259 characters. cargo gets around that, so
+    there may be units that nobody here would see, and so judge. A folder's own content has two more.
+    """
+    path = f"{folder}/{max(names, key=len, default='')}"
+    if len(path) > _LONGEST - 2:
+        try:
+            os.lstat(path)
+            if os.path.isdir(path):
+                os.listdir(path)
+        except FileNotFoundError:
+            raise TooLong(f"Windows does not let this Python read {path}") from None
 
 
 def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None:
@@ -179,10 +206,12 @@ def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
     it; so does ``OUT_DIR``, in which a build script may go on from what is there.
     """
+    from pyo3_envshim import files
+
     for unit in units(profiles):
         if packages is None or unit.package in packages:
             for path in paths_in(unit.folder):
-                os.unlink(path)
+                files.unlink(path)
 
 
 def rustc_version(target: str | None) -> str | None:

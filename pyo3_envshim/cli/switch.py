@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim import _startup
+from pyo3_envshim import _startup, files
 from pyo3_envshim.cli.errors import CommandError
 
 
@@ -15,7 +15,8 @@ def turn(on: bool) -> str:
         if on and os.path.lexists(path):
             os.unlink(path)
         elif not on:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            above = os.path.dirname(path)
+            os.makedirs(above, files.private_mode(above), exist_ok=True)
             with open(path, "a", encoding="ascii"):
                 pass
     except OSError as error:

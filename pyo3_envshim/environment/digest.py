@@ -278,6 +278,8 @@ def _configuration(root: str) -> dict[str, str]:
     config = _startup.read_config(root)
     if not config.get("home"):
         raise NotStorable("its pyvenv.cfg names no home")
+    if "venvlauncher_command" in config:  # uv's, for GraalPy on Windows; the normal form has none
+        raise NotStorable("its pyvenv.cfg names what is to be started")
     if config.get("include-system-site-packages", "true").lower() != "false":  # site's default
         raise NotStorable("it includes the system's site-packages")
     return config

@@ -46,13 +46,18 @@ def state_of(python: str) -> str:
     """Return the state of the interpreter at the path *python*, and of what makes it what it is.
 
     Another one at that path, or the same one built anew, has another. "" where that cannot be told: of what
-    is not there, or is a script, which may start any (pyenv's shims). Raises OSError.
+    is not there, is a script, which may start any (pyenv's shims), or cannot be read, as what Microsoft
+    Store has on PATH. Raises OSError.
     """
     if not os.path.isabs(python) or not os.path.isfile(python):
         return ""
-    with open(python, "rb") as file:
-        if file.read(2) == b"#!":
-            return ""
+    try:
+        with open(python, "rb") as file:
+            is_script = file.read(2) == b"#!" or python.lower().endswith((".bat", ".cmd"))
+    except OSError:
+        return ""
+    if is_script:
+        return ""
     root = environment_of(python)
     base = (root and base_of(root)) or python
     above = os.path.dirname(os.path.dirname(os.path.realpath(base)))

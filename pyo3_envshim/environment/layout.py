@@ -37,6 +37,14 @@ def interpreter(root: str, windows: bool = WINDOWS) -> str:
     return found
 
 
+def is_the_one(python: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether *python*, an interpreter of an environment, is the same as that of `interpreter`.
+
+    On Windows, ``python_d.exe`` beside it may be a debug build (venv before 3.13 copies both).
+    """
+    return not windows or paths(windows).basename(python).lower() == "python.exe"
+
+
 def is_interpreter(name: str) -> bool:
     """Tell whether *name*, in ``bin``, is one of the interpreter's: python, python3.11, pypy3…
 
@@ -66,6 +74,16 @@ def site_packages(library: str, windows: bool = WINDOWS) -> str:
 def same_folder(one: str, other: str, windows: bool = WINDOWS) -> bool:
     """Tell whether two paths lead to the same folder; an empty one leads nowhere."""
     return bool(one) and resolved(one, windows) == resolved(other, windows)
+
+
+def is_entry_for(entry: str, folder: str, windows: bool = WINDOWS) -> bool:
+    """Tell whether an entry of ``PATH`` leads to *folder*.
+
+    On Windows, only one with the same last name is looked at: for a share that is gone, that takes long.
+    """
+    entry, module = entry.strip('"'), paths(windows)
+    ends = [module.normcase(module.basename(module.normpath(it))) for it in (entry, folder)]
+    return (not windows or ends[0] == ends[1]) and same_folder(entry, folder, windows)
 
 
 def resolved(path: str, windows: bool = WINDOWS) -> str:

@@ -126,10 +126,25 @@ def _link_or_copy(source: str, target: str, executable: bool) -> None:
 
 
 def link_files(path: str, alias: str) -> None:
-    """Give the files of the entry at *path* second names below *alias*, an empty folder. Raises OSError."""
-    import shutil
+    """Give the files of the entry at *path* second names below *alias*, an empty folder. Raises OSError.
 
-    shutil.copytree(path, alias, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+    Not by shutil.copytree, whose error would name all files in one line.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for above, folders, names in os.walk(path, onerror=fail):
+        into = os.path.join(alias, os.path.relpath(above, path))
+        for name in folders:
+            os.mkdir(os.path.join(into, name))
+        for name in names:
+            os.link(os.path.join(above, name), os.path.join(into, name))
+
+
+def has_too_many_names(error: OSError) -> bool:
+    """Tell whether a file cannot have one more name: NTFS allows 1024."""
+    return error.errno == errno.EMLINK or getattr(error, "winerror", None) == 1142
 
 
 def has_same_files(path: str, alias: str) -> bool:

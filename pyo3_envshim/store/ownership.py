@@ -3,7 +3,8 @@
 Anyone who can write to a folder above the store, or owns a link on the way to it, can put
 another store in its place. For root, and so under sudo, a folder of the caller's is another
 user's. Access control lists are not looked at beyond what the mode shows of them. Nothing
-is checked on Windows, where the user's folders are private by default.
+is checked on Windows: all below the user's profile is private there, and a folder elsewhere is made
+so, as far as Python can (`files.private_mode`).
 
 In a user namespace (bubblewrap, ``unshare -Ur``), users that are not mapped, root mostly among
 them, all seem to be one, nobody (the overflow uid, user_namespaces(7)). A folder of nobody's may be
@@ -19,6 +20,7 @@ from __future__ import annotations
 import os
 import stat
 
+from pyo3_envshim import files
 from pyo3_envshim.environment import frontends
 
 TYPE_CHECKING = False
@@ -130,7 +132,7 @@ def _created(path: str) -> os.stat_result:
     except FileNotFoundError:
         pass
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, files.private_mode(path))
     except FileExistsError:  # another process was first
         pass
     return os.lstat(path)

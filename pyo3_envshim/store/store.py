@@ -83,6 +83,20 @@ def folder(environ: Mapping[str, str]) -> str:
     return platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
 
 
+def seen_by_others(path: str, real: str) -> str:
+    """Return where other programs see the folder *path* of Windows; *real*: where that leads here.
+
+    What Microsoft Store's Python makes below AppData lies in a folder of its package, and what one of 32 bits
+    makes below System32 in SysWOW64. cargo would find nothing at the path itself.
+    """
+
+    def is_moved(where: str) -> bool:
+        names = where.lower().replace("\\", "/").split("/")
+        return "localcache" in names or "syswow64" in names
+
+    return real if is_moved(real) and not is_moved(path) else path
+
+
 class Store:
     """The store in one cache folder."""
 
@@ -115,7 +129,9 @@ class Store:
         read-only. Raises StoreError or OSError: what is wrong with the first.
         """
         try:
-            return cls(folder(environ))
+            store = cls(folder(environ))
+            place = seen_by_others(store.root, os.path.realpath(store.root)) if layout.WINDOWS else store.root
+            return store if place == store.root else cls(place)
         except (OSError, StoreError) as error:
             if environ.get("PYO3_ENVSHIM_CACHE_DIR") or layout.WINDOWS:
                 raise
@@ -263,7 +279,7 @@ class Store:
         """Create a folder; return its path, and a descriptor that locks it so that it is not swept."""
         while True:
             path = os.path.join(self.environments, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
-            os.mkdir(path, 0o700)
+            os.mkdir(path, files.private_mode(path))
             try:
                 held = lock.share(path)
                 if held is not None and lock.stands(held, path):
@@ -283,7 +299,7 @@ def _as_store_error(error: OSError | StoreError) -> StoreError:
 def _renamed(new: str, path: str) -> bool:
     """Rename the folder *new* to *path*; return False if something is there. Raises OSError."""
     try:
-        files.rename(new, path)
+        files.rename(new, path, tries=files.A_SCAN)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
@@ -332,18 +348,34 @@ class Acquired:
         if entry.has_same_files(self.path(), path):
             return
         if os.path.lexists(path):  # changed, or of an entry that was replaced
-            if self._held is not None and lock.try_lock(self._held, exclusive=True) is False:
-                raise StoreError(f"{path} had changed, and a running build uses it")
-            self._store.discard(path)
-            if self._held is not None:
-                lock.try_lock(self._held, exclusive=False, wait=True)
+            self._discard([path], f"{path} had changed")
         new, held = self._store._temporary(".new-")
         try:
             entry.link_files(self.path(), new)
             files.rename(new, path)
+            return
+        except OSError as error:
+            if not entry.has_too_many_names(error):
+                raise
         finally:
             files.remove(new)
             lock.close(held)
+        above = self._store.environments
+        others = [
+            os.path.join(above, name) for name in os.listdir(above) if name.startswith(self.digest + "-")
+        ]
+        self._discard(others, f"{self.path()} has too many names")
+        if others:
+            self._link_files(path)
+
+    def _discard(self, paths: list[str], why: str) -> None:
+        """Remove second names of the entry, which no other build may be using. Raises OSError, StoreError."""
+        if self._held is not None and lock.try_lock(self._held, exclusive=True) is False:
+            raise StoreError(f"{why}, and a running build uses it")
+        for path in paths:
+            self._store.discard(path)
+        if self._held is not None:
+            lock.try_lock(self._held, exclusive=False, wait=True)
 
     def inherit_lock(self) -> None:
         """Let the program that replaces this process hold the entry; where needed, what it starts too.

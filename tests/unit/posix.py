@@ -54,6 +54,7 @@ ABOUT_POSIX = {
         prune::.*(whose_entry_is_gone|gives_one|wrapper_is_gone|not_the_stores)
         frontends::.*through_a_link
         interpreter::.*environment_says_it_does
+        other_platforms::.*when_it_is_there
         set_aside::.*folder_is_a_link
         sources::.*link|.*step_up
         startup::.*in_no_environment_forgets|.*environment_links_to

@@ -96,6 +96,23 @@ def test_a_linker_is_a_program_that_counts(tmp_path: Path, monkeypatch: pytest.M
     assert configuration.programs(configuration.read()) == [str(tmp_path / "ld.sh")]
 
 
+@pytest.mark.parametrize("named", ["wrap", "tools/wrap", "tools/wrap.EXE", "tools/wrap.sh"])
+def test_a_program_is_named_without_its_ending_on_windows(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `RUSTC_WRAPPER=sccache` is; a script of that name beside it is not what is started."""
+    name = named if named.endswith((".EXE", ".sh")) else f"{named}.exe"
+    for path in (tmp_path / "tools" / Path(name).name, tmp_path / "tools" / "wrap"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "tools"))
+    (tmp_path / ".cargo").mkdir()
+    (tmp_path / ".cargo" / "config.toml").write_text(f"[build]\nrustc-wrapper = '{named}'\n")
+    found = configuration.programs(configuration.read(), windows=True)
+    assert [*map(os.path.normpath, found)] == [str(tmp_path / "tools" / Path(name).name)]
+
+
 def test_files_that_include_each_other_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CARGO_HOME", str(tmp_path))

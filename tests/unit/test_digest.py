@@ -210,6 +210,9 @@ NOT_STORABLE: dict[str, Change] = {
     "without a configuration": lambda root: (root / "pyvenv.cfg").unlink(),
     "with a configuration that is cut short": add("/pyvenv.cfg", "ho"),
     "with a configuration that is no text": add("/pyvenv.cfg", b"\xff\xfe\0home"),
+    "of GraalPy's on Windows": lambda root: edit(
+        "/pyvenv.cfg", "\nversion", "\nvenvlauncher_command = C:\\graalpy.exe\nversion"
+    )(root),
     "whose interpreter is gone": add("/pyvenv.cfg", "home = /gone/bin\n"),
 }
 

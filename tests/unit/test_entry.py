@@ -13,7 +13,7 @@ import pytest
 
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.environment.item import Item, NotStorable
-from pyo3_envshim.store.entry import MANIFEST, read_manifest, state_of
+from pyo3_envshim.store.entry import MANIFEST, link_files, read_manifest, state_of
 from pyo3_envshim.store.store import Store, StoreError
 
 from .entries import damage, is_whole, put, small_environment, stored, use
@@ -489,3 +489,24 @@ class TestATamperedEntry:
         (digest,) = bench.entries
         (bench.store / "environments" / digest / "new\nline").touch()
         assert "added file 'new\\nline'" in warned(bench.run("build"))
+
+
+def test_a_second_name_that_cannot_be_given_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no hard links; shutil would name each file."""
+    entry = tmp_path / "entry"
+    for name in ("Lib/a.py", "Lib/b.py", "c.py"):
+        script(entry / name, "")
+    (tmp_path / "alias").mkdir()
+    link_files(str(entry), str(tmp_path / "alias"))
+    assert (tmp_path / "alias" / "Lib" / "b.py").samefile(entry / "Lib" / "b.py")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Incorrect function")
+
+    (tmp_path / "another").mkdir()
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="Incorrect function") as found:
+        link_files(str(entry), str(tmp_path / "another"))
+    assert len(str(found.value)) < 100

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,50 @@ from pyo3_envshim import files
 
 def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_the_profile_makes_private_needs_no_list_of_its_own_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An elevated process would shut the user out with one (python/cpython#157876)."""
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path / "me"))
+    assert files.private_mode(str(tmp_path / "me" / "cache"), windows=True) == 0o777
+    assert files.private_mode(str(tmp_path / "me too" / "cache"), windows=True) == 0o700
+    assert files.private_mode(str(tmp_path / "me" / "cache"), windows=False) == 0o700
+
+
+class TestInsistingOnWindows:
+    """A stand-in: Wine keeps nobody from renaming the folder of an open file."""
+
+    def fail(self, times: int, winerror: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
+        """Return how often something was tried that fails so often."""
+        monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        tried = []
+
+        def attempt() -> None:
+            tried.append(1)
+            if len(tried) <= times:
+                error = OSError(errno.EIO, "in use")
+                error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
+                raise error
+
+        files._insist(attempt)
+        return len(tried)
+
+    @pytest.mark.parametrize("winerror", [5, 32, 33, 145, 303, 1224])
+    def test_waits_for_who_has_a_file_open(self, winerror: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """145: a folder in which something is still being removed (before Windows 10 1809)."""
+        assert self.fail(3, winerror, monkeypatch) == 4
+
+    @pytest.mark.parametrize("winerror", [None, 2, 112])
+    def test_is_not_for_another_error(self, winerror: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(OSError, match="in use"):
+            self.fail(1, winerror, monkeypatch)
+
+    def test_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(OSError, match="in use"):
+            self.fail(10**6, 5, monkeypatch)
 
 
 class TestReplacing:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pyo3_envshim.cargo import harmless
 
 HOME = {"USERPROFILE" if os.name == "nt" else "HOME": os.path.normpath("/home/me")}
@@ -64,3 +66,15 @@ class TestReusable:
         own = {**package("same", "/tmp/tree", None, "lib"), "id": "own"}
         found = answer(package("same", REGISTRY), package("other", REGISTRY, "registry", "lib"), own)
         assert harmless.reusable(found, HOME) == ({"other"}, {"same"})
+
+
+@pytest.mark.parametrize("ending", ["", ".exe", ".EXE"])
+def test_rustups_proxies_are_its_own_program(ending: str, tmp_path: Path) -> None:
+    """Links to rustup, or hard links, as on Windows; there, all have an ending."""
+    rustup = tmp_path / f"rustup{ending}"
+    rustup.touch()
+    for name in ("rustc", "cargo"):
+        os.link(rustup, tmp_path / f"{name}{ending}")
+        assert harmless._is_of_rustup(str(tmp_path / f"{name}{ending}"))
+    (tmp_path / f"other{ending}").touch()
+    assert not harmless._is_of_rustup(str(tmp_path / f"other{ending}"))

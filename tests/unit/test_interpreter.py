@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -237,11 +238,24 @@ class TestTheStateOfAnInterpreter:
         inside = layout.interpreter(str(shared.environment(a_python, "venv")))
         assert interpreter.state_of(inside) == interpreter.state_of(a_python)
 
-    @pytest.mark.parametrize("name", ["python", "bin/python", "shims/python"])
+    @pytest.mark.parametrize("name", ["python", "bin/python", "shims/python", "shims/python.bat"])
     def test_is_not_known_of_a_name_of_nothing_and_of_a_script(self, tmp_path: Path, name: str) -> None:
         script(tmp_path / "shims" / "python", "#!/bin/sh\n")
+        script(tmp_path / "shims" / "python.bat", "@echo off\n")
         path = str(tmp_path / name) if "/" in name else name
         assert interpreter.state_of(path) == ""
+
+    def test_is_not_known_where_it_cannot_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Microsoft Store's Python is started by an alias, which is no file that can be opened."""
+        python = script(tmp_path / "python.exe", "")
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EINVAL, "The file cannot be accessed by the system")
+
+        monkeypatch.setattr(interpreter, "open", refuse, raising=False)
+        assert interpreter.state_of(str(python)) == ""
 
 
 def test_no_interpreter_is_started(shared: Shared, a_python: str, monkeypatch: pytest.MonkeyPatch) -> None:

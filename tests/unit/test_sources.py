@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim.sources import EVERYTHING, FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source
+from pyo3_envshim import sources
+from pyo3_envshim.sources import EVERYTHING, FILES, HIDDEN_TOO, LINK, NOT_KNOWN, SOURCES, Listing, Source
 
 from .environments import ROOT, run
 from .posix import IS_ROOT
@@ -155,3 +157,16 @@ def test_a_folder_that_cannot_be_read_holds_none(how: str) -> None:
             write(Path(folder, name, "x"))
         Path(folder, "pgdata").chmod(0o700)
         assert run([sys.executable, "-c", code, folder], {}, ROOT) == "1\n"
+
+
+def test_what_is_too_long_for_windows_is_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It seems not to be there, and rustc reads it."""
+    monkeypatch.setattr(sources, "_is_too_long", functools.partial(sources._is_too_long, windows=True))
+    listing = Listing([], [str(tmp_path)])
+    long = str(tmp_path / ("x" * 120) / ("y" * 120))
+    listing.add_read([os.path.join(long, "lib.rs"), str(tmp_path / "gone.rs")])
+    listing._collect(long, SOURCES)
+    assert {path: it.ctime for path, it in listing.found.items()} == {
+        os.path.join(long, "lib.rs"): NOT_KNOWN,
+        long: NOT_KNOWN,
+    }

@@ -1003,6 +1003,27 @@ def test_no_wrapper_is_taken_from_the_working_directory(
     assert _startup.wrapper() is None
 
 
+LAUNCHERS = {
+    "pip's": "MZ program.exe\0#!{}\r\nPK\3\4 sub(r'(-script\\.pyw|\\.exe)?$', '')",
+    "pip's, quoted": 'MZ /gone/other.exe\0#!"{}"\nPK\3\4 endswith(".exe")',
+    "uv's": "MZ\0{}\0\0PK\3\4 removesuffix('.exe')\0 trampoline.exe\0",
+}
+
+
+@pytest.mark.parametrize("kind", LAUNCHERS)
+def test_a_launcher_whose_interpreter_is_gone_is_no_program_on_windows(kind: str, tmp_path: Path) -> None:
+    """The environment was moved: its python.exe starts, and what pip and uv wrote does not."""
+    python = script(tmp_path / "an environment \u00fc" / "python.exe", "")
+    launcher = tmp_path / "pyo3-envshim-cargo.exe"
+    launcher.write_bytes(LAUNCHERS[kind].format(python).encode())
+    launcher.chmod(0o755)
+    assert _startup._is_program(str(launcher), windows=True)
+    python.unlink()
+    assert not _startup._is_program(str(launcher), windows=True)
+    launcher.write_bytes(b"MZ python.exe")  # beside it
+    assert _startup._is_program(str(launcher), windows=True)
+
+
 class TestTheBaseInterpreter:
     """As an environment's files and the interpreter's own word tell it."""
 
@@ -1069,6 +1090,19 @@ class TestTheBaseInterpreter:
         shutil.rmtree(shelf)
         script(shelf / name, "")
         assert self.base(shelf, home=shelf) == str(shelf / name)
+
+    @pytest.mark.parametrize("name", ["python.exe", "python3.13t.exe"])
+    def test_of_a_free_threaded_environment_of_uvs_is_free_threaded_on_windows(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        """python.org's installer puts both into one folder, and uv's pyvenv.cfg tells that only."""
+        for base in ("python.exe", "python3.13t.exe"):
+            script(tmp_path / "base" / base, "")
+        for own in {"python.exe", name}:
+            script(tmp_path / "environment" / "Scripts" / own, "")
+        (tmp_path / "environment" / "pyvenv.cfg").write_text(f"home = {tmp_path / 'base'}\n")
+        found = _startup.base_interpreter(str(tmp_path / "environment"), windows=True)
+        assert found == str(tmp_path / "base" / name)
 
     def test_is_unknown_where_the_configuration_tells_nothing(self, shelf: Path) -> None:
         assert self.base(shelf, link=shelf / "own") is None

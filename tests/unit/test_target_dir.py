@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim.call import PassThrough
 from pyo3_envshim.cargo import target_dir
 
 from .environments import tree
@@ -31,6 +33,36 @@ def unit(profile: Path, name: str, crate: str, number: str = HASH) -> None:
     ):
         (profile / file).parent.mkdir(parents=True, exist_ok=True)
         (profile / file).write_text("")
+
+
+class TestAPathThatIsTooLongForWindows:
+    """cargo reads it; what Python takes for a folder without units would be trusted."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Return a folder that can be listed, and in which nothing can be read."""
+        unit(tmp_path / "release", "own", "own")
+        folder = f"{tmp_path}/release/.fingerprint/own-{HASH}"
+        monkeypatch.setattr(target_dir, "_WINDOWS", True)
+        monkeypatch.setattr(target_dir, "_LONGEST", len(folder) + 2)
+        lstat = os.lstat
+
+        def refuse(path: str) -> os.stat_result:
+            if str(path).startswith(f"{folder}/"):
+                raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified", path)
+            return lstat(path)
+
+        monkeypatch.setattr(os, "lstat", refuse)
+        return folder
+
+    def test_passes_the_call_through(self, folder: str) -> None:
+        for error in (OSError, PassThrough):
+            with pytest.raises(error, match="does not let this Python read"):
+                target_dir.names_in(folder)
+
+    def test_is_none_where_the_system_lets_it(self, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "lstat", os.stat)
+        assert sorted(target_dir.names_in(folder)) == ["invoked.timestamp", "lib-own"]
 
 
 class TestEvicting:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import sources
+from pyo3_envshim import _startup, sources
 from pyo3_envshim.cargo import harmless
 from pyo3_envshim.environment.item import NotStorable
 from pyo3_envshim.store.store import Store
@@ -78,6 +78,16 @@ def test_equal_environments_have_one_entry_and_its_scripts_run(
     assert acquired.path() in script.splitlines()[0]
     acquired.release()
     assert use(store, read(second)) == (False, None)
+
+
+@INSTALLERS
+def test_a_script_of_an_environment_that_was_moved_is_known_not_to_start(installer: str, made: Made) -> None:
+    """python.exe starts there, and so a build that the wrapper would break."""
+    root = made("build-env-one", installer=installer)
+    assert _startup._is_program(str(program_in(root, "hello")))
+    moved = root.rename(root.with_name("moved"))
+    subprocess.run([program_in(moved, "python"), "-c", ""], check=True)
+    assert not _startup._is_program(str(program_in(moved, "hello")))
 
 
 @INSTALLERS

@@ -60,6 +60,37 @@ def test_cargo_ends_if_the_wrapper_is_killed(a_python: str) -> None:
     assert wrapper.stdout.read() == ""
 
 
+def test_what_cargo_leaves_running_lives_on(a_python: str) -> None:
+    """A server of sccache's, say, which other builds use; and the linker's own.
+
+    cargo puts itself into a job, which is within ours then, so that nothing it starts leaves either.
+    """
+    daemon = "import sys; print('here', flush=True); sys.stdin.read(); print('lives', flush=True)"
+    cargo = f"""\
+import subprocess, sys
+from pyo3_envshim import windows
+class Me:
+    _handle = windows._kernel32.GetCurrentProcess()
+    if _handle < 0: _handle += 1 << 64
+job = windows.end_together(Me)
+windows._limit(job, 0x2000)
+subprocess.Popen([sys._base_executable, "-IS", "-c", {daemon!r}])
+windows.let_live(job)
+"""
+    code = (
+        "import sys; from pyo3_envshim import subprocesses as it;"
+        f"it.run_and_wait(sys.executable, ['-c', {cargo!r}], None)"
+    )
+    pipe = subprocess.PIPE
+    wrapper = subprocess.Popen([a_python, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    assert wrapper.stdin is not None
+    assert wrapper.stdout is not None
+    assert wrapper.stdout.readline() == "here\n"
+    assert wrapper.wait() == 0
+    wrapper.stdin.close()
+    assert wrapper.stdout.read() == "lives\n"
+
+
 @pytest.mark.parametrize("quoted", [False, True])
 def test_cargo_is_found_on_path(quoted: bool, cargo: FakeCargo, tmp_path: Path) -> None:
     """Fault 9: as Rust's library searches, and not in the working directory."""

@@ -177,6 +177,28 @@ class TestASecondName:
         self.path(store, environment)
         assert not (second / "added.py").exists()
 
+    def test_takes_the_place_of_others_where_a_file_has_as_many_as_it_may_have(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On NTFS 1024, of which each new workspace takes one."""
+        link = os.link
+
+        def refuse(source: str, target: str) -> None:
+            if os.stat(source).st_nlink > 3:
+                error = OSError(22, "An attempt was made to create more links than the file system supports")
+                error.winerror = 1142  # type: ignore[attr-defined]
+                raise error
+            link(source, target)
+
+        monkeypatch.setattr(os, "link", refuse)
+        acquired = store.acquire(environment)
+        for number in range(6):
+            acquired.add_nonce(f"0000000{number}")
+            assert Path(acquired.path(f"0000000{number}"), "module.py").exists()
+        acquired.release()
+        assert is_whole(store, environment)
+        assert not [name for name in os.listdir(store.environments) if name.startswith((".new", ".old"))]
+
     def test_goes_with_its_entry(self, store: Store, environment: Environment) -> None:
         self.path(store, environment)
         assert prune.clear(store) == []
