@@ -1055,7 +1055,7 @@ class TestTheBaseInterpreter:
             (root / "lib" / library).mkdir(parents=True)
         lines = [f"{key.replace('_', '-')} = {path}\n" for key, path in told.items()]
         (root / "pyvenv.cfg").write_text("".join(lines))
-        return _startup.base_interpreter(str(root), str(announced) if announced else None)
+        return _startup.base_interpreter(str(root), str(announced) if announced else None, windows=False)
 
     def test_is_the_one_that_python_announces(self, shelf: Path) -> None:
         (shelf.parent / "resolved").touch()
