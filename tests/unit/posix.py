@@ -35,7 +35,7 @@ MODULES = {
         digest digest_properties snapshot
     """,
     "the same on all systems, with thousands of files, which take long under Wine": """
-        set_aside_histories
+        freshness_histories set_aside_histories
     """,
 }
 IGNORED = (
@@ -145,6 +145,9 @@ ABOUT_POSIX = {
     """,
     "the same on all systems, with thousands of files, which take long under Wine": """
         set_aside::TestKilledAtAnyPoint|TestAtEveryMoment|TestErrorsOfTheFileSystem|.*compiler_that_failed
+    """,
+    "cargo's first layout, which the stand-in for cargo has (windows/test_set_aside_there.py)": """
+        set_aside::.*\\[first_layout\\]
     """,
     "signals, exec, and a locale": """
         build_dir::.*by_the_signal|.*cannot_be_run
