@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -266,14 +267,14 @@ class Workshop:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            # Given a timeout, Popen.wait looks every 50 ms only: too coarse for builds of 0.3 s.
+            waiter = threading.Thread(target=process.wait, daemon=True)
+            waiter.start()
             try:
-                while process.poll() is None:
+                while waiter.is_alive():
                     Interrupted.check()
                     self.progress.tick()
-                    try:
-                        process.wait(timeout=0.5)
-                    except subprocess.TimeoutExpired:
-                        pass
+                    waiter.join(0.5)
                 Interrupted.check()
             except BaseException:
                 _end(process)

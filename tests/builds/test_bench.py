@@ -626,3 +626,14 @@ def test_the_same_figures_give_the_same_chart(chart: dict[str, Any], tmp_path: P
     assert drawn[0] == drawn[1]
     for name in chart["series"] if len(chart["series"]) > 1 else [chart["x"]]:
         assert f">{name}<".encode() in drawn[0]
+
+
+def test_the_end_of_a_build_is_waited_for_and_not_looked_for(
+    ranges: Any, common: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Popen.wait sleeps up to 50 ms between two looks if it is given a timeout."""
+    place = ranges.Range(tmp_path, common.Steps(0))
+    naps: list[float] = []
+    monkeypatch.setattr(subprocess.time, "sleep", naps.append)  # type: ignore[attr-defined]
+    assert place._run([sys.executable, "-c", "import time; time.sleep(0.1); print('done')"]) == "done\n"
+    assert naps == []
