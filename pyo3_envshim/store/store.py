@@ -349,24 +349,24 @@ class Acquired:
             return
         if os.path.lexists(path):  # changed, or of an entry that was replaced
             self._discard([path], f"{path} had changed")
+        try:
+            self._give_names(path)
+        except OSError as error:
+            above = self._store.environments
+            others = [os.path.join(above, it) for it in os.listdir(above) if it.startswith(self.digest + "-")]
+            if not (others and entry.has_too_many_names(error)):
+                raise
+            self._discard(others, f"{self.path()} has too many names")
+            self._give_names(path)
+
+    def _give_names(self, path: str) -> None:
         new, held = self._store._temporary(".new-")
         try:
             entry.link_files(self.path(), new)
             files.rename(new, path)
-            return
-        except OSError as error:
-            if not entry.has_too_many_names(error):
-                raise
         finally:
             files.remove(new)
             lock.close(held)
-        above = self._store.environments
-        others = [
-            os.path.join(above, name) for name in os.listdir(above) if name.startswith(self.digest + "-")
-        ]
-        self._discard(others, f"{self.path()} has too many names")
-        if others:
-            self._link_files(path)
 
     def _discard(self, paths: list[str], why: str) -> None:
         """Remove second names of the entry, which no other build may be using. Raises OSError, StoreError."""

@@ -352,6 +352,23 @@ class TestAnAlias:
         path = store.path(environment.digest, "0a1b2c3d")
         assert run([program_in(Path(path), "python"), "-c", "import tiny"], {}) == ""
 
+    def test_that_cannot_be_had_is_told(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On Windows, where it has second names of the files, others may have used those up."""
+        environment = small_environment(tmp_path)
+        acquired = store.acquire(environment)
+
+        def refuse(source: str, target: str) -> None:
+            raise OSError(errno.EMLINK, "a file has too many names")
+
+        monkeypatch.setattr(os, "link", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="too many names"):
+                acquired._link_files(acquired.path("0a1b2c3d"))
+            os.mkdir(acquired.path("11111111"))  # now there is one to give up
+        acquired.release()
+
     def test_without_a_nonce_is_the_entry_itself(self, store: Store) -> None:
         assert store.path("digest", "") == store.path("digest")
 
