@@ -42,22 +42,24 @@ def test_the_exit_status_is_cargos(status: int, tmp_path: Path) -> None:
     assert subprocesses.end_as(subprocesses.ended(subprocess.Popen([str(ends)]))) % (1 << 32) == status
 
 
+def wrapping(python: str, *command: str) -> subprocess.Popen[str]:
+    """Start a process that runs a command as the wrapper runs cargo; return it when that says "here"."""
+    run = f"it.run_and_wait({command[0]!r}, {command[1:]!r}, None)"
+    code = f"from pyo3_envshim import subprocesses as it; {run}"
+    pipe = subprocess.PIPE
+    wrapper = subprocess.Popen([python, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    assert wrapper.stdout is not None
+    assert wrapper.stdout.readline() == "here\n"
+    return wrapper
+
+
 def test_cargo_ends_if_the_wrapper_is_killed(a_python: str) -> None:
     """Fault 13."""
     waits = "import sys; print('here', flush=True); sys.stdin.read(); print('left', flush=True)"
-    code = (
-        "import sys; from pyo3_envshim import subprocesses as it;"
-        f"it.run_and_wait(sys._base_executable, ['-IS', '-c', {waits!r}], None)"
-    )
-    pipe = subprocess.PIPE
-    wrapper = subprocess.Popen([a_python, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-    assert wrapper.stdin is not None
-    assert wrapper.stdout is not None
-    assert wrapper.stdout.readline() == "here\n"
+    wrapper = wrapping(a_python, a_python, "-IS", "-c", waits)
     wrapper.kill()
     wrapper.wait()
-    wrapper.stdin.close()  # if cargo is there still, it goes on
-    assert wrapper.stdout.read() == ""
+    assert wrapper.communicate()[0] == ""  # if cargo is there still, it goes on now
 
 
 def test_what_cargo_leaves_running_lives_on(a_python: str) -> None:
@@ -77,18 +79,9 @@ windows._limit(job, 0x2000)
 subprocess.Popen([sys._base_executable, "-IS", "-c", {daemon!r}])
 windows.let_live(job)
 """
-    code = (
-        "import sys; from pyo3_envshim import subprocesses as it;"
-        f"it.run_and_wait(sys.executable, ['-c', {cargo!r}], None)"
-    )
-    pipe = subprocess.PIPE
-    wrapper = subprocess.Popen([a_python, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-    assert wrapper.stdin is not None
-    assert wrapper.stdout is not None
-    assert wrapper.stdout.readline() == "here\n"
+    wrapper = wrapping(a_python, a_python, "-c", cargo)
     assert wrapper.wait() == 0
-    wrapper.stdin.close()
-    assert wrapper.stdout.read() == "lives\n"
+    assert wrapper.communicate()[0] == "lives\n"
 
 
 @pytest.mark.parametrize("quoted", [False, True])
