@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import os
 
-from pyo3_envshim import files, freshness, shelf, subprocesses
-from pyo3_envshim.assessment import moved
+from pyo3_envshim import assessment, files, freshness, shelf, subprocesses
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.units import (
     Outputs,
@@ -290,7 +289,7 @@ def _leave_out(place: Place, body: dict[str, Any], temporary: str) -> set[str]:
     against something that is not there any more, and all that needs either.
     """
     units = {place.relative(unit.place): unit for unit in place.units}
-    theirs = unit_folders(moved(place.profiles, place.workspace, temporary))
+    theirs = unit_folders(assessment.moved(place.profiles, place.workspace, temporary))
     gone = [
         unit
         for unit in theirs
