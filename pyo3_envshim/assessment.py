@@ -49,8 +49,6 @@ time_macros tokio_macros tracing_attributes yoke_derive zerocopy_derive zerofrom
 zerovec_derive
 """
 MACROS = frozenset(_KNOWN_MACROS.split())
-# What cargo is given another value of with another path; a build script may ask for one of these.
-_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
 
 class Assessment:
@@ -236,7 +234,7 @@ def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[st
     """Return the packages that a random path makes cargo compile; None if there is no lock file."""
     from pyo3_envshim.cargo.metadata import dependents
 
-    asking = inputs.packages_asking_for(_VARIABLES, profiles)
+    asking = inputs.packages_asking_for(inputs.OF_ENVIRONMENT, profiles)
     return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
 
 

@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 ROOM = 1 << 30  # what must be free: else all folders go, for a build that fails on a full disk is our fault
 # A user who sets one of these has chosen where cargo works.
 OWN = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR")
-_VARIABLES = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH", "PYTHONPATH")
 
 
 class Ineligible(Exception):
@@ -167,7 +166,8 @@ class BuildDir:
             return
         for profile in target_dir.profiles(self.folder):
             if python in inputs.recorded_variables([profile]).get("PYO3_PYTHON", ()):
-                target_dir.invalidate([profile], inputs.packages_asking_for(_VARIABLES, [profile]))
+                asked = (*inputs.OF_ENVIRONMENT, "PYTHONPATH")
+                target_dir.invalidate([profile], inputs.packages_asking_for(asked, [profile]))
             for each in Shelf(profile).sets():
                 if each.values.get("PYO3_PYTHON") == python:
                     files.remove(each.path)

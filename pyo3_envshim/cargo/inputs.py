@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.cargo.target_dir import Unit
 
+# What cargo is given another value of with another environment; a build script may ask for one of these.
+OF_ENVIRONMENT = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
+
 
 class Notes:
     """What cargo noted of units in some profiles.

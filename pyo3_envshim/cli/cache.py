@@ -39,13 +39,17 @@ class Inventory(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The entries that were *removed*, the bytes that this *freed*, and how many are *left*, of what size."""
+    """The entries that were *removed*, the bytes that this *freed*, and how many are *left*, of what size.
+
+    The same of the build folders, and the sets that were removed.
+    """
 
     removed: list[str]
     freed: int
     left: int
     size: int
     removed_builds: list[str]
+    freed_of_builds: int
     removed_sets: list[str]
 
 
@@ -83,15 +87,19 @@ def prune_all(store: Store, limit: int | None, builds_limit: float, days: float)
     """Remove what was not used for *days* days, and what exceeds the limits. Raises OSError."""
     entries, age = prune.entries(store), days * prune.DAY
     before = time.time() - age
+    kept = builds.builds(store.root)
     prune.prune(store, limit, age)
-    return _changes(entries, store, builds.prune(store.root, builds_limit, before), _prune_sets(before))
+    removed = set(builds.prune(store.root, builds_limit, before))
+    return _changes(entries, store, [it for it in kept if it.name in removed], _prune_sets(before))
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
     """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
-    before = prune.entries(store)
+    entries, kept = prune.entries(store), builds.builds(store.root)
     in_use = prune.clear(store)
-    return _changes(before, store, builds.clear(store.root), _prune_sets(time.time())), in_use
+    removed = set(builds.clear(store.root))
+    gone = [it for it in kept if it.name in removed]
+    return _changes(entries, store, gone, _prune_sets(time.time())), in_use
 
 
 def _prune_sets(before: float) -> list[str]:
@@ -100,12 +108,13 @@ def _prune_sets(before: float) -> list[str]:
 
 
 def _changes(
-    before: Sequence[Entry], store: Store, removed_builds: list[str], removed_sets: list[str]
+    before: Sequence[Entry], store: Store, builds: Sequence[Build], removed_sets: list[str]
 ) -> Changes:
     after = prune.entries(store)
     left, size = {entry.digest for entry in after}, size_of(after)
     removed = [entry.digest for entry in before if entry.digest not in left]
-    return Changes(removed, size_of(before) - size, len(left), size, removed_builds, removed_sets)
+    names, freed = [build.name for build in builds], sum(build.size for build in builds)
+    return Changes(removed, size_of(before) - size, len(left), size, names, freed, removed_sets)
 
 
 def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
@@ -198,7 +207,8 @@ def format_changes(changes: Changes) -> str:
     removed, builds, sets = counted(len(changes.removed)), len(changes.removed_builds), changes.removed_sets
     what = f"removed {removed}, freed {human(changes.freed)};" if changes.removed else "nothing to remove:"
     text = f"{what} {counted(changes.left)} left, {human(changes.size)}\n"
-    text += f"removed {counted(builds, 'build folder', 'build folders')}\n" if builds else ""
+    words = f"removed {counted(builds, 'build folder', 'build folders')}"
+    text += f"{words}, freed {human(changes.freed_of_builds)}\n" if builds else ""
     return text + (f"removed {counted(len(sets), 'set', 'sets')} of units here\n" if sets else "")
 
 

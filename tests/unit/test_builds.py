@@ -137,16 +137,17 @@ class TestTheCommand:
 
     def test_prunes_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
         keep(cache, old=31, new=1)
-        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder"
+        assert cli.said("cache", "prune").splitlines()[1] == "removed 1 build folder, freed 1000 B"
         assert names_in(cache / "builds") == ["new"]
-        assert as_json(cli, "prune", "--days", "0.5")["removed_builds"] == ["new"]
+        changes = as_json(cli, "prune", "--days", "0.5")
+        assert (changes["removed_builds"], changes["freed_of_builds"]) == (["new"], 1000)
 
     def test_clears_them(self, cli: Cli, cache: Path) -> None:  # noqa: F811
         folders = keep(cache, old=31, new=1)
         held = build_dir.lock(str(folders["old"]))
         done = cli.run("cache", "clear", "--yes")
         os.close(held)
-        assert done.stdout.splitlines()[1] == "removed 1 build folder"
+        assert done.stdout.splitlines()[1] == "removed 1 build folder, freed 1000 B"
         assert "1 build folder, 1000 B" in done.stderr
         assert names_in(cache / "builds") == ["old"]
 
