@@ -29,7 +29,7 @@ import os  # nothing else from the standard library: every call that compiles im
 from pyo3_envshim import files
 from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
 from pyo3_envshim.cargo import inputs, target_dir
-from pyo3_envshim.sources import ARROW, Source
+from pyo3_envshim.sources import ARROW, Listing, Source
 from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, read_stamp, write_stamp
 
 TYPE_CHECKING = False
@@ -104,7 +104,21 @@ def refresh(workspace: Workspace) -> bool:
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
     nonce = found.stamp.nonce if found.stamp else ""
-    return write_stamp(folder, workspace.root, nonce, found.sources, only_as_first=found.stamp is None)
+    sources = {**_read_by_pyo3(os.environ), **found.sources}
+    return write_stamp(folder, workspace.root, nonce, sources, only_as_first=found.stamp is None)
+
+
+def _read_by_pyo3(environ: Mapping[str, str]) -> dict[str, Source]:
+    """Return what PyO3 (0.29 and later) will declare of a virtual environment that it finds by itself.
+
+    Otherwise it would be known from the second build for that environment on. Raises OSError.
+    """
+    environment = environ.get("VIRTUAL_ENV")
+    if not environment or environ.get("PYO3_PYTHON"):
+        return {}
+    listing = Listing(set(), {})
+    listing.add_read([os.path.join(environment, "pyvenv.cfg")])
+    return listing.found
 
 
 def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:

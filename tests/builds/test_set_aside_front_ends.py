@@ -147,6 +147,19 @@ def test_a_terminal_and_front_ends_in_one_profile(bench: Bench) -> None:
         assert step() == [], number
 
 
+def test_a_terminal_with_one_environment_and_another(bench: Bench, tmp_path: Path) -> None:
+    project = bench.project()
+    environments = [tmp_path / Path(python).name for python in pythons(2)]
+    for python, environment in zip(pythons(2), environments):
+        run([python, "-m", "venv", "--without-pip", str(environment)], bench.environment())
+    for number in range(3):
+        for environment in environments:
+            compiled = run_cargo(bench, project, "check", VIRTUAL_ENV=str(environment))
+            assert (compiled == []) == (number > 0)
+    environments[0].joinpath("pyvenv.cfg").touch()
+    assert "pyo3-ffi" in run_cargo(bench, project, "check", VIRTUAL_ENV=str(environments[0]))
+
+
 def test_two_front_ends_with_a_build_requirement_each(bench: Bench) -> None:
     project = bench.project(also_requires=("reqlib",))
     for number in range(3):
