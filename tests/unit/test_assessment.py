@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyo3_envshim.assessment import doubtful
+from pyo3_envshim.assessment import Assessment, assess, doubtful
 from pyo3_envshim.sources import LINK, Source
 from pyo3_envshim.stamp import Stamp
+
+from .test_freshness import UNIT, Workshop
+from .test_inputs import dep_info
+from .test_units import OTHER, facts
 
 SECOND = 1_000_000_000
 # A build from 100.5 s to 200.5 s, of one file that was last changed at 50.5 s.
@@ -109,3 +119,132 @@ def test_whatever_is_trusted_is_new_to_cargo_or_was_there(
             doubted.append(path)
     assert doubtful(sources, Stamp("/work", "", start, files), end) == ([] if end is None else doubted)
     assert doubtful(sources, None, end) == ([] if end is None else None)
+
+
+RUSTCS = f"target/debug/deps/tiny-{UNIT[-16:]}.d"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARGO_HOME", str(tmp_path / "home"))
+    workshop = Workshop(tmp_path / "here")
+    workshop.write(RUSTCS, "x: src/lib.rs\n\nsrc/lib.rs:\n")
+    for name in ("data.txt", ".data/x", "wrapper", "vendor/x/lib.rs"):
+        workshop.write(name)
+    return workshop
+
+
+def assessed(workshop: Workshop, **settings: Any) -> Assessment:
+    """Return what is known if a build starts; *settings* are those of the `Workspace`."""
+    workspace = workshop.workspace()
+    for name, value in settings.items():
+        setattr(workspace, name, value)
+    return assess(workspace, str(workshop.build), "debug")
+
+
+def doubted(workshop: Workshop, **settings: Any) -> set[str]:
+    """Return the sources that are in doubt, relative to the workspace's root."""
+    found = assessed(workshop, **settings).doubted
+    return {os.path.relpath(path, workshop.root) for path in found or ()}
+
+
+def no_change(workshop: Workshop) -> None:
+    pass
+
+
+def unknown_macro(workshop: Workshop) -> None:
+    workshop.write(f"target/debug/deps/libsqlx_macros-{OTHER}.so")
+
+
+def script_without_directives(workshop: Workshop) -> None:
+    workshop.left("tiny", dep_info("src/lib.rs"), facts({"Precalculated": "1"}))
+
+
+def being_compiled(workshop: Workshop) -> None:
+    (workshop.root / RUSTCS).unlink()
+
+
+def nothing_noted(workshop: Workshop) -> None:
+    workshop.noted = dep_info()
+
+
+def package_elsewhere(workshop: Workshop) -> None:
+    workshop.left("elsewhere", dep_info("src/lib.rs"))
+
+
+def crate_that_declares(workshop: Workshop) -> None:
+    declared = {"RerunIfChanged": {"output": "", "paths": [f"{workshop.root}/x"]}}
+    workshop.left("other", run=facts(declared))
+
+
+def configured(text: str) -> Callable[[Workshop], None]:
+    def write(workshop: Workshop) -> None:
+        workshop.write("../../.cargo/config.toml", text)
+
+    return write
+
+
+class TestWhatNobodyNotedIsInDoubtThoughItIsNewer:
+    """Where more than rustc, and build scripts that told what they read, may have read it."""
+
+    def newer(self, workshop: Workshop, *names: str, reader: Callable[[Workshop], None] = no_change) -> None:
+        workshop.settled()
+        reader(workshop)
+        for name in names:
+            workshop.back_date(workshop.write(name, "two"), 4_000_000_001)
+
+    @pytest.mark.parametrize(
+        "reader", [unknown_macro, script_without_directives, configured("rustflags = ['-Clink-arg=/x.o']")]
+    )
+    def test_if_so(self, reader: Callable[[Workshop], None], workshop: Workshop) -> None:
+        self.newer(workshop, "data.txt", "src/lib.rs", "Cargo.toml", reader=reader)
+        assert doubted(workshop) - {".data/x"} == {"data.txt", "Cargo.toml"}
+
+    def test_if_flags_on_the_command_line_name_files(self, workshop: Workshop) -> None:
+        self.newer(workshop, "data.txt", "src/lib.rs")
+        assert doubted(workshop, flags=["-Clink-arg=/x.o"]) == {"data.txt"}
+
+    def test_if_it_is_a_program_that_cargo_starts_to_compile(self, workshop: Workshop) -> None:
+        self.newer(workshop, "wrapper", "data.txt", reader=configured("rustc-wrapper = 'here/work/wrapper'"))
+        assert doubted(workshop) == {"wrapper"}
+
+    def test_and_otherwise_not(self, workshop: Workshop) -> None:
+        self.newer(workshop, "data.txt", "src/lib.rs", "Cargo.toml", "wrapper")
+        assert doubted(workshop) == set()
+
+
+class TestWhatNobodyReadIsInDoubt:
+    """Where more than rustc may have read it, in some cases in hidden folders too."""
+
+    @pytest.mark.parametrize(
+        ("reader", "settings", "is_in_doubt", "is_if_hidden"),
+        [
+            (no_change, {}, False, False),
+            (no_change, {"scripts": True}, True, False),
+            (no_change, {"settings": ["x.toml"]}, True, False),
+            (being_compiled, {}, True, False),
+            (package_elsewhere, {}, True, False),
+            (crate_that_declares, {}, True, False),
+            (script_without_directives, {}, True, True),
+            (unknown_macro, {}, True, True),
+            (nothing_noted, {}, True, True),
+            (configured("[source.x]\ndirectory = 'here/work/vendor'"), {}, True, True),
+        ],
+    )
+    def test_if_so(
+        self,
+        reader: Callable[[Workshop], None],
+        settings: dict[str, Any],
+        is_in_doubt: bool,
+        is_if_hidden: bool,
+        workshop: Workshop,
+    ) -> None:
+        workshop.scripts = False
+        workshop.nonce()
+        reader(workshop)
+        workshop.built()
+        for name in ("data.txt", ".data/x"):
+            workshop.write(name, "two")
+        expected = {"data.txt"} if is_in_doubt else set()
+        assert doubted(workshop, **settings) == expected | ({".data/x"} if is_if_hidden else set())
