@@ -25,7 +25,7 @@ from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
 from .posix import IS_ROOT, fcntl
-from .test_inputs import dep_info
+from .test_inputs import dep_info, noted_file
 from .test_units import ASKED, OTHER, facts
 
 TRUSTED, COMPILED, NEW_PATH = "nothing is compiled", "the crate is compiled", "PyO3 is compiled"
@@ -41,6 +41,7 @@ class Workshop:
         self.root = folder / "work"
         self.build = self.root / "target"
         self.packages = [self.root]
+        self.crates = [self.root / "src"]
         self.scripts = True
         self.last = ""
         self.noted = dep_info("src/lib.rs")
@@ -82,7 +83,7 @@ class Workshop:
         workspace = Workspace(where, [])
         workspace.packages = {str(package): {"tiny"} for package in self.packages}
         if not self.scripts:
-            workspace.crates = {str(self.root / "src"): {"tiny"}}
+            workspace.crates = {str(crate): {"tiny"} for crate in self.crates}
         workspace.scripts = self.scripts
         return workspace
 
@@ -435,7 +436,8 @@ class Project(Workshop):
         super().built(*how)
         self.left("a", dep_info("src/lib.rs", str(self.root.parent / "shared.rs")))
         self.left("b b", dep_info("src/lib.rs"))
-        self.left("pyo3", run=facts(ASKED))
+        made = noted_file("debug/build/pyo3/out/x.rs", in_package=False)
+        self.left("pyo3", dep_info(made), run=facts(ASKED))
 
     def settled(self) -> None:
         self.nonce()
@@ -525,15 +527,18 @@ class TestWhatIsCompiledInDoubt:
         project.write(path, "two")
         assert project.compiled() == {NEW_PATH}
 
-    def test_is_all_where_a_crate_of_others_declares_anything_in_the_project(self, project: Project) -> None:
+    @pytest.mark.parametrize("name", ["", "x"])
+    def test_is_all_where_a_crate_of_others_declares_anything_in_the_project(
+        self, name: str, project: Project
+    ) -> None:
         project.settled()
-        project.declared(str(project.root / "x"))
+        project.declared(str(project.root / name))
         project.write("src/lib.rs", "two")
         assert project.compiled() == {NEW_PATH}
 
     def test_is_not_all_where_it_declares_what_lies_elsewhere(self, project: Project) -> None:
-        project.write("../x")
-        project.declared(str(project.root.parent / "x"))
+        project.write("../work-2/x")
+        project.declared(str(project.root.parent / "work-2" / "x"))
         project.settled()
         project.write("src/lib.rs", "two")
         assert project.compiled() == {"tiny"}
@@ -797,6 +802,21 @@ class TestWhereRustcAloneReads:
         assert workshop.verdict() == TRUSTED
         assert sorted(listed) == [str(workshop.root), str(workshop.root / "src")]
         assert "node_modules" not in workshop.stamp.read_text()
+
+    def test_nor_do_they_if_the_crate_lies_beside_them(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workshop.crates = [workshop.root]
+        workshop.settled()
+        monkeypatch.setattr(os, "scandir", {str(workshop.root): os.scandir(workshop.root)}.__getitem__)
+        assert workshop.verdict() == TRUSTED
+
+    def test_what_it_reads_for_the_first_time_and_was_there_raises_none(self, workshop: Workshop) -> None:
+        workshop.write("src/deep/er.rs")
+        workshop.settled()
+        workshop.noted = dep_info("src/lib.rs", "src/deep/er.rs")
+        workshop.built()
+        assert workshop.verdict() == TRUSTED
 
     def test_a_link_on_the_way_raises_doubt(self, workshop: Workshop) -> None:
         """The crate's root is a link to another folder, and then to a third."""
