@@ -288,7 +288,7 @@ class TestWhatIsLookedAt:
 
     @pytest.mark.parametrize("package", ["../store", "../store/package"])
     def test_all_that_was_read_there_if_a_package_lies_in_it(self, package: str, workshop: Workshop) -> None:
-        name = "../store/x"
+        name = "../store/.x/y"
         workshop.noted = dep_info(str(workshop.write(name).resolve()))
         workshop.packages.append(workshop.write(f"{package}/Cargo.toml").parent)
         exclude = [str(workshop.build), str(workshop.root.parent / "store")]
@@ -333,12 +333,12 @@ class TestWhatIsLookedAt:
         monkeypatch.setenv("PYO3_CONFIG_FILE", str(workshop.root / name))
         assert self.changed(workshop, name) == {name}
 
-    def test_all_profiles_where_none_is_named(self, workshop: Workshop) -> None:
+    @pytest.mark.parametrize("profile", ["release", "x86_64/debug"])
+    def test_all_profiles_where_none_is_named(self, profile: str, workshop: Workshop) -> None:
         """In a kept build folder; the stamp lies in it then."""
         workshop.settled()
         workshop.stamp.rename(workshop.build / workshop.stamp.name)
-        for profile in ("release", "x86_64/debug"):
-            workshop.built(4_100_000_000, profile)
+        workshop.built(4_100_000_000, profile)
         workshop.back_date(workshop.write("src/lib.rs", "two"), 4_000_000_001)
         found = assess(workshop.workspace(), str(workshop.build))
         assert found.doubted == [str(workshop.root / "src" / "lib.rs")]

@@ -531,9 +531,10 @@ class TestWhatIsCompiledInDoubt:
     def test_is_all_where_a_crate_of_others_declares_anything_in_the_project(
         self, name: str, project: Project
     ) -> None:
+        project.packages.append(project.write("../dependency/src/lib.rs").parent.parent)
         project.settled()
         project.declared(str(project.root / name))
-        project.write("src/lib.rs", "two")
+        project.write("../dependency/src/lib.rs", "two")
         assert project.compiled() == {NEW_PATH}
 
     def test_is_not_all_where_it_declares_what_lies_elsewhere(self, project: Project) -> None:
@@ -786,9 +787,11 @@ class TestWhereRustcAloneReads:
         workshop.write(name, "two")
         assert workshop.verdict() == COMPILED
 
+    @pytest.mark.parametrize("crate", ["", "src"])
     def test_other_folders_are_neither_listed_nor_kept_in_mind(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+        self, crate: str, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        workshop.crates = [workshop.root / crate]
         workshop.write("node_modules/x/y.js")
         workshop.settled()
         listed: list[str] = []
@@ -800,16 +803,8 @@ class TestWhereRustcAloneReads:
 
         monkeypatch.setattr(os, "scandir", scan)
         assert workshop.verdict() == TRUSTED
-        assert sorted(listed) == [str(workshop.root), str(workshop.root / "src")]
+        assert sorted(listed) == sorted({str(workshop.root), str(workshop.root / crate)})
         assert "node_modules" not in workshop.stamp.read_text()
-
-    def test_nor_do_they_if_the_crate_lies_beside_them(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        workshop.crates = [workshop.root]
-        workshop.settled()
-        monkeypatch.setattr(os, "scandir", {str(workshop.root): os.scandir(workshop.root)}.__getitem__)
-        assert workshop.verdict() == TRUSTED
 
     def test_what_it_reads_for_the_first_time_and_was_there_raises_none(self, workshop: Workshop) -> None:
         workshop.write("src/deep/er.rs")
