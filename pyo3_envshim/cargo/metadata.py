@@ -35,12 +35,12 @@ class Workspace:
     *crates*: the folders of their targets' sources, likewise. *scripts*: whether one of them has, or
     may have, a build script or a procedural macro. *exclude*: folders that hold no sources. *names*: the root
     package's name, or, in a virtual workspace, those of all members. *settings*: the values of
-    ``--config`` on the command line. *flags*: those for rustc on it.
+    ``--config`` on the command line. *targets*, *flags*: the platforms, and what is for rustc, on it.
     """
 
     __slots__ = (
         *("build_dir", "crates", "exclude", "flags", "names", "packages", "profile", "root", "scripts"),
-        *("settings", "target_dir", "tells_build_dir"),
+        *("settings", "target_dir", "targets", "tells_build_dir"),
     )
 
     def __init__(
@@ -49,6 +49,7 @@ class Workspace:
         """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
         self.profile = profile_of(arguments)
         self.settings = list(values_of("--config", arguments))
+        self.targets = values_of("--target", arguments)
         self.flags = list(arguments[arguments.index("--") + 1 :]) if "--" in arguments else []
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
