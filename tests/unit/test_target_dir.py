@@ -175,3 +175,41 @@ class TestTheCompiler:
 
     def test_is_not_known_without_a_build_folder(self) -> None:
         assert target_dir.rustc_version(None) is None
+
+
+class TestWhatLiesThere:
+    FOLDERS = ("artifact", "build", "deps", "examples", "incremental", ".fingerprint")
+
+    @pytest.mark.parametrize("profile", ["release", "x86_64/debug"])
+    @pytest.mark.parametrize("lock", target_dir.LOCKS)
+    def test_of_build_scripts_is_what_cargo_does_not_make(
+        self, lock: str, profile: str, tmp_path: Path
+    ) -> None:
+        for name in (*self.FOLDERS, "generated"):
+            (tmp_path / profile / name).mkdir(parents=True)
+        for name in (lock, ".hidden", "generated/x.h", "x.h"):
+            (tmp_path / profile / name).touch()
+        (tmp_path / "no-profile" / "x").mkdir(parents=True)
+        found = target_dir.left_by_scripts(str(tmp_path))
+        assert sorted(found) == [str(tmp_path / profile / name) for name in ("generated", "x.h")]
+
+    def test_as_outputs_are_libraries_and_build_scripts_with_their_sizes(self, tmp_path: Path) -> None:
+        """Not programs, which a back end may strip, nor what bears no hash."""
+        libraries = [f"libx-{HASH}{ending}" for ending in (".rlib", ".rmeta", ".so", ".dylib")]
+        libraries.append(f"x-{HASH}.dll")
+        scripts = [f"build_script_build-{HASH}", f"build-script-build-{HASH}"]
+        others = [f"x-{HASH}", f"x-{HASH}.d", "libx.so", f"libx-{HASH}.rlib.bak"]
+        folders = ["debug/deps", f"debug/build/x-{OTHER}", f"x86_64/debug/build/x/{OTHER}/out"]
+        (tmp_path / "debug" / ".fingerprint" / f"x-{OTHER}").mkdir(parents=True)
+        for folder in folders:
+            (tmp_path / folder).mkdir(parents=True)
+            for name in (*libraries, *scripts, *others):
+                (tmp_path / folder / name).write_text("x" * len(name))
+        expected = {f"{folder}/{name}": len(name) for folder in folders for name in (*libraries, *scripts)}
+        assert target_dir.sizes_of_outputs(str(tmp_path)) == expected
+
+    def test_by_the_compilers_word_is_its_folder(self, tmp_path: Path) -> None:
+        outputs = {"1": {"stdout": f"___\nlib___.so\n{tmp_path}\n/gone\ndeps\n"}, "2": {"stdout": "/\n"}}
+        (tmp_path / ".rustc_info.json").write_text(json.dumps({"outputs": outputs}))
+        (tmp_path / "deps").mkdir()
+        assert target_dir.sysroots(str(tmp_path)) == ["/", str(tmp_path)]
