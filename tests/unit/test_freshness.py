@@ -1051,7 +1051,9 @@ from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
 _, build, root, other = sys.argv
 write_stamp(other, "/\\u00fc", "", {})
 stamp = read_stamp(build + "/" + STAMP)
-print(ascii((stamp.files, sorted(inputs.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
+notes = inputs.read_notes([build + "/debug"], [], build)
+rustcs = inputs.read_by_rustc([build + "/debug"], notes).names
+print(ascii((stamp.files, sorted(notes.inputs["tiny"]), rustcs)))
 """
 
 
@@ -1063,10 +1065,11 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     (unit / "run-build-script-build-script-build.json").write_text(
         json.dumps(note, ensure_ascii=False), "utf-8"
     )
+    workshop.write("target/debug/deps/tiny.d").write_text("/\u00fc:\n", "utf-8")
     write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
-    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"])
+    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"]), {"/\u00fc"}
     assert run(command, environ, ROOT) == f"{expected!a}\n"
     found = read_stamp(str(tmp_path / "other" / STAMP))
     assert found is not None

@@ -170,6 +170,11 @@ class TestWhatCargoNotedAsInputs:
         unit = ".fingerprint/tiny-fedcba9876543210"
         assert self.asked_for(built, unit, text) == {"src/lib.rs"}
 
+    def test_is_nothing_of_a_run_that_declares_nothing_elsewhere(self, built: Built) -> None:
+        self.asked_for(built, f".fingerprint/pyo3-{OTHER}", facts(ASKED))
+        notes = inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build))
+        assert [found.package for found in notes.foreign] == ["pyo3"]
+
     def test_is_noted_of_each_package_and_of_no_other(self, built: Built) -> None:
         """Of a registry's crate, cargo notes no files of its own; a local one may lie elsewhere."""
         contents = {
@@ -399,7 +404,11 @@ class TestWhatRustcRead:
         assert (found.names, found.is_all) == ({"build.rs"}, True)
 
     def test_is_not_what_it_read_for_others(self, tmp_path: Path) -> None:
-        """Nor for one that declares a file somewhere."""
+        """Nor for one that declares a file. It comes first, and so does a unit that read nothing."""
+        unit_folder(tmp_path, "tiny", OTHER, **{"run-build-script-x": HASH})
+        for name in (f"build/tiny/{HASH}/fingerprint/dep-lib-tiny", f"build/tiny/{HASH}/out/tiny-{HASH}.d"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_bytes(b"src/a/\xff.rs:\n")
         unit_folder(
             tmp_path,
             "pyo3",
@@ -410,7 +419,7 @@ class TestWhatRustcRead:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("/pyo3/src/lib.rs:\n")
         found = self.read(tmp_path)
-        assert (found.names, found.is_all) == (set(), True)
+        assert (found.names, found.is_all) == ({os.fsdecode(b"src/a/\xff.rs")}, True)
 
     @pytest.mark.parametrize("number", range(2))
     def test_is_not_known_while_one_of_several_units_is_compiled(

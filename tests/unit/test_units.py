@@ -62,6 +62,35 @@ class TestUnitsAndWhatBelongsToThem:
         with pytest.raises(units.UnknownFormat, match="without what its hash was made of"):
             units.unit_folders([str(tmp_path)])
 
+    @pytest.mark.parametrize(
+        ("number", "text"),
+        [
+            (HASH, None),
+            ("0123", facts()),
+            (HASH, "{"),
+            (HASH, "{}"),
+            (HASH, '{"deps": [[1, "x", false, "2"]], "local": []}'),
+            (HASH, '{"deps": [[1, 2, 3]], "local": []}'),
+            (HASH, facts({"RerunIfTheMoonIsFull": 1})),
+        ],
+    )
+    def test_is_not_guessed_at_where_files_are_odd(
+        self, number: str, text: str | None, tmp_path: Path
+    ) -> None:
+        place = unit_folder(tmp_path, lib__tiny=number)
+        if text is not None:
+            (place / "lib-tiny.json").write_text(text)
+        with pytest.raises(units.UnknownFormat):
+            units.unit_folders([str(tmp_path)])
+
+    def test_is_read_beside_one_that_was_never_finished(self, tmp_path: Path) -> None:
+        unit_folder(tmp_path, bin__a="", lib__tiny=HASH, lib__tiny_json=facts())
+        (unit,) = units.unit_folders([str(tmp_path)])
+        assert [(it.name, bool(it.number)) for it in unit.fingerprints] == [
+            ("bin-a", False),
+            ("lib-tiny", True),
+        ]
+
     def test_has_a_mark_of_its_own_that_stays(self, tmp_path: Path) -> None:
         for number in (HASH, OTHER):
             unit_folder(tmp_path, number=number, lib__tiny=HASH, lib__tiny_json=facts())
@@ -103,6 +132,26 @@ class TestUnitsAndWhatBelongsToThem:
         others = ["deps/libtiny.so", "deps/tiny.d", f"deps/libtiny-{OTHER}.rlib", f"build/x-{OTHER}/out"]
         found = self.outputs(tmp_path, *own, *folders, *others)
         assert found == {*own, f"build/tiny-rs-{HASH}", f"deps/artifact/tiny-rs-{HASH}"}
+
+    def test_nothing_but_what_bears_its_hash_if_anything_does(self, tmp_path: Path) -> None:
+        """Either all outputs of a unit do, or none does."""
+        unit_folder(tmp_path, lib__tiny=HASH, lib__tiny_json=facts())
+        assert self.outputs(tmp_path) == set()
+        assert self.outputs(tmp_path, "deps/libtiny.so") == {"deps/libtiny.so"}
+        for name in (f"examples/x-{HASH}", f"deps/x-{HASH}"):
+            assert self.outputs(tmp_path, name) == {name}
+            (tmp_path / name).unlink()
+
+    def test_all_beside_it_in_the_second_layout(self, tmp_path: Path) -> None:
+        place = tmp_path / "build" / "tiny-rs" / HASH
+        for name in ("fingerprint/lib-tiny", "out/libtiny.so", "run/stdout"):
+            (place / name).parent.mkdir(parents=True)
+            (place / name).write_text(HASH)
+        (place / "fingerprint" / "lib-tiny.json").write_text(facts())
+        own = f"build/tiny-rs/{HASH}"
+        assert self.outputs(tmp_path, "deps/libtiny.so") == {f"{own}/out", f"{own}/run"}
+        (unit,) = units.unit_folders([str(tmp_path)])
+        assert (unit.package, unit.hash, unit.is_second_layout) == ("tiny-rs", HASH, True)
 
     def test_what_has_no_hash(self, tmp_path: Path) -> None:
         for name in ("lib-tiny_rs", "bin-my-bin", "example-ex-a", "test-lib-no"):
@@ -180,6 +229,9 @@ class TestTheGraph:
         assert [(it.package, name) for it, name in found] == [
             (it, "lib-x") for it in ("after", "begun", "broken")
         ]
+
+    def test_one_alone_that_lacks_what_it_needs_is_compiled_anyway(self) -> None:
+        assert [it.package for it, _ in units.doomed(self.read()[1:2])] == ["b"]
 
     def test_a_unit_is_invalidated_alone(self) -> None:
         self.unit("a", 5, 1, name="test-lib-x")
