@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import harmless
 from pyo3_envshim.cargo.metadata import Workspace
 
-from .environments import script
+from .environments import ROOT, run, script
 from .test_inputs import dep_info
 from .test_target_dir import HASH
 
@@ -70,6 +71,11 @@ class TestReusable:
         )
         assert harmless.reusable(found, HOME)[0] == {"free"}
 
+    def test_is_what_cargo_tells_no_needs_of(self) -> None:
+        found = answer(package("good", REGISTRY), package("own", "/tmp/tree", None))
+        del found["resolve"]["nodes"][0]
+        assert harmless.reusable(found, HOME)[0] == {"good"}
+
     def test_is_nothing_that_has_the_name_of_what_is_not(self) -> None:
         own = {**package("same", "/tmp/tree", None, "lib"), "id": "own"}
         found = answer(package("same", REGISTRY), package("other", REGISTRY, "registry", "lib"), own)
@@ -122,8 +128,9 @@ class TestACallOfWhichNothingIsKept:
         )
 
     def test_has_flags_that_may_name_files(self, here: Path) -> None:
-        assert "may name files" in self.flaw("--", "-Lnative=x")
-        assert "may name files" in self.flaw("--config", "build.rustflags=['-Lnative=x']")
+        expected = "flags for rustc may name files, of which cargo looks at the names only"
+        assert self.flaw("--", "-Lnative=x") == expected
+        assert self.flaw("--config", "build.rustflags=['-Lnative=x']") == expected
         assert self.flaw("--", "-Cdebuginfo=1") == ""
 
     @pytest.mark.parametrize(
@@ -224,6 +231,7 @@ class TestWhatMayDependOnTheSystem:
             ("cargo:rustc-cdylib-link-arg=-lz", True),
             ("cargo:rerun-if-changed=/usr/include/zlib.h", True),
             ("cargo::rerun-if-changed=../zlib.h", True),
+            ("cargo:rerun-if-changed=/usr/include/a=b.h", True),
             ("cargo:rerun-if-changed=build.rs", False),
             ("cargo:rerun-if-env-changed=/x", False),
             ("cargo:rustc-cfg=z", False),
@@ -280,6 +288,15 @@ class TestAPackageThatCargoDoesNotTellOf:
     @pytest.mark.parametrize("source", [None, GIT])
     def test_may_ask_the_system_if_it_is_of_no_registry(self, source: str | None, tmp_path: Path) -> None:
         assert self.asks(tmp_path, "serde", source)
+
+    def test_is_read_whatever_the_locale(self, tmp_path: Path) -> None:
+        manifest = tmp_path / "src" / "index" / "x-1.0.0" / "Cargo.toml"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text('# \u00fc\nbuild = "x.rs"\n', "utf-8")
+        code = "import sys; from pyo3_envshim.cargo import harmless\n"
+        code += f"print(harmless.may_ask('x', '1.0.0', {CRATES_IO!r}, sys.argv[1:]))"
+        environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        assert run([sys.executable, "-c", code, str(tmp_path / "src")], environ, ROOT) == "True\n"
 
     def test_may_ask_if_it_is_known_to(self, tmp_path: Path) -> None:
         assert self.asks(tmp_path, "sqlx-macros")

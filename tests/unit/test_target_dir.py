@@ -177,6 +177,38 @@ class TestTheCompiler:
         assert target_dir.rustc_version(None) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "crates", "number"),
+    [
+        (f"libx_y-{HASH}.rlib", {"libx_y", "x_y"}, HASH),
+        (f"x_y-{HASH}.x_y.0.rcgu.o", {"x_y"}, HASH),
+        (f"my-bin-{HASH}", {"my-bin"}, HASH),
+        ("libx.so", {"libx", "x"}, ""),
+        ("x.d", {"x"}, ""),
+        (f"x-{'X' * 16}", {f"x-{'X' * 16}"}, ""),
+        (f"x-{HASH[1:]}", {f"x-{HASH[1:]}"}, ""),
+    ],
+)
+def test_an_output_is_known_by_its_name(name: str, crates: set[str], number: str) -> None:
+    path = f"/t/debug/deps/{name}"
+    assert (target_dir.crates_of(path), target_dir.hash_of(path)) == (crates, number)
+
+
+def test_a_unit_is_known_by_its_folders_name(tmp_path: Path) -> None:
+    (tmp_path / "x" / HASH).mkdir(parents=True)
+    names = {"x": "x", f"a-b-{HASH}": "a-b", "a-b-0": "", "a": ""}
+    assert {name: target_dir.package_of(str(tmp_path / name)) for name in names} == names
+
+
+def test_a_build_folder_in_another_is_no_platforms(tmp_path: Path) -> None:
+    """``target/rust-analyzer``."""
+    for name in ("debug", "x86_64/debug", "rust-analyzer/debug", "x86_64/release"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "rust-analyzer" / ".rustc_info.json").touch()
+    found = target_dir.profiles_called("debug", str(tmp_path))
+    assert found == [str(tmp_path / "debug"), str(tmp_path / "x86_64" / "debug")]
+
+
 class TestWhatLiesThere:
     FOLDERS = ("artifact", "build", "deps", "examples", "incremental", ".fingerprint")
 
@@ -199,7 +231,12 @@ class TestWhatLiesThere:
         libraries.append(f"x-{HASH}.dll")
         scripts = [f"build_script_build-{HASH}", f"build-script-build-{HASH}"]
         others = [f"x-{HASH}", f"x-{HASH}.d", "libx.so", f"libx-{HASH}.rlib.bak"]
-        folders = ["debug/deps", f"debug/build/x-{OTHER}", f"x86_64/debug/build/x/{OTHER}/out"]
+        folders = [
+            "debug/deps",
+            "x86_64/release/deps",
+            f"debug/build/x-{OTHER}",
+            f"x86_64/debug/build/x/{OTHER}/out",
+        ]
         (tmp_path / "debug" / ".fingerprint" / f"x-{OTHER}").mkdir(parents=True)
         for folder in folders:
             (tmp_path / folder).mkdir(parents=True)
