@@ -124,9 +124,10 @@ ABOUT_POSIX = {
         sources::.*crates_folder_counts|.*beside_the_sources
         switch::.*one_clear_line
         fingerprints::.*profile_was_built_before
-        inputs::TestWhatCargoNotedAsInputs
-        target_dir::TestInvalidating
-        units::.*bears_its_hash|.*has_no_hash
+        harmless::.*read_untold|.*by_what_rustc_read|.*another_index
+        inputs::TestWhatCargoNotedAsInputs|TestWhatRustcRead|.*read_elsewhere
+        target_dir::TestInvalidating|TestWhatLiesThere|.*takes_what_build_scripts
+        units::.*bears_its_hash|.*has_no_hash|.*in_the_second_layout
     """,
     "a POSIX shell, and terminals": """
         startup::.*users_site_packages|.*closed_standard_streams|.*home_that_is_gone
@@ -139,6 +140,7 @@ ABOUT_POSIX = {
         freshness::.*cargo_works_in_the_folder
         prune::.*(no_locks|build_uses_them|may_go|cannot_be_held)
         set_aside::.*cargo_works_there
+        target_dir::.*cargo_works_there
         store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from pyo3_envshim.call import PassThrough
 from pyo3_envshim.cargo import target_dir
 
 from .environments import tree
+from .posix import fcntl
 
 HASH = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -64,6 +65,32 @@ class TestAPathThatIsTooLongForWindows:
         monkeypatch.setattr(os, "lstat", os.stat)
         assert sorted(target_dir.names_in(folder)) == ["invoked.timestamp", "lib-own"]
 
+    @pytest.mark.parametrize(("more", "fails"), [(1, True), (2, False)])
+    def test_is_that_of_the_longest_name(
+        self, more: int, fails: bool, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(target_dir, "_LONGEST", len(f"{folder}/invoked.timestamp") + more)
+        with pytest.raises(PassThrough) if fails else contextlib.nullcontext():
+            target_dir.names_in(folder)
+
+    def test_is_that_of_a_folder_whose_content_seems_to_be_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        monkeypatch.setattr(target_dir, "_WINDOWS", True)
+        monkeypatch.setattr(target_dir, "_LONGEST", 1)
+        assert target_dir.names_in(str(tmp_path)) == ["folder"]
+        assert target_dir.names_in(str(tmp_path / "folder")) == []
+
+        def listdir(path: str, really: Callable[[str], list[str]] = os.listdir) -> list[str]:
+            if path.endswith("folder"):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            return really(path)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+        with pytest.raises(PassThrough, match="folder"):
+            target_dir.names_in(str(tmp_path))
+
 
 class TestEvicting:
     @pytest.mark.parametrize("profile", ["debug", "release", "x86_64-unknown-linux-gnu/release", "build"])
@@ -92,6 +119,17 @@ class TestEvicting:
         for name in ("librpds.so", "librpds.d", "librpds.rlib"):
             (profile / "deps" / name).write_text("")
         target_dir.evict(str(tmp_path), {"rpds"}, set())
+        assert set(tree(tmp_path)) == before
+
+    def test_takes_what_build_scripts_have_left_with_it(self, tmp_path: Path) -> None:
+        for profile in ("debug", "x86_64/debug"):
+            unit(tmp_path / profile, "good", "good")
+            (tmp_path / profile / ".cargo-lock").touch()
+        before = set(tree(tmp_path))
+        for name in ("debug/generated/x.h", "x86_64/debug/x.h"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        target_dir.evict(str(tmp_path), {"good"}, {"good"})
         assert set(tree(tmp_path)) == before
 
     def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
@@ -207,6 +245,17 @@ def test_a_build_folder_in_another_is_no_platforms(tmp_path: Path) -> None:
     (tmp_path / "rust-analyzer" / ".rustc_info.json").touch()
     found = target_dir.profiles_called("debug", str(tmp_path))
     assert found == [str(tmp_path / "debug"), str(tmp_path / "x86_64" / "debug")]
+
+
+@pytest.mark.parametrize(
+    "name", [f"{at}/{name}" for at in ("debug", "x86_64/debug") for name in target_dir.LOCKS]
+)
+def test_a_build_folder_is_used_where_a_cargo_works_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    with (tmp_path / name).open("w") as lock:
+        assert not target_dir.is_used(str(tmp_path))
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert target_dir.is_used(str(tmp_path))
 
 
 class TestWhatLiesThere:

@@ -203,9 +203,12 @@ class TestTheGraph:
     def test_dependents_come_before_what_they_need(self, order: int) -> None:
         assert self.with_dependents("a", order) == ["c", "b", "a"]
         assert self.with_dependents("b", order) == ["c", "b"]
+        self.unit("d", 8, 1)
+        assert self.with_dependents("a") == ["c", "d", "b", "a"]
 
     def test_units_in_one_folder_may_need_each_other(self) -> None:
         self.unit("a", 5, 1, name="test-lib-x")
+        self.unit("c", 9, 3, name="test-lib-x")
         assert self.with_dependents("a") == ["c", "b", "a"]
 
     def test_a_circle_is_no_end(self) -> None:
