@@ -118,7 +118,7 @@ ABOUT_POSIX = {
         freshness::.*stamp_and_cargos_tag|.*there_is_not_tagged|.*units_are_for_us
         prune::.*(by_a_use|what_is_held|file_too|those_in_use|without_the_original)
         layout::.*know_their_own_separators
-        metadata::.*root_package
+        metadata::.*root_package|TestAQuery
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         sources::.*crates_folder_counts|.*beside_the_sources
