@@ -69,10 +69,10 @@ class Workspace:
             if package["source"] is None:
                 name = package["name"]
                 needs = [need for need in package["dependencies"] if need.get("path")]
-                found = [(package["manifest_path"], name)]
-                found += [(os.path.join(need["path"], "Cargo.toml"), need["name"]) for need in needs]
-                for path, own in found:
-                    self.packages.setdefault(os.path.dirname(path), set()).add(own)
+                found = [(os.path.dirname(package["manifest_path"]), name)]
+                found += [(need["path"], need["name"]) for need in needs]
+                for folder, own in found:
+                    self.packages.setdefault(folder, set()).add(own)
                 for target in package["targets"]:
                     self.crates.setdefault(os.path.dirname(target["src_path"]), set()).add(name)
                     kinds.update(target.get("kind", ()))
@@ -182,7 +182,7 @@ def profile_of(arguments: Sequence[str]) -> str:
     """Return what the folders are called in which cargo compiles (1.95, ``core/profiles.rs``)."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     # Flags may stand together, as in -vr; the first one that takes a value ends them.
-    short = [a[1:].lstrip("vq") for a in options if a.startswith("-") and not a.startswith("--")]
+    short = [a[1:].lstrip("vq") for a in options if a.startswith("-")]
     name = "dev"
     if (
         command_of(arguments) == "bench"

@@ -69,6 +69,7 @@ def test_flags_behind_the_arguments_and_files_beside_the_project_are_known(
     monkeypatch.chdir(tmp_path)
     assert configuration.links_files({}, ["-C", "link-arg=native/a.o"])
     assert configuration.links_files({}, ["-Clink-arg=-Tlink.x"])
+    assert configuration.links_files({}, ["-Copt-level=3", "-lz"])
     assert not configuration.links_files({}, ["--crate-type", "cdylib", "-Clink-arg=-s", "-Clink-arg=a.o"])
     (tmp_path / "a.o").touch()
     assert configuration.links_files({}, ["-Clink-arg=a.o"])

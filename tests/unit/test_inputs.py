@@ -169,6 +169,7 @@ class TestWhatCargoNotedAsInputs:
         """cargo runs such a script."""
         unit = ".fingerprint/tiny-fedcba9876543210"
         assert self.asked_for(built, unit, text) == {"src/lib.rs"}
+        assert inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build)).undirected == set()
 
     def test_is_nothing_of_a_run_that_declares_nothing_elsewhere(self, built: Built) -> None:
         self.asked_for(built, f".fingerprint/pyo3-{OTHER}", facts(ASKED))

@@ -71,7 +71,9 @@ class TestALockFile:
 
     def test_tells_which_packages_are_unused_patches(self, tmp_path: Path) -> None:
         """They are listed apart and are not compiled."""
-        unused = '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\n'
+        unused = (
+            '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\nsource = "git+https://example.org/y#0123"\n'
+        )
         local = {"tiny", "helper", "patched"}
         (tmp_path / "Cargo.lock").write_text(LOCK.rpartition("source")[0] + unused)
         assert local <= set(local_names(str(tmp_path / "Cargo.lock"))) <= {*local, "odd"}
@@ -121,9 +123,10 @@ def test_a_lock_file_tells_what_needs_a_package(tmp_path: Path) -> None:
     for name, own in needs.items():
         text += f'[[package]]\nname = "{name}"\nversion = "1"\n'
         text += "".join(["dependencies = [\n", *(f' "{need}",\n' for need in own), "]\n"]) if own else ""
-    lock.write_text(text + "[metadata]\n")
+    replaced = '[[package]]\nname = "old"\ndependencies = [\n "helper",\n]\nreplace = "tiny 1"\n'
+    lock.write_text(text + replaced + "[metadata]\n")
     assert dependents(str(lock), {"pyo3-ffi"}) == {"pyo3-ffi", "pyo3", "tiny"}
-    assert dependents(str(lock), {"helper"}) == {"helper", "tiny"}
+    assert dependents(str(lock), {"helper"}) == {"helper", "old", "tiny"}
     assert dependents(str(lock), set()) == set()
 
 
@@ -149,8 +152,10 @@ class TestAWorkspace:
             {**helper, "targets": [{"src_path": "/work/x.rs", "kind": [kind]}]}
             for kind in ("custom-build", "proc-macro")
         )
-        asked = ([tiny], [tiny, helper], [tiny, script], [tiny, macro])
-        assert [Workspace(answer, packages).scripts for packages in asked] == [True, False, True, True]
+        circle = {**helper, "dependencies": [{"name": "tiny", "path": "/work/tiny"}]}
+        asked = ([tiny], [tiny, helper], [tiny, circle], [tiny, script], [tiny, macro])
+        found = [Workspace(answer, packages).scripts for packages in asked]
+        assert found == [True, False, False, True, True]
 
     @pytest.mark.parametrize(
         ("arguments", "profile"),
@@ -167,6 +172,8 @@ class TestAWorkspace:
             ("rustc --profile check", "debug"),
             ("--color always bench -p build", "release"),
             ("build -p bench", "debug"),
+            ("build -p xrelease", "debug"),
+            ("build --profile bench", "release"),
             ("rustc --release --profile=dist -- --profile x", "dist"),
             ("rustc -- -r --release", "debug"),
         ],
@@ -221,7 +228,8 @@ class TestAWorkspace:
         with Query(call) as query:
             call.cargo = str(everything.path)
             found = query.workspace()
-        assert ("/other" in found.packages) == bool(asked)
+        assert ("/other" in found.packages, found.settings) == (bool(asked), ["a=1"])
+        assert ["--no-deps" in it.arguments for it in members.all_calls] == [True]
         calls = [it.arguments for it in everything.all_calls]
         assert calls == [["metadata", "--format-version", "1", it, "--config", "a=1"] for it in asked]
         environs = [{name: it.environ.get(name) for name in ("A", "HOME")} for it in everything.all_calls]
