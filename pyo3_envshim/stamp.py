@@ -74,9 +74,12 @@ def write_stamp(
         files.replace(path, content)
         return True
     try:
-        files.create(path, content)  # half a stamp is none; hard links are not to be had everywhere
+        files.create(path, content)  # not every file system has hard links; half a stamp is none
     except FileExistsError:
         return False
+    except OSError:  # a full disk
+        files.remove(path)
+        raise
     return True
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyo3_envshim import files
 from pyo3_envshim.sources import LINK, Source
 from pyo3_envshim.stamp import STAMP, Stamp, gone_sources, read_stamp, write_stamp
 
@@ -48,6 +49,20 @@ def test_any_other_file_is_no_stamp(tmp_path_factory: pytest.TempPathFactory, co
     path = tmp_path_factory.mktemp("stamp") / STAMP
     path.write_bytes(content)
     assert read_stamp(str(path)) is None
+
+
+def test_a_full_disk_leaves_no_stamp_that_would_be_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(path: str, content: bytes) -> None:
+        Path(path).write_bytes(content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "create", create)
+        with pytest.raises(OSError, match="space"):
+            write_stamp(str(tmp_path), "/", "", {}, only_as_first=True)
+    assert write_stamp(str(tmp_path), "/", "", {}, only_as_first=True)
 
 
 def test_half_a_stamp_is_none(tmp_path: Path) -> None:
