@@ -170,12 +170,10 @@ def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> s
         return None
     if not owned.isdisjoint(declared) or any(path.startswith(vendored) for path in found.doubted or ()):
         return None
-    packages = set(found.notes.inputs)
-    if found.doubted is not None:
-        would_be_compiled = compiled_for_a_new_path(workspace, profiles)
-        if would_be_compiled is not None:
-            packages &= owned | (would_be_compiled & (workspace.local_names | found.unplaced))
-    return packages
+    would_be_compiled = compiled_for_a_new_path(workspace, profiles)
+    if found.doubted is None or would_be_compiled is None:
+        return set(found.notes.inputs)
+    return owned | (would_be_compiled & (workspace.local_names | found.unplaced))
 
 
 def owners(paths: Iterable[str], found: Assessment) -> set[str]:

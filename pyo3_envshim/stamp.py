@@ -62,7 +62,7 @@ def read_stamp(path: str) -> Stamp | None:
 def write_stamp(
     build: str, root: str, nonce: str, sources: Mapping[str, Source], only_as_first: bool = False
 ) -> bool:
-    """Leave a stamp in the folder *build*, in one step; its own mtime is the start of the build.
+    """Leave a stamp in the folder *build*; its own mtime is the start of the build.
 
     Returns False if there is one already and this was to be the first. Raises OSError.
     """
@@ -73,15 +73,13 @@ def write_stamp(
     if not only_as_first:
         files.replace(path, content)
         return True
-    temporary = files.write_beside(path, content)
     try:
-        os.link(temporary, path)
+        files.create(path, content)  # not every file system has hard links; half a stamp is none
     except FileExistsError:
         return False
-    except OSError:  # no hard links here
-        files.rename(temporary, path, over=True)
-    finally:
-        files.remove(temporary)
+    except OSError:  # a full disk
+        files.remove(path)
+        raise
     return True
 
 

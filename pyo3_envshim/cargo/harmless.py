@@ -74,15 +74,15 @@ def flaw_of(workspace: Workspace, environ: Mapping[str, str]) -> str:
     read = configuration.read(workspace.settings)
     if configuration.links_files(read, workspace.flags):
         return "flags for rustc may name files, of which cargo looks at the names only"
-    settings = [*workspace.settings, *map(os.fsdecode, read.values())]
+    settings = [*map(os.fsdecode, read.values())]
     for name in (*UNTOLD, *_UNTOLD_PREFIXES, _DEPLOYMENT):  # in a table [env]
         if any(name in text for text in settings):
             return f"{name} is set in cargo's configuration"
     texts = [*workspace.flags, *settings]
     texts += [value for name, value in environ.items() if name.endswith("RUSTFLAGS")]
-    if any("target-cpu" in text and "native" in text for text in texts) or "target-cpu=native" in texts:
+    if any("target-cpu" in text and "native" in text for text in texts):
         return "rustc is told to compile for this very processor"
-    asked = " ".join([*texts, environ.get("CARGO_BUILD_TARGET", "")])
+    asked = " ".join([*texts, *workspace.targets, environ.get("CARGO_BUILD_TARGET", "")])
     return next((f"{name} is compiled for" for name in _PLATFORMS if name in asked), "")
 
 

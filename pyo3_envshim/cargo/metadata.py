@@ -35,12 +35,12 @@ class Workspace:
     *crates*: the folders of their targets' sources, likewise. *scripts*: whether one of them has, or
     may have, a build script or a procedural macro. *exclude*: folders that hold no sources. *names*: the root
     package's name, or, in a virtual workspace, those of all members. *settings*: the values of
-    ``--config`` on the command line. *flags*: those for rustc on it.
+    ``--config`` on the command line. *targets*, *flags*: the platforms, and what is for rustc, on it.
     """
 
     __slots__ = (
         *("build_dir", "crates", "exclude", "flags", "names", "packages", "profile", "root", "scripts"),
-        *("settings", "target_dir", "tells_build_dir"),
+        *("settings", "target_dir", "targets", "tells_build_dir"),
     )
 
     def __init__(
@@ -49,6 +49,7 @@ class Workspace:
         """Read it from *answer*, of ``cargo metadata --no-deps``, all known *packages*, and the call's."""
         self.profile = profile_of(arguments)
         self.settings = list(values_of("--config", arguments))
+        self.targets = values_of("--target", arguments)
         self.flags = list(arguments[arguments.index("--") + 1 :]) if "--" in arguments else []
         self.root: str = answer["workspace_root"]
         self.target_dir: str = answer["target_directory"]
@@ -68,10 +69,10 @@ class Workspace:
             if package["source"] is None:
                 name = package["name"]
                 needs = [need for need in package["dependencies"] if need.get("path")]
-                found = [(package["manifest_path"], name)]
-                found += [(os.path.join(need["path"], "Cargo.toml"), need["name"]) for need in needs]
-                for path, own in found:
-                    self.packages.setdefault(os.path.dirname(path), set()).add(own)
+                found = [(os.path.dirname(package["manifest_path"]), name)]
+                found += [(need["path"], need["name"]) for need in needs]
+                for folder, own in found:
+                    self.packages.setdefault(folder, set()).add(own)
                 for target in package["targets"]:
                     self.crates.setdefault(os.path.dirname(target["src_path"]), set()).add(name)
                     kinds.update(target.get("kind", ()))
@@ -181,7 +182,7 @@ def profile_of(arguments: Sequence[str]) -> str:
     """Return what the folders are called in which cargo compiles (1.95, ``core/profiles.rs``)."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     # Flags may stand together, as in -vr; the first one that takes a value ends them.
-    short = [a[1:].lstrip("vq") for a in options if a.startswith("-") and not a.startswith("--")]
+    short = [a[1:].lstrip("vq") for a in options if a.startswith("-")]
     name = "dev"
     if (
         command_of(arguments) == "bench"

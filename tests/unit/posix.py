@@ -56,7 +56,8 @@ ABOUT_POSIX = {
         interpreter::.*environment_says_it_does
         other_platforms::.*when_it_is_there
         set_aside::.*folder_is_a_link
-        sources::.*link|.*step_up
+        assessment::.*names_that_it_used
+        sources::.*link|.*step_up|TestAJunctionOnWindows|.*where_that_leads|.*when_it_changed
         startup::.*in_no_environment_forgets|.*environment_links_to
         store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else
     """,
@@ -113,17 +114,20 @@ ABOUT_POSIX = {
         interpreter::.*(all_that_decide|on_windows|in_a_framework|its_build_data|shared_library)
         wrapper::.*(name_the_entry|name_it_wherever|store_made_absolute|is_open_to_others)
         entry::TestATamperedEntry|.*configuration_the_original|.*shares_its_files|.*does_not_share|.*only_changes_times
-        freshness::.*stamp_and_cargos_tag|.*there_is_not_tagged
+        assessment::TestWhat|TestAVendored|.*somebody_reads_it
+        freshness::.*stamp_and_cargos_tag|.*there_is_not_tagged|.*units_are_for_us
         prune::.*(by_a_use|what_is_held|file_too|those_in_use|without_the_original)
         layout::.*know_their_own_separators
-        metadata::.*root_package
+        metadata::.*root_package|TestAQuery
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
+        sources::.*crates_folder_counts|.*beside_the_sources
         switch::.*one_clear_line
         fingerprints::.*profile_was_built_before
-        inputs::TestWhatCargoNotedAsInputs
-        target_dir::TestInvalidating
-        units::.*bears_its_hash|.*has_no_hash
+        harmless::.*read_untold|.*by_what_rustc_read|.*another_index
+        inputs::TestWhatCargoNotedAsInputs|TestWhatRustcRead|.*read_elsewhere
+        target_dir::TestInvalidating|TestWhatLiesThere|.*takes_what_build_scripts
+        units::.*bears_its_hash|.*has_no_hash|.*in_the_second_layout
     """,
     "a POSIX shell, and terminals": """
         startup::.*users_site_packages|.*closed_standard_streams|.*home_that_is_gone
@@ -136,6 +140,7 @@ ABOUT_POSIX = {
         freshness::.*cargo_works_in_the_folder
         prune::.*(no_locks|build_uses_them|may_go|cannot_be_held)
         set_aside::.*cargo_works_there
+        target_dir::.*cargo_works_there
         store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """

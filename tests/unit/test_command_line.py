@@ -92,6 +92,17 @@ class TestACallCompiles:
         assert command_line.compiles(arguments) in (True, False)
 
 
+@pytest.mark.parametrize(
+    ("call", "command"),
+    [
+        *(("", ""), ("--version", ""), ("-C elsewhere build", ""), ("-Celsewhere build", "")),
+        *(("+nightly -q build x", "build"), ("--color always my-alias", "my-alias"), ("-Z x b", "b")),
+    ],
+)
+def test_a_calls_command_is_known(call: str, command: str) -> None:
+    assert command_line.command_of(words(call)) == command
+
+
 @pytest.mark.parametrize("call", ["b", "run x --release", "r", "t", "+nightly c", "fetch", ""])
 def test_a_call_is_not_served_whose_profile_is_not_sure(call: str) -> None:
     """A user's alias replaces a built-in one; what follows `run x` is the program's."""
@@ -161,6 +172,14 @@ class TestTheQuestionWhereCargoWorks:
             words("rustc -- --offline"), dependencies=True
         )
 
+    def test_about_dependencies_has_the_calls_features(self) -> None:
+        call = words("build --all-features --features a -F b -Fc --features=d -- --features e")
+        found = " ".join(command_line.metadata_arguments(call, dependencies=True))
+        for part in ("--all-features", "--features a", "--features d", "-F b", "-F c"):
+            assert part in found
+        assert "--features e" not in found
+        assert "features" not in " ".join(command_line.metadata_arguments(call))
+
     def test_hands_the_target_folder_on_in_a_variable(self) -> None:
         """``cargo metadata`` has no such option."""
         found = command_line.metadata_environ(
@@ -197,6 +216,34 @@ class TestTheRealCargo:
         script(tmp_path / "cargo", "")
         monkeypatch.setattr(os, "defpath", f"/gone:{tmp_path}")
         assert self.find() == f"{tmp_path}/cargo"
+
+    def test_is_in_the_systems_folders_without_a_path_where_the_wrapper_is_called_cargo(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(tmp_path / "cargo", "")
+        monkeypatch.setattr(os, "defpath", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / (_startup.ON_PATH + "0") / "cargo")])
+        assert self.find() == f"{tmp_path}/cargo"
+
+    @pytest.mark.parametrize("argv", ["pyo3-envshim-cargo", f"{_startup.ON_PATH}0/cargo"])
+    def test_is_looked_for_on_windows_as_rust_does(
+        self, argv: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An entry of PATH may be quoted; one that is empty is no folder."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / argv)])
+        script(tmp_path / "cargo.exe", "")
+        names = [f"a b{os.pathsep}c", "d", f"e{os.pathsep}f"]
+        for name in names:
+            script(tmp_path / name / "cargo.exe", "")
+        quoted = [f'"{tmp_path / names[0]}"', str(tmp_path / names[1]), f'"{tmp_path / names[2]}"']
+        for number, name in enumerate(names):
+            environ = {"PATH": os.pathsep.join(["", "", *quoted[number:], ""])}
+            found = command_line.find_cargo(environ, environ, windows=True)
+            assert found == str(tmp_path / name / "cargo.exe")
+        assert command_line._folders(os.pathsep.join(["", *quoted]), windows=True) == [
+            str(tmp_path / name) for name in names
+        ]
 
     def test_can_be_run(self, tmp_path: Path) -> None:
         (tmp_path / "one" / "cargo").mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,10 +22,12 @@ NAMES = ("PYO3_PYTHON", "PATH", "RUSTFLAGS", "OTHER")
         ("[alias]\nx = 'build'\n[build]\njobs = 1\n", "[build]\njobs = 1"),
         ("[registries.x] # x\nindex = 'y'\n", ""),
         ("[net]\nx = [\n['a'],\n]\n[ build ]\njobs = 1", "['a'],\n]\n[ build ]\njobs = 1"),
+        ("[alias] # [x]\nx = 'y'", ""),
         ("['alias']\nx = 'y'", "['alias']\nx = 'y'"),
         ("alias.x = 'y'", "alias.x = 'y'"),
         ("[alias.x]\n[aliases]\nx = 'y'", "[aliases]\nx = 'y'"),
         ('[env]\nx = """\n# y\n[net]\n"""\n', '[env]\nx = """\n# y\n[net]\n"""\n'),
+        ("[env]\nx = '''\n# y\n'''\n", "[env]\nx = '''\n# y\n'''\n"),
     ],
 )
 def test_what_compiles_nothing_is_not_compared(text: str, expected: str) -> None:
@@ -37,7 +40,10 @@ def test_what_compiles_nothing_is_not_compared(text: str, expected: str) -> None
         ("-C target-cpu=native -Clink-arg=-fuse-ld=mold --cfg=x", False),
         ("-C link-arg=-undefined -C link-arg=dynamic_lookup", False),
         ("-Clink-arg=-Wl,-rpath,$ORIGIN/../lib", False),
-        ("-Lnative=libs -lstatic=x", True),
+        ("-Clink-args=-Wl,-rpath,@loader_path/../lib", False),
+        ("--cfg=aX-lb", False),
+        ("-Lnative=libs", True),
+        ("-Copt-level=3 -lz", True),
         ("-C\x1flink-arg=parts/x.o", True),
         ("-Clink-arg=@list", True),
         ("--extern x=libx.rlib", True),
@@ -47,8 +53,13 @@ def test_flags_that_name_files_are_known(flags: str, expected: bool, monkeypatch
     monkeypatch.setenv("CARGO_ENCODED_RUSTFLAGS", flags)
     assert configuration.links_files({}) == expected
     monkeypatch.delenv("CARGO_ENCODED_RUSTFLAGS")
-    text = "[build]\nrustflags = [" + ", ".join(f"'{it}'" for it in flags.split()) + "]\njobs = '/x'"
+    text = "[build]\nrustflags = [" + ", ".join(f"'{it}'" for it in flags.split()) + "]\nx = '/x'\n[env]\n"
     assert configuration.links_files({"/.cargo/config.toml": text.encode()}) == expected
+
+
+def test_flags_count_in_a_variable_and_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSTFLAGS", "-lz")
+    assert configuration.links_files({"/.cargo/config.toml": b"build.rustflags = ['--cfg=x']"})
 
 
 def test_flags_behind_the_arguments_and_files_beside_the_project_are_known(
@@ -58,6 +69,7 @@ def test_flags_behind_the_arguments_and_files_beside_the_project_are_known(
     monkeypatch.chdir(tmp_path)
     assert configuration.links_files({}, ["-C", "link-arg=native/a.o"])
     assert configuration.links_files({}, ["-Clink-arg=-Tlink.x"])
+    assert configuration.links_files({}, ["-Copt-level=3", "-lz"])
     assert not configuration.links_files({}, ["--crate-type", "cdylib", "-Clink-arg=-s", "-Clink-arg=a.o"])
     (tmp_path / "a.o").touch()
     assert configuration.links_files({}, ["-Clink-arg=a.o"])
@@ -96,13 +108,33 @@ def test_a_linker_is_a_program_that_counts(tmp_path: Path, monkeypatch: pytest.M
     assert configuration.programs(configuration.read()) == [str(tmp_path / "ld.sh")]
 
 
+def test_a_program_is_found_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one/x", "two/wrap", "two/wrap.exe"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUSTC_WRAPPER", "wrap")
+    monkeypatch.setenv("PATH", os.pathsep.join(["", str(tmp_path / "one"), str(tmp_path / "two")]))
+    assert configuration.programs(configuration.read(), windows=False) == [str(tmp_path / "two" / "wrap")]
+    monkeypatch.delenv("PATH")
+    assert configuration.programs(configuration.read(), windows=False) == []
+
+
+def test_no_other_variable_names_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").touch()
+    for name in ("CARGO_TARGET_DIR", "MY_LINKER", "MY_RUSTC"):
+        monkeypatch.setenv(name, "./x")
+    assert configuration.programs(configuration.read()) == []
+
+
 @pytest.mark.parametrize("named", ["wrap", "tools/wrap", "tools/wrap.EXE", "tools/wrap.sh"])
 def test_a_program_is_named_without_its_ending_on_windows(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `RUSTC_WRAPPER=sccache` is; a script of that name beside it is not what is started."""
     name = named if named.endswith((".EXE", ".sh")) else f"{named}.exe"
-    for path in (tmp_path / "tools" / Path(name).name, tmp_path / "tools" / "wrap"):
+    for path in (*(tmp_path / "tools" / it for it in (Path(name).name, "wrap", "wrap.EXE.exe")),):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     monkeypatch.chdir(tmp_path)
@@ -120,6 +152,36 @@ def test_files_that_include_each_other_are_read_once(tmp_path: Path, monkeypatch
     (tmp_path / "more.toml").write_text("[[include]]\npath = './config.toml'")
     found = [Path(path).name for path in configuration.read() if str(tmp_path) in path]
     assert sorted(found) == ["config.toml", "more.toml"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("work/vendor", True),
+        ("'{}/work/member/vendor'", True),
+        ("work", True),
+        ("elsewhere/../work/vendor", True),
+        ("vendor", False),
+        ("work-2/vendor", False),
+        ("work-2", False),
+        (".", False),
+    ],
+)
+def test_vendored_crates_may_lie_in_the_project(value: str, expected: bool, tmp_path: Path) -> None:
+    text = f"[source.x]\ndirectory = '{value}'\n".replace("''", "'").format(tmp_path)
+    folders = [str(tmp_path / name) for name in ("other", "work")]
+    files = {str(tmp_path / ".cargo" / "config.toml"): text.encode(), "--config 0": b"x = 1"}
+    assert configuration.may_vendor_below(folders, files) == expected
+    assert not configuration.may_vendor_below(folders, dict.fromkeys(files, b"[source.x]"))
+
+
+@pytest.mark.parametrize(("system", "home"), [("nt", "profile"), ("posix", "home")])
+def test_cargos_home_is_in_the_users(system: str, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "os", SimpleNamespace(**{**vars(os), "name": system}))
+    environ = {"USERPROFILE": "profile", "HOME": "home", "CARGO_HOME": ""}
+    assert configuration.cargo_home(environ) == os.path.join(home, ".cargo")
+    assert configuration.cargo_home({}) == os.path.join(os.path.expanduser("~"), ".cargo")
+    assert configuration.cargo_home({**environ, "CARGO_HOME": "own"}) == "own"
 
 
 class TestVariablesThatCargoMaySeeWithAnotherValue:
@@ -155,8 +217,14 @@ class TestVariablesThatCargoMaySeeWithAnotherValue:
         (folder / "more.toml").write_text('[env]\nPYO3_PYTHON = "x"\n')
         assert self.changed("more.toml") == {"PYO3_PYTHON"}
 
-    def test_what_a_file_includes_mentions_one(self, folder: Path) -> None:
+    def test_the_case_counts_but_on_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.changed('env.Other="x"') == set()
+        monkeypatch.setattr(configuration, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        assert self.changed('env.Other="x"') == {"OTHER"}
+
+    @pytest.mark.parametrize("mark", ["'", '"'])
+    def test_what_a_file_includes_mentions_one(self, mark: str, folder: Path) -> None:
         (folder / ".cargo").mkdir()
-        (folder / ".cargo" / "config.toml").write_text('include = ["more.toml"]\n')
+        (folder / ".cargo" / "config.toml").write_text(f"include = [{mark}more.toml{mark}]\n")
         (folder / ".cargo" / "more.toml").write_text('env.OTHER = "x"\n')
         assert self.changed() == {"OTHER"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +32,16 @@ class TestAUnit:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"x{OTHER}").mkdir()
         assert fingerprints.siblings(str(tmp_path / place)) == []
+
+    def test_is_found_with_other_settings_on_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        listed = {r"C:\t\debug\build\a": [HASH, OTHER, "other"]}
+        monkeypatch.setattr(fingerprints, "os", SimpleNamespace(path=ntpath, listdir=listed.__getitem__))
+        place = rf"C:\t\debug\build\a\{HASH}\fingerprint\lib-a"
+        assert fingerprints.siblings(place) == [place.replace(HASH, OTHER)]
+
+    def test_is_read_as_nothing_where_it_is_gone(self, tmp_path: Path) -> None:
+        found = fingerprints.read_unit(str(tmp_path / "gone"))
+        assert found == {"hash": "", "facts": {}, "begun": None, "ended": None}
 
     @pytest.mark.parametrize(
         "text", ["", "[]", '{"local": null}', '{"local": [1, {"RerunIfEnvChanged": 2}]}', "\udcff"]
@@ -74,6 +86,7 @@ def test_a_profile_was_built_before_where_it_holds_an_older_unit(tmp_path: Path)
     unit(tmp_path / "debug", "a", "a")
     (tmp_path / "x86_64" / "release" / "build" / "a" / HASH).mkdir(parents=True)
     (tmp_path / "empty" / ".fingerprint").mkdir(parents=True)
-    assert fingerprints.built_profiles(str(tmp_path), 4e9) == ["debug", "x86_64/release"]
+    (tmp_path / "first" / ".fingerprint" / f"a-{HASH}").mkdir(parents=True)
+    assert fingerprints.built_profiles(str(tmp_path), 4e9) == ["debug", "first", "x86_64/release"]
     assert fingerprints.built_profiles(str(tmp_path), 1.0) == []
     assert fingerprints.built_profiles(None, 4e9) == []

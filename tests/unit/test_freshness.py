@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,13 +18,15 @@ import pytest
 from pyo3_envshim import assessment, freshness
 from pyo3_envshim.cargo import target_dir
 from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.shelf import CallNote, Shelf
 from pyo3_envshim.sources import Source
-from pyo3_envshim.stamp import FORMAT, STAMP, read_stamp, write_stamp
+from pyo3_envshim.stamp import CONFIGURATION, FORMAT, OLD_STAMP, STAMP, read_stamp, write_stamp
 from pyo3_envshim.store import lock
 
 from .environments import ROOT, run, tree
 from .posix import IS_ROOT, fcntl
-from .test_inputs import dep_info
+from .test_inputs import dep_info, noted_file
+from .test_units import ASKED, OTHER, facts
 
 TRUSTED, COMPILED, NEW_PATH = "nothing is compiled", "the crate is compiled", "PyO3 is compiled"
 
@@ -38,6 +41,7 @@ class Workshop:
         self.root = folder / "work"
         self.build = self.root / "target"
         self.packages = [self.root]
+        self.crates = [self.root / "src"]
         self.scripts = True
         self.last = ""
         self.noted = dep_info("src/lib.rs")
@@ -64,14 +68,27 @@ class Workshop:
         (unit / "dep-lib-tiny").write_bytes(self.noted)
         os.utime(unit / "dep-lib-tiny", (end, end))
 
-    def nonce(self) -> str:
+    def left(self, package: str, noted: bytes = b"", run: str = "") -> Path:
+        """Leave what cargo leaves of one more unit: its dep-info, what a build script's run noted."""
+        unit = self.build / "debug" / ".fingerprint" / f"{package}-{OTHER}"
+        unit.mkdir(parents=True, exist_ok=True)
+        (unit / f"dep-lib-{package}").write_bytes(noted or dep_info())
+        if run:
+            (unit / "run-build-script-build-script-build.json").write_text(run)
+            (self.build / "debug" / "build" / unit.name).mkdir(parents=True, exist_ok=True)
+        return unit / f"dep-lib-{package}"
+
+    def workspace(self) -> Workspace:
         where = {"workspace_root": str(self.root), "target_directory": str(self.build), "packages": []}
         workspace = Workspace(where, [])
         workspace.packages = {str(package): {"tiny"} for package in self.packages}
         if not self.scripts:
-            workspace.crates = {str(self.root / "src"): {"tiny"}}
+            workspace.crates = {str(crate): {"tiny"} for crate in self.crates}
         workspace.scripts = self.scripts
-        self.last = freshness.nonce_for(workspace)
+        return workspace
+
+    def nonce(self) -> str:
+        self.last = freshness.nonce_for(self.workspace())
         return self.last
 
     @property
@@ -399,6 +416,346 @@ class TestThePathIsNew:
         assert len(set(found)) == 8
 
 
+class Project(Workshop):
+    """With more packages: by its lock file, ``tiny`` needs PyO3; ``a`` and ``b b`` need nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        blocks = (f'[[package]]\nname = "{name}"\n' for name in ("a", "b b", "pyo3"))
+        own = '[[package]]\nname = "tiny"\ndependencies = [\n "pyo3",\n]\n'
+        self.write("Cargo.lock", "".join([*blocks, own]))
+        self.write("a/src/lib.rs")
+        self.write("b b/src/lib.rs")
+
+    def workspace(self) -> Workspace:
+        workspace = super().workspace()
+        workspace.packages.update({str(self.root / name): {name} for name in ("a", "b b")})
+        return workspace
+
+    def built(self, *how: Any) -> None:
+        super().built(*how)
+        self.left("a", dep_info("src/lib.rs", str(self.root.parent / "shared.rs")))
+        self.left("b b", dep_info("src/lib.rs"))
+        made = noted_file("debug/build/pyo3/out/x.rs", in_package=False)
+        self.left("pyo3", dep_info(made), run=facts(ASKED))
+
+    def settled(self) -> None:
+        self.nonce()
+        self.built()
+        super().settled()  # what lies outside is known from the second build on
+
+    def declared(self, path: str) -> None:
+        """Leave a crate of others whose build script declares a file."""
+        self.left("other", run=facts({"RerunIfChanged": {"output": "", "paths": [path]}}))
+
+    def compiled(self) -> set[str]:
+        """Let a build start; return the packages that cargo will compile: all if the path is new."""
+        return {NEW_PATH} if self.verdict() == NEW_PATH else self.units(self.build, there=False)
+
+    def units(self, build: Path, *, there: bool = True) -> set[str]:
+        """Return the packages whose fingerprints are there, or are not there any more."""
+        units = (build / "debug" / ".fingerprint").iterdir()
+        return {unit.name.rpartition("-")[0] for unit in units if any(unit.iterdir()) == there}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.write("../shared.rs")
+    return project
+
+
+class TestWhatIsCompiledInDoubt:
+    """Of a project of several packages."""
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("a/src/lib.rs", {"a", "tiny"}),
+            ("b b/src/lib.rs", {"b b", "tiny"}),
+            ("../shared.rs", {"a", "tiny"}),
+            ("src/lib.rs", {"tiny"}),
+        ],
+    )
+    def test_is_whose_file_it_is_and_what_a_random_path_made_cargo_compile(
+        self, name: str, expected: set[str], project: Project
+    ) -> None:
+        project.settled()
+        project.write(name, "two")
+        assert project.compiled() == expected
+
+    def test_is_what_a_link_belongs_to(self, project: Project) -> None:
+        for name in ("one", "two"):
+            project.write(f"../{name}.rs", name)
+        link = project.root / "b b" / "linked.rs"
+        link.symlink_to("../../one.rs")
+        project.settled()
+        link.unlink()
+        link.symlink_to("../../two.rs")
+        assert project.compiled() == {"b b", "tiny"}
+
+    def test_is_all_that_is_local_without_a_lock_file(self, project: Project) -> None:
+        (project.root / "Cargo.lock").unlink()
+        project.settled()
+        project.write("a/src/lib.rs", "two")
+        assert project.compiled() == {"a", "b b", "tiny"}
+
+    def test_is_all_that_is_local_without_a_stamp(self, project: Project) -> None:
+        project.settled()
+        project.stamp.unlink()
+        assert project.compiled() == {"a", "b b", "tiny"}
+
+    @pytest.mark.parametrize("needs", [True, False])
+    def test_is_in_each_build_a_package_that_lies_nobody_knows_where_if_it_needs_pyo3(
+        self, needs: bool, project: Project
+    ) -> None:
+        """``paths = […]`` in cargo's configuration."""
+        block = '[[package]]\nname = "elsewhere"\ndependencies = [\n "pyo3",\n]\n'
+        with (project.root / "Cargo.lock").open("a") as lock_file:
+            lock_file.write(block if needs else block.replace("pyo3", "a"))
+        project.settled()
+        project.left("elsewhere", dep_info("src/lib.rs"))
+        assert project.compiled() == ({"elsewhere", "tiny"} if needs else set())
+
+    @pytest.mark.parametrize("path", ["x", "../x", "a/../../x"])
+    def test_is_all_where_a_crate_of_others_declares_what_is_in_doubt(
+        self, path: str, project: Project
+    ) -> None:
+        project.write(path)
+        project.settled()
+        project.declared(str(project.root / path))
+        project.write(path, "two")
+        assert project.compiled() == {NEW_PATH}
+
+    @pytest.mark.parametrize("name", ["", "x"])
+    def test_is_all_where_a_crate_of_others_declares_anything_in_the_project(
+        self, name: str, project: Project
+    ) -> None:
+        project.packages.append(project.write("../dependency/src/lib.rs").parent.parent)
+        project.settled()
+        project.declared(str(project.root / name))
+        project.write("../dependency/src/lib.rs", "two")
+        assert project.compiled() == {NEW_PATH}
+
+    def test_is_not_all_where_it_declares_what_lies_elsewhere(self, project: Project) -> None:
+        project.write("../work-2/x")
+        project.declared(str(project.root.parent / "work-2" / "x"))
+        project.settled()
+        project.write("src/lib.rs", "two")
+        assert project.compiled() == {"tiny"}
+        project.settled()
+        project.stamp.unlink()
+        assert project.compiled() == {NEW_PATH}
+
+    def test_is_all_where_it_lies_in_a_vendored_crate(self, project: Project) -> None:
+        """A file that is newer, too: cargo does not look at these."""
+        project.write("vendor/x/.cargo-checksum.json")
+        project.settled()
+        project.write("src/lib.rs", "two")
+        assert project.compiled() == {"tiny"}
+        project.settled()
+        project.back_date(project.write("vendor/x/src/lib.rs", "two"), 4_000_000_001)
+        assert project.compiled() == {NEW_PATH}
+        project.settled()
+        project.stamp.unlink()
+        assert project.compiled() == {NEW_PATH}
+
+
+class TestTheStampOfWhatIsInPlace:
+    """Left beside the new one until the units are put aside."""
+
+    def test_is_kept_where_the_path_is_new(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also on Windows, where a file is not renamed to one that is there."""
+        rename = os.rename
+
+        def as_on_windows(source: str, target: str) -> None:
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", as_on_windows)
+        workshop.settled()
+        for root in ("first", "second"):
+            before = workshop.stamp.read_bytes()
+            workshop.root = workshop.root.parent / root
+            workshop.write("src/lib.rs")
+            assert workshop.verdict() == NEW_PATH
+            assert workshop.stamp.with_name(OLD_STAMP).read_bytes() == before
+
+    def test_is_empty_where_there_was_none(self, project: Project) -> None:
+        project.declared(str(project.root / "x"))
+        project.built()
+        assert project.verdict() == NEW_PATH
+        assert project.stamp.with_name(OLD_STAMP).read_bytes() == b""
+
+
+class TestANonceThatAWorkspaceHadBefore:
+    NONCE = "0a1b2c3d"
+
+    def put_aside(
+        self, project: Project, root: str = "", nonce: str = NONCE, configuration: str = ""
+    ) -> None:
+        """Let units be on the shelf, with the stamp of the last build for which they were in place."""
+        sources = {CONFIGURATION + configuration: Source("state", 0, 0)} if configuration else {}
+        shelf = Shelf(str(project.build / "debug"))
+        folder = shelf.temporary()
+        write_stamp(folder, root or str(project.root), nonce, sources)
+        call = CallNote(str(project.root), {}, {})
+        shelf.commit(folder, {"PYO3_PYTHON": f"/{root}{nonce}{configuration}"}, call, {})
+
+    def another_was_here(self, project: Project) -> None:
+        other = Project(project.root.parent / "second")
+        other.build = project.build
+        other.nonce()
+
+    def test_is_given_again_where_another_was_here_last(self, project: Project) -> None:
+        self.put_aside(project)
+        self.another_was_here(project)
+        assert project.nonce() == self.NONCE
+
+    @pytest.mark.parametrize("why", [{"root": "/elsewhere"}, {"nonce": ""}, {"configuration": "/x.toml"}])
+    def test_is_not_that_of_anything_else(self, why: dict[str, str], project: Project) -> None:
+        self.put_aside(project, **why)
+        self.another_was_here(project)
+        assert project.nonce() not in ("", self.NONCE)
+
+    def test_is_not_given_again_where_its_units_are_in_place(self, project: Project) -> None:
+        """Nothing tells whether those can be trusted."""
+        self.put_aside(project)
+        self.another_was_here(project)
+        project.left("pyo3", run=facts(ASKED).replace("/a", f"/environments/x-{self.NONCE}/bin/python"))
+        assert re.fullmatch("[0-9a-f]{8}", project.nonce())
+        assert project.last != self.NONCE
+
+    def test_is_not_given_again_where_no_other_was_here(self, project: Project) -> None:
+        """What was in doubt may be on the shelf, too."""
+        project.settled()
+        self.put_aside(project)
+        project.declared(str(project.root / "x"))
+        project.write("src/lib.rs", "two")
+        assert re.fullmatch("[0-9a-f]{8}", project.nonce())
+        assert project.last != self.NONCE
+
+
+class TestACallWhoseVariablesAreNotOurs:
+    """It keeps its path, whatever is in doubt; its units may be put aside only if a stamp was left."""
+
+    def refreshed(self, project: Project) -> bool:
+        return freshness.refresh(project.workspace())
+
+    def test_leaves_a_stamp_in_a_new_folder(self, project: Project) -> None:
+        assert self.refreshed(project)
+        found = read_stamp(str(project.stamp))
+        assert found is not None
+        assert (found.root, found.nonce) == (str(project.root), "")
+        assert str(project.root / "src" / "lib.rs") in found.files
+        assert (project.build / "CACHEDIR.TAG").exists()
+
+    def test_keeps_the_nonce_and_the_units_where_nothing_is_in_doubt(self, project: Project) -> None:
+        project.settled()
+        project.stamp.write_text(project.stamp.read_text().replace("\0\0", "\x000a1b2c3d\0", 1))
+        project.back_date(project.stamp, 3_000_000_000)
+        project.left("elsewhere", dep_info("src/lib.rs"))  # it cannot be compiled in each call of an editor
+        assert self.refreshed(project)
+        found = read_stamp(str(project.stamp))
+        assert found is not None
+        assert found.nonce == "0a1b2c3d"
+        assert project.stamp.stat().st_mtime != 3_000_000_000
+        assert project.units(project.build) == {"a", "b b", "elsewhere", "pyo3", "tiny"}
+
+    def test_has_compiled_what_is_in_doubt(self, project: Project) -> None:
+        project.settled()
+        project.write("a/src/lib.rs", "two")
+        assert self.refreshed(project)
+        assert project.units(project.build) == {"b b", "pyo3"}
+
+    @pytest.mark.parametrize("is_ours", [True, False])
+    def test_trusts_cargo_where_there_is_no_stamp_unless_units_are_for_us(
+        self, is_ours: bool, project: Project
+    ) -> None:
+        project.built()
+        if is_ours:
+            project.left("pyo3", run=facts(ASKED).replace("/a", "/cache/environments/0123/bin/python"))
+        assert self.refreshed(project)
+        assert project.stamp.exists()
+        assert project.units(project.build) == ({"pyo3"} if is_ours else {"a", "b b", "pyo3", "tiny"})
+
+    def test_leaves_what_only_a_nonce_would_help(self, project: Project) -> None:
+        project.settled()
+        before = project.stamp.read_bytes()
+        project.declared(str(project.root / "x"))
+        project.write("src/lib.rs", "two")
+        assert not self.refreshed(project)
+        assert (project.stamp.read_bytes(), "tiny" in project.units(project.build)) == (before, True)
+
+    def test_leaves_the_stamp_of_another_workspace(self, project: Project) -> None:
+        project.settled()
+        before = project.stamp.read_bytes()
+        other = Project(project.root.parent / "second")
+        other.build = project.build
+        assert not self.refreshed(other)
+        assert (project.stamp.read_bytes(), "tiny" in project.units(project.build)) == (before, True)
+
+    def test_is_not_the_first_where_another_was_faster(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def meanwhile(*_: object) -> list[str]:
+            write_stamp(str(project.stamp.parent), "/elsewhere", "", {})
+            return []
+
+        monkeypatch.setattr(assessment, "doubtful", meanwhile)
+        assert not self.refreshed(project)
+
+
+class TestASetThatComesBack:
+    """Its units lie in another folder, with the stamp of the last build for which they were in place."""
+
+    @pytest.fixture
+    def place(self, project: Project) -> Path:
+        project.settled()
+        place = project.build / "debug" / ".envshim-sets" / "tmp-1"
+        (place / "debug").mkdir(parents=True)
+        (project.build / "debug" / ".fingerprint").rename(place / "debug" / ".fingerprint")
+        project.stamp.rename(place / STAMP)
+        return place
+
+    def test_is_as_it_was_where_nothing_is_in_doubt(self, place: Path, project: Project) -> None:
+        sources = freshness.judge_set(project.workspace(), str(place))
+        assert {str(project.root / name) for name in ("src/lib.rs", "a/src/lib.rs")} <= sources.keys()
+        assert project.units(place) == {"a", "b b", "pyo3", "tiny"}
+
+    def test_loses_what_is_in_doubt(self, place: Path, project: Project) -> None:
+        project.write("a/src/lib.rs", "two")
+        freshness.judge_set(project.workspace(), str(place))
+        assert project.units(place) == {"b b", "pyo3"}
+
+    def test_loses_what_is_local_without_a_stamp(self, place: Path, project: Project) -> None:
+        (place / STAMP).unlink()
+        freshness.judge_set(project.workspace(), str(place))
+        assert project.units(place) == {"pyo3"}
+
+    def test_loses_all_where_only_a_nonce_would_help(self, place: Path, project: Project) -> None:
+        """The configuration was another one."""
+        stamp = read_stamp(str(place / STAMP))
+        assert stamp is not None
+        write_stamp(str(place), stamp.root, "", {f"{CONFIGURATION}/config.toml": Source("state", 0, 0)})
+        freshness.judge_set(project.workspace(), str(place))
+        assert project.units(place) == set()
+
+    def test_adds_its_sources_to_the_stamp_and_changes_none(self, project: Project) -> None:
+        profile = str(project.stamp.parent)
+        write_stamp(profile, "/work", "0a1b2c3d", {"/x": Source("known", 1, 1)})
+        sources = {path: Source("new", 1, 1) for path in ("/x", "/y")}
+        freshness.add_to_stamp(project.workspace(), sources)
+        found = read_stamp(str(project.stamp))
+        assert found is not None
+        assert (found.root, found.nonce, found.files) == ("/work", "0a1b2c3d", {"/x": "known", "/y": "new"})
+
+    def test_makes_no_stamp(self, project: Project) -> None:
+        freshness.add_to_stamp(project.workspace(), {})
+        assert not project.stamp.exists()
+
+
 class TestWhereRustcAloneReads:
     """No build script, no macros but PyO3's: what cargo noted is all there is."""
 
@@ -430,9 +787,11 @@ class TestWhereRustcAloneReads:
         workshop.write(name, "two")
         assert workshop.verdict() == COMPILED
 
+    @pytest.mark.parametrize("crate", ["", "src"])
     def test_other_folders_are_neither_listed_nor_kept_in_mind(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+        self, crate: str, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        workshop.crates = [workshop.root / crate]
         workshop.write("node_modules/x/y.js")
         workshop.settled()
         listed: list[str] = []
@@ -444,8 +803,15 @@ class TestWhereRustcAloneReads:
 
         monkeypatch.setattr(os, "scandir", scan)
         assert workshop.verdict() == TRUSTED
-        assert sorted(listed) == [str(workshop.root), str(workshop.root / "src")]
+        assert sorted(listed) == sorted({str(workshop.root), str(workshop.root / crate)})
         assert "node_modules" not in workshop.stamp.read_text()
+
+    def test_what_it_reads_for_the_first_time_and_was_there_raises_none(self, workshop: Workshop) -> None:
+        workshop.write("src/deep/er.rs")
+        workshop.settled()
+        workshop.noted = dep_info("src/lib.rs", "src/deep/er.rs")
+        workshop.built()
+        assert workshop.verdict() == TRUSTED
 
     def test_a_link_on_the_way_raises_doubt(self, workshop: Workshop) -> None:
         """The crate's root is a link to another folder, and then to a third."""
@@ -685,7 +1051,9 @@ from pyo3_envshim.stamp import STAMP, read_stamp, write_stamp
 _, build, root, other = sys.argv
 write_stamp(other, "/\\u00fc", "", {})
 stamp = read_stamp(build + "/" + STAMP)
-print(ascii((stamp.files, sorted(inputs.read_notes([build + "/debug"], [], build).inputs["tiny"]))))
+notes = inputs.read_notes([build + "/debug"], [], build)
+rustcs = inputs.read_by_rustc([build + "/debug"], notes).names
+print(ascii((stamp.files, sorted(notes.inputs["tiny"]), rustcs)))
 """
 
 
@@ -697,10 +1065,11 @@ def test_what_was_left_is_read_whatever_the_locale(workshop: Workshop, tmp_path:
     (unit / "run-build-script-build-script-build.json").write_text(
         json.dumps(note, ensure_ascii=False), "utf-8"
     )
+    workshop.write("target/debug/deps/tiny.d").write_text("/\u00fc:\n", "utf-8")
     write_stamp(str(workshop.build), "/", "", {"/\u00fc": Source("1-2", 1, 1)})
     environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-c", IN_ASCII, *map(str, (workshop.build, workshop.root, tmp_path / "other"))]
-    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"])
+    expected = {"/\u00fc": "1-2"}, sorted(["/\u00fc", "src/lib.rs"]), {"/\u00fc"}
     assert run(command, environ, ROOT) == f"{expected!a}\n"
     found = read_stamp(str(tmp_path / "other" / STAMP))
     assert found is not None

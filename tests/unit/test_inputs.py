@@ -79,9 +79,9 @@ class TestWhatCargoNotedAsInputs:
 
     def test_is_what_lies_in_the_build_folder_but_what_build_scripts_made(self, built: Built) -> None:
         """All of it if that is above the sources."""
-        names = ("gen/x", "debug/x", "build/x", "debug/build/x/out/y")
+        names = ("gen/x", "debug/x", "build/x", "debug/builder/x", "debug/build/x/out/y")
         content = dep_info(*(noted_file(name, in_package=False) for name in names))
-        assert self.noted(built, content) == {f"{built.build}/{name}" for name in names[:3]}
+        assert self.noted(built, content) == {f"{built.build}/{name}" for name in names[:-1]}
 
     def test_is_read_of_all_units(self, built: Built) -> None:
         for number in range(3):
@@ -134,6 +134,27 @@ class TestWhatCargoNotedAsInputs:
         asked = {"data/x", "/elsewhere/y"}
         assert self.asked_for(built, folder.format("tiny"), text) == own | asked
 
+    def test_is_what_the_build_script_of_another_asked_for_elsewhere(self, built: Built) -> None:
+        made = f"{built.build}/debug/build/pyo3/out/x"
+        files = {"paths": ["data/x", "../x", "/elsewhere/y", made]}
+        self.asked_for(
+            built, f".fingerprint/pyo3-{OTHER}", json.dumps({"local": [{"RerunIfChanged": files}]})
+        )
+        notes = inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build))
+        assert notes.declared == {"pyo3": {"../x", "/elsewhere/y"}}
+        assert {found.package for found in notes.local} == {"tiny", "pyo3"}
+
+    def test_is_not_what_is_removed_meanwhile(self, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+        """cargo compiles it. Its neighbours, which share its hash, are read."""
+        names = ("dep-lib-tiny", "dep-test-lib-tiny", "dep-bin-tiny")
+        place = built.build / "debug" / ".fingerprint" / f"tiny-{HASH}"
+        place.mkdir(parents=True)
+        for name in names:
+            (place / name).write_bytes(dep_info(name))
+        monkeypatch.setattr(os, "listdir", lambda folder, real=os.listdir: sorted(real(folder)))
+        (place / "dep-bin-gone").symlink_to("gone")
+        assert noted(built.build) == {*names}
+
     def test_tells_of_a_build_script_that_told_cargo_nothing(self, built: Built) -> None:
         unit(built.build / "debug", "tiny", "tiny")
         for local, undirected in (([{"Precalculated": "1"}], {"tiny"}), ([{"RerunIfEnvChanged": {}}], set())):
@@ -148,6 +169,12 @@ class TestWhatCargoNotedAsInputs:
         """cargo runs such a script."""
         unit = ".fingerprint/tiny-fedcba9876543210"
         assert self.asked_for(built, unit, text) == {"src/lib.rs"}
+        assert inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build)).undirected == set()
+
+    def test_is_nothing_of_a_run_that_declares_nothing_elsewhere(self, built: Built) -> None:
+        self.asked_for(built, f".fingerprint/pyo3-{OTHER}", facts(ASKED))
+        notes = inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build))
+        assert [found.package for found in notes.foreign] == ["pyo3"]
 
     def test_is_noted_of_each_package_and_of_no_other(self, built: Built) -> None:
         """Of a registry's crate, cargo notes no files of its own; a local one may lie elsewhere."""
@@ -228,6 +255,23 @@ class TestTheEndOfTheLastBuild:
     def test_is_that_of_a_build_scripts_run(self, run: str, tmp_path: Path) -> None:
         (tmp_path / "debug" / ".fingerprint" / f"tiny-{HASH}").mkdir(parents=True)
         assert self.end(tmp_path, run) == SECOND
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("debug/.fingerprint/a-1/dep-lib-a", f"debug/build/a/{HASH}/fingerprint/dep-lib-a"),
+            *(f"debug/build/tiny-{HASH}/output", f"debug/build/tiny/{HASH}/run/stdout"),
+        ],
+    )
+    def test_is_that_of_what_cargo_compares_with(self, name: str, tmp_path: Path) -> None:
+        """It dates these back to the unit's start; what copies a build folder may not."""
+        for name_of in ("a-1", f"tiny-{HASH}"):
+            (tmp_path / "debug" / ".fingerprint" / name_of).mkdir(parents=True)
+        self.end(tmp_path, f"release/.fingerprint/a-{OTHER}")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (7, 7))
+        assert inputs.end_of_last_build(target_dir.profiles(str(tmp_path))) == 7 * SECOND
 
     def test_is_not_that_of_a_foreign_unit(self, tmp_path: Path) -> None:
         assert self.end(tmp_path, "debug/.fingerprint/a-1", "debug/.fingerprint/pyo3-1") == 2 * SECOND
@@ -342,6 +386,110 @@ class TestWhatRustcRead:
         """A cdylib's."""
         files[1].rename(files[1].with_name("tiny.d"))
         assert self.read(tmp_path).names == self.NAMES
+
+    def test_is_of_examples_too(self, tmp_path: Path) -> None:
+        for name in (f".fingerprint/tiny-{HASH}/dep-example-ex", f"examples/ex-{HASH}.d"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text("examples/ex.rs:\n")
+        assert self.read(tmp_path).names == {"examples/ex.rs"}
+
+    def test_is_of_a_build_script_beside_its_program(self, tmp_path: Path) -> None:
+        """In the first layout, it lies in no folder that units share."""
+        for name in (
+            f".fingerprint/tiny-{HASH}/dep-build-script-x",
+            f"build/tiny-{HASH}/build_script_x-{HASH}.d",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text("build.rs:\n")
+        found = self.read(tmp_path)
+        assert (found.names, found.is_all) == ({"build.rs"}, True)
+
+    def test_is_not_what_it_read_for_others(self, tmp_path: Path) -> None:
+        """Nor for one that declares a file. It comes first, and so does a unit that read nothing."""
+        unit_folder(tmp_path, "tiny", OTHER, **{"run-build-script-x": HASH})
+        for name in (f"build/tiny/{HASH}/fingerprint/dep-lib-tiny", f"build/tiny/{HASH}/out/tiny-{HASH}.d"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_bytes(b"src/a/\xff.rs:\n")
+        unit_folder(
+            tmp_path,
+            "pyo3",
+            OTHER,
+            **{"run-build-script-x.json": facts({"RerunIfChanged": {"paths": ["/x"]}})},
+        )
+        for name in (f".fingerprint/pyo3-{OTHER}/dep-lib-pyo3", f"deps/pyo3-{OTHER}.d"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("/pyo3/src/lib.rs:\n")
+        found = self.read(tmp_path)
+        assert (found.names, found.is_all) == ({os.fsdecode(b"src/a/\xff.rs")}, True)
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_is_not_known_while_one_of_several_units_is_compiled(
+        self, number: int, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        """The library, and its tests."""
+        notes = [files[0], files[0].with_name("dep-test-lib-tiny")]
+        notes[1].write_text("")
+        (files[0].parent / "invoked.timestamp").touch()
+        os.utime(files[0].parent / "invoked.timestamp", (5, 5))
+        for note in notes:
+            os.utime(note, (5, 5))
+        assert self.read(tmp_path).is_all
+        os.utime(notes[number], (4, 4))
+        assert not self.read(tmp_path).is_all
+
+    def test_is_not_known_where_it_is_removed_meanwhile(
+        self, files: tuple[Path, ...], tmp_path: Path
+    ) -> None:
+        files[1].unlink()
+        files[1].symlink_to("gone")
+        found = self.read(tmp_path)
+        assert (found.names, found.is_all) == (set(), False)
+
+    @pytest.mark.parametrize(
+        ("info", "note", "expected"),
+        [
+            ("tiny", "lib-tiny", True),
+            ("tiny", "test-lib-tiny", True),
+            ("my_bin", "bin-my-bin", True),
+            ("ex_a", "example-ex-a", True),
+            ("t", "test-integration-test-t", True),
+            ("b", "test-bench-b", True),
+            ("iny", "lib-tiny", False),
+            ("other", "lib-tiny", False),
+        ],
+    )
+    def test_is_told_apart_where_names_have_no_hash(
+        self, info: str, note: str, expected: bool, tmp_path: Path
+    ) -> None:
+        for name in (f".fingerprint/tiny-{HASH}/dep-{note}", f"deps/{info}.d"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text("src/x.rs:\n")
+        found = self.read(tmp_path)
+        assert (found.names, found.is_all) == ({"src/x.rs"} if expected else set(), expected)
+
+    @pytest.mark.parametrize("name", ["libodd_macros-{}.so", "libodd_macros-{}.dylib", "odd_macros-{}.dll"])
+    @pytest.mark.parametrize("layout", ["deps", "build/tools/{}/out"])
+    def test_tells_of_macros_by_crate_and_by_package(self, name: str, layout: str, tmp_path: Path) -> None:
+        folder = tmp_path / layout.format(OTHER)
+        folder.mkdir(parents=True)
+        if layout == "deps":
+            unit_folder(tmp_path, "tools", OTHER)
+        for file in (name.format(OTHER), f"libserde-{OTHER}.rlib", "libtiny.so", "tiny.dll"):
+            (folder / file).touch()
+        assert self.read(tmp_path).macros == {"odd_macros", "tools"}
+
+
+def test_packages_that_read_elsewhere_are_known(tmp_path: Path) -> None:
+    read: dict[str, list[str | bytes]] = {
+        "elsewhere": ["src/lib.rs", "/usr/include/x"],
+        "own": ["src/lib.rs"],
+        "registry": ["/cargo/registry/src/x.rs"],
+        "made": [noted_file("debug/build/x/out/y", in_package=False)],
+    }
+    for package, paths in read.items():
+        place = unit_folder(tmp_path, package, lib__x=HASH)
+        (place / "dep-lib-x").write_bytes(dep_info(*paths))
+    assert inputs.reading_elsewhere([str(tmp_path)], ("/cargo/registry/src/", "/git/")) == {"elsewhere"}
 
 
 @pytest.mark.parametrize("folder", [f".fingerprint/pyo3-ffi-{HASH}", f"build/pyo3-ffi/{HASH}/fingerprint"])

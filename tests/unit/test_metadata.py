@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,7 +14,16 @@ from typing import Any
 import pytest
 
 from pyo3_envshim.call import CargoCall
-from pyo3_envshim.cargo.metadata import MetadataError, Query, Workspace, all_packages, dependents, local_names
+from pyo3_envshim.cargo.metadata import (
+    MetadataError,
+    Query,
+    Workspace,
+    all_packages,
+    checksums,
+    dependents,
+    local_names,
+    locked,
+)
 
 from .environments import ROOT, FakeCargo, run, script, write_crate
 
@@ -61,10 +71,42 @@ class TestALockFile:
 
     def test_tells_which_packages_are_unused_patches(self, tmp_path: Path) -> None:
         """They are listed apart and are not compiled."""
-        unused = '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\n'
+        unused = (
+            '\n[[patch.unused]]\nname = "odd"\nversion = "1.0.0"\nsource = "git+https://example.org/y#0123"\n'
+        )
         local = {"tiny", "helper", "patched"}
         (tmp_path / "Cargo.lock").write_text(LOCK.rpartition("source")[0] + unused)
         assert local <= set(local_names(str(tmp_path / "Cargo.lock"))) <= {*local, "odd"}
+
+    def test_tells_versions_sources_and_checksums(self, tmp_path: Path) -> None:
+        lock = tmp_path / "Cargo.lock"
+        assert (locked(str(lock)), checksums(str(lock))) == ([], {})
+        lock.write_text(LOCK)
+        registry = "registry+https://github.com/rust-lang/crates.io-index"
+        assert locked(str(lock)) == [
+            ("tiny", "0.1.0", None),
+            ("helper", "0.1.0", None),
+            ("pyo3", "0.30.1", registry),
+            ("patched", "1.0.0", "git+https://example.org/x#0123"),
+        ]
+        assert checksums(str(lock)) == {f"pyo3 0.30.1 {registry}": "00"}
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [("pyo3", True), ("pyo3-ffi", True), ("python3-sys", True), ("my-pyo3", False), ("serde", False)],
+    )
+    def test_tells_whether_a_python_is_used(self, name: str, expected: bool, tmp_path: Path) -> None:
+        answer = {"workspace_root": str(tmp_path), "target_directory": "/target", "packages": []}
+        assert not Workspace(answer, []).uses_python
+        (tmp_path / "Cargo.lock").write_text(f'[[package]]\nname = "tiny"\n[[package]]\nname = "{name}"\n')
+        assert Workspace(answer, []).uses_python == expected
+
+    def test_is_read_whatever_the_locale(self, tmp_path: Path) -> None:
+        (tmp_path / "Cargo.lock").write_text('# \u00fc\n[[package]]\nname = "\u00fc"\n', "utf-8")
+        code = "import sys; from pyo3_envshim.cargo.metadata import local_names\n"
+        code += "print(ascii(local_names(sys.argv[1])))"
+        environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        assert run([sys.executable, "-c", code, str(tmp_path / "Cargo.lock")], environ, ROOT) == "['\\xfc']\n"
 
 
 def test_a_lock_file_tells_what_needs_a_package(tmp_path: Path) -> None:
@@ -81,9 +123,10 @@ def test_a_lock_file_tells_what_needs_a_package(tmp_path: Path) -> None:
     for name, own in needs.items():
         text += f'[[package]]\nname = "{name}"\nversion = "1"\n'
         text += "".join(["dependencies = [\n", *(f' "{need}",\n' for need in own), "]\n"]) if own else ""
-    lock.write_text(text + "[metadata]\n")
+    replaced = '[[package]]\nname = "old"\ndependencies = [\n "helper",\n]\nreplace = "tiny 1"\n'
+    lock.write_text(text + replaced + "[metadata]\n")
     assert dependents(str(lock), {"pyo3-ffi"}) == {"pyo3-ffi", "pyo3", "tiny"}
-    assert dependents(str(lock), {"helper"}) == {"helper", "tiny"}
+    assert dependents(str(lock), {"helper"}) == {"helper", "old", "tiny"}
     assert dependents(str(lock), set()) == set()
 
 
@@ -109,8 +152,10 @@ class TestAWorkspace:
             {**helper, "targets": [{"src_path": "/work/x.rs", "kind": [kind]}]}
             for kind in ("custom-build", "proc-macro")
         )
-        asked = ([tiny], [tiny, helper], [tiny, script], [tiny, macro])
-        assert [Workspace(answer, packages).scripts for packages in asked] == [True, False, True, True]
+        circle = {**helper, "dependencies": [{"name": "tiny", "path": "/work/tiny"}]}
+        asked = ([tiny], [tiny, helper], [tiny, circle], [tiny, script], [tiny, macro])
+        found = [Workspace(answer, packages).scripts for packages in asked]
+        assert found == [True, False, False, True, True]
 
     @pytest.mark.parametrize(
         ("arguments", "profile"),
@@ -127,12 +172,20 @@ class TestAWorkspace:
             ("rustc --profile check", "debug"),
             ("--color always bench -p build", "release"),
             ("build -p bench", "debug"),
+            ("build -p xrelease", "debug"),
+            ("build --profile bench", "release"),
             ("rustc --release --profile=dist -- --profile x", "dist"),
             ("rustc -- -r --release", "debug"),
         ],
     )
     def test_knows_the_profile_of_a_call(self, arguments: str, profile: str, answer: dict[str, Any]) -> None:
         assert Workspace(answer, [], arguments.split()).profile == profile
+
+    def test_knows_the_settings_and_platforms_of_a_call(self, answer: dict[str, Any]) -> None:
+        call = "build --config a=1 --target x --target=y --config=b=2 -- --target z --config c"
+        found = Workspace(answer, [], call.split())
+        assert (found.settings, found.targets) == (["a=1", "b=2"], ["x", "y"])
+        assert found.local_names == set()
 
     def test_is_told_the_flags_for_rustc(self) -> None:
         answer = {"workspace_root": "/work", "target_directory": "/work/target", "packages": []}
@@ -175,7 +228,8 @@ class TestAWorkspace:
         with Query(call) as query:
             call.cargo = str(everything.path)
             found = query.workspace()
-        assert ("/other" in found.packages) == bool(asked)
+        assert ("/other" in found.packages, found.settings) == (bool(asked), ["a=1"])
+        assert ["--no-deps" in it.arguments for it in members.all_calls] == [True]
         calls = [it.arguments for it in everything.all_calls]
         assert calls == [["metadata", "--format-version", "1", it, "--config", "a=1"] for it in asked]
         environs = [{name: it.environ.get(name) for name in ("A", "HOME")} for it in everything.all_calls]
@@ -231,6 +285,38 @@ class TestTheProcessThatIsAsked:
     def test_has_said_nothing_if_it_fails_later(self, slowly: bool, tmp_path: Path) -> None:
         text = 'echo x; exec >&-; n=0; while [ "$n" -lt 10000 ]; do n=$((n + 1)); done; exit 1'
         assert self.asks(text, slowly, tmp_path) == repr(b"")
+
+
+class TestAQuery:
+    def ask(self, folder: Path, text: str, program: str = "cargo") -> dict[str, Any]:
+        script(folder / "cargo", f"#!/bin/sh\nprintf '{text}'\n")
+        with Query(CargoCall(str(folder / program), ["build"], {})) as query:
+            assert query.answer() == query.answer()
+            return query.answer()
+
+    def test_that_is_answered_may_be_asked_again(self, tmp_path: Path) -> None:
+        assert self.ask(tmp_path, '{"a": "\u00fc"}') == {"a": "\u00fc"}
+
+    def test_cannot_be_understood_where_paths_are_other_than_the_locales(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-15")
+        assert self.ask(tmp_path, "{}") == {}
+        with pytest.raises(MetadataError, match="not ASCII"):
+            self.ask(tmp_path, '{"a": "\u00fc"}')
+
+    @pytest.mark.parametrize("text", ["", "{", "\\377"])
+    def test_that_is_not_answered_is_an_error(self, text: str, tmp_path: Path) -> None:
+        with pytest.raises(MetadataError, match="not known where cargo works"):
+            self.ask(tmp_path, text)
+
+    @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="nothing tells what is open")
+    @pytest.mark.parametrize("program", ["cargo", "gone"])
+    def test_leaves_nothing_open(self, program: str, tmp_path: Path) -> None:
+        before = os.listdir("/proc/self/fd")
+        with contextlib.suppress(FileNotFoundError, MetadataError):
+            self.ask(tmp_path, "{}", program)
+        assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.cargo

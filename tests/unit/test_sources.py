@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,7 +20,17 @@ from pyo3_envshim.sources import EVERYTHING, FILES, HIDDEN_TOO, LINK, NOT_KNOWN,
 from .environments import ROOT, run
 from .posix import IS_ROOT
 
-_FOLDERS = ("src", ".hidden", ".sqlx", ".git", "build/lib.linux", "env", "cache", "other")
+_TOOLS = (
+    ".git",
+    ".hg",
+    ".jj",
+    "build/lib.linux",
+    "build/temp.x",
+    "build/bdist.x",
+    "__pycache__",
+    "x.egg-info",
+)
+_FOLDERS = ("src", ".hidden", ".sqlx", *_TOOLS, "env", "cache", "other")
 _TAGS = ("env/pyvenv.cfg", "cache/CACHEDIR.TAG")
 
 
@@ -112,7 +126,7 @@ def test_all_below_a_folder_counts_that_was_read(name: str, tree: Path) -> None:
 
 
 def test_what_build_scripts_made_does_not_count(tree: Path) -> None:
-    names = ("src/x", "other/x", "src/../other/x")
+    names = ("other/x", "src/x", "src/../other/x")
     assert set(read(tree, *names, unwatched=(f"{tree}/other/",))) == {f"{tree}/src/x"}
 
 
@@ -134,7 +148,113 @@ def test_the_links_on_the_way_count_too(name: str, links: set[str], tree: Path) 
     for link, place in (("link", ".hidden/x"), ("folder", ".hidden"), ("again", ".")):
         (tree / link).symlink_to(place)
     expected = {f"{tree}/{link.replace('-> ', f'-> {tree}/')}".rstrip("/") for link in links}
-    assert set(read(tree, name)) == {*expected, f"{tree}/.hidden/x"}
+    found = read(tree, name)
+    assert set(found) == {*expected, f"{tree}/.hidden/x"}
+    assert {(it.state, it.mtime, it.ctime) for path, it in found.items() if "->" in path} == {(LINK, 0, 0)}
+
+
+def test_what_was_read_is_known_by_its_name_and_by_where_that_leads(tree: Path) -> None:
+    (tree / "again").symlink_to(".")
+    listing = Listing((), [str(tree)])
+    listing.add_read([f"{tree}/again/src/../other/x", f"{tree}/src"])
+    assert listing.read == {
+        f"{tree}/{name}" for name in ("again/other/x", "again", "other/x", "src", "src/x")
+    }
+
+
+def test_a_package_that_is_reached_by_a_link_has_that_among_its_sources(tree: Path) -> None:
+    (tree.parent / "linked").symlink_to("work")
+    listing = Listing((), [str(tree)])
+    listing.add(str(tree.parent / "linked"))
+    found = listing.found[f"{tree.parent}/linked//-> {tree}"]
+    assert (found.state, found.mtime, found.ctime) == (LINK, 0, 0)
+    assert f"{tree.parent}/linked" in listing.read
+    assert folders(listing.found, tree) >= {".", "src"}
+
+
+@pytest.mark.parametrize("name", ["env", "cache"])
+def test_a_crates_folder_counts_whatever_it_looks_like(name: str, tree: Path) -> None:
+    listing = Listing((), [str(tree)])
+    listing.add(str(tree / name))
+    assert f"{tree}/{name}/x" in listing.found
+
+
+@pytest.mark.parametrize("name", ["src", "src/", "src/.", "src/../src"])
+def test_a_folder_to_be_skipped_holds_none_though_it_was_read(name: str, tree: Path) -> None:
+    listing = Listing([str(tree / "src")], [str(tree)])
+    listing.add_read([f"{tree}/{name}"])
+    assert listing.found == {}
+
+
+_MADE = ("x.abi3.so", "x.cpython-39.so", "x.pypy39.so", "x.whl", "x.pyd", "dist/x.tar.gz")
+
+
+def test_what_front_and_back_ends_leave_beside_the_sources_counts_only_if_it_was_read(tree: Path) -> None:
+    others = ("x.so", "x.cpython-39.c", "x.tar.gz", "dist/x.zip")
+    for name in (*_MADE, *others):
+        write(tree / "src" / name)
+    found = {os.path.relpath(path, tree / "src") for path in listed(tree)}
+    assert {*others} <= found
+    assert found.isdisjoint(_MADE)
+    assert {os.path.relpath(path, tree / "src") for path in read(tree, "src")} == {*_MADE, *others, "x"}
+
+
+def test_what_the_file_system_does_not_tell_when_it_changed_is_in_doubt(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tree / "src" / "link"
+    link.symlink_to("x")
+    times = {str(link): 5, f"{tree}/src/x": 7}
+    monkeypatch.setattr(sources, "change_time", lambda path, _: times.get(path))
+    found = listed(tree)
+    assert [found[name].ctime for name in (f"{link}//-> {tree}/src/x", f"{tree}/src/x")] == [5, 7]
+    assert found[f"{tree}/other/x"].ctime == NOT_KNOWN
+
+
+class TestAJunctionOnWindows:
+    """A folder that is a name of another, and no link for Python."""
+
+    @pytest.fixture
+    def junction(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        class Entry:
+            def __init__(self, entry: os.DirEntry[str]) -> None:
+                self.entry = entry
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.entry, name)
+
+            def is_symlink(self) -> bool:
+                return False
+
+        def scandir(folder: str) -> Any:
+            return contextlib.nullcontext([Entry(entry) for entry in os.scandir(folder)])
+
+        path = SimpleNamespace(**{**vars(os.path), "islink": lambda path: False})
+        patched = SimpleNamespace(**{**vars(os), "name": "nt", "path": path, "scandir": scandir})
+        monkeypatch.setattr(sources, "os", patched)
+        monkeypatch.setattr(sources, "_is_junction", lambda found: stat.S_ISLNK(found.st_mode))
+        junction = tree / "src" / "junction"
+        junction.symlink_to("../.hidden")
+        return junction
+
+    def test_is_a_link_where_folders_are_listed(self, junction: Path, tree: Path) -> None:
+        link = f"{junction}//-> {tree}/.hidden"
+        assert set(listed(tree / "src")) == {link, f"{tree}/.hidden/x", f"{tree}/src/x"}
+
+    def test_is_a_link_on_the_way(self, junction: Path, tree: Path) -> None:
+        link = f"{junction}//-> {tree}/.hidden"
+        assert set(read(tree, "src/junction/x")) == {link, f"{tree}/.hidden/x"}
+
+    def test_is_hidden_by_nothing_that_is_gone(self, junction: Path, tree: Path) -> None:
+        assert read(tree, "src/junction/gone/y").keys() == {f"{junction}//-> {tree}/.hidden"}
+
+
+@pytest.mark.parametrize(("tag", "expected"), [(0xA0000003, True), (0xA000000C, False), (0, False)])
+def test_a_junction_is_known_by_its_tag(tag: int, expected: bool) -> None:
+    """A symbolic link has another; on POSIX, there are none."""
+    found: Any = SimpleNamespace(st_reparse_tag=tag)
+    assert sources._is_junction(found) == expected
+    assert not sources._is_junction(os.stat("."))
 
 
 def test_a_step_up_is_taken_from_where_a_link_leads(tree: Path) -> None:
@@ -166,7 +286,7 @@ def test_what_is_too_long_for_windows_is_in_doubt(tmp_path: Path, monkeypatch: p
     long = str(tmp_path / ("x" * 120) / ("y" * 120))
     listing.add_read([os.path.join(long, "lib.rs"), str(tmp_path / "gone.rs")])
     listing._collect(long, SOURCES)
-    assert {path: it.ctime for path, it in listing.found.items()} == {
-        os.path.join(long, "lib.rs"): NOT_KNOWN,
-        long: NOT_KNOWN,
+    assert {path: (it.mtime, it.ctime) for path, it in listing.found.items()} == {
+        os.path.join(long, "lib.rs"): (0, NOT_KNOWN),
+        long: (0, NOT_KNOWN),
     }

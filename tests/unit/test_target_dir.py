@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from pyo3_envshim.call import PassThrough
 from pyo3_envshim.cargo import target_dir
 
 from .environments import tree
+from .posix import fcntl
 
 HASH = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -64,6 +65,32 @@ class TestAPathThatIsTooLongForWindows:
         monkeypatch.setattr(os, "lstat", os.stat)
         assert sorted(target_dir.names_in(folder)) == ["invoked.timestamp", "lib-own"]
 
+    @pytest.mark.parametrize(("more", "fails"), [(1, True), (2, False)])
+    def test_is_that_of_the_longest_name(
+        self, more: int, fails: bool, folder: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(target_dir, "_LONGEST", len(f"{folder}/invoked.timestamp") + more)
+        with pytest.raises(PassThrough) if fails else contextlib.nullcontext():
+            target_dir.names_in(folder)
+
+    def test_is_that_of_a_folder_whose_content_seems_to_be_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        monkeypatch.setattr(target_dir, "_WINDOWS", True)
+        monkeypatch.setattr(target_dir, "_LONGEST", 1)
+        assert target_dir.names_in(str(tmp_path)) == ["folder"]
+        assert target_dir.names_in(str(tmp_path / "folder")) == []
+
+        def listdir(path: str, really: Callable[[str], list[str]] = os.listdir) -> list[str]:
+            if path.endswith("folder"):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            return really(path)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+        with pytest.raises(PassThrough, match="folder"):
+            target_dir.names_in(str(tmp_path))
+
 
 class TestEvicting:
     @pytest.mark.parametrize("profile", ["debug", "release", "x86_64-unknown-linux-gnu/release", "build"])
@@ -92,6 +119,17 @@ class TestEvicting:
         for name in ("librpds.so", "librpds.d", "librpds.rlib"):
             (profile / "deps" / name).write_text("")
         target_dir.evict(str(tmp_path), {"rpds"}, set())
+        assert set(tree(tmp_path)) == before
+
+    def test_takes_what_build_scripts_have_left_with_it(self, tmp_path: Path) -> None:
+        for profile in ("debug", "x86_64/debug"):
+            unit(tmp_path / profile, "good", "good")
+            (tmp_path / profile / ".cargo-lock").touch()
+        before = set(tree(tmp_path))
+        for name in ("debug/generated/x.h", "x86_64/debug/x.h"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        target_dir.evict(str(tmp_path), {"good"}, {"good"})
         assert set(tree(tmp_path)) == before
 
     def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
@@ -175,3 +213,89 @@ class TestTheCompiler:
 
     def test_is_not_known_without_a_build_folder(self) -> None:
         assert target_dir.rustc_version(None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "crates", "number"),
+    [
+        (f"libx_y-{HASH}.rlib", {"libx_y", "x_y"}, HASH),
+        (f"x_y-{HASH}.x_y.0.rcgu.o", {"x_y"}, HASH),
+        (f"my-bin-{HASH}", {"my-bin"}, HASH),
+        ("libx.so", {"libx", "x"}, ""),
+        ("x.d", {"x"}, ""),
+        (f"x-{'X' * 16}", {f"x-{'X' * 16}"}, ""),
+        (f"x-{HASH[1:]}", {f"x-{HASH[1:]}"}, ""),
+    ],
+)
+def test_an_output_is_known_by_its_name(name: str, crates: set[str], number: str) -> None:
+    path = f"/t/debug/deps/{name}"
+    assert (target_dir.crates_of(path), target_dir.hash_of(path)) == (crates, number)
+
+
+def test_a_unit_is_known_by_its_folders_name(tmp_path: Path) -> None:
+    (tmp_path / "x" / HASH).mkdir(parents=True)
+    names = {"x": "x", f"a-b-{HASH}": "a-b", "a-b-0": "", "a": ""}
+    assert {name: target_dir.package_of(str(tmp_path / name)) for name in names} == names
+
+
+def test_a_build_folder_in_another_is_no_platforms(tmp_path: Path) -> None:
+    """``target/rust-analyzer``."""
+    for name in ("debug", "x86_64/debug", "rust-analyzer/debug", "x86_64/release"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "rust-analyzer" / ".rustc_info.json").touch()
+    found = target_dir.profiles_called("debug", str(tmp_path))
+    assert found == [str(tmp_path / "debug"), str(tmp_path / "x86_64" / "debug")]
+
+
+@pytest.mark.parametrize(
+    "name", [f"{at}/{name}" for at in ("debug", "x86_64/debug") for name in target_dir.LOCKS]
+)
+def test_a_build_folder_is_used_where_a_cargo_works_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(parents=True)
+    with (tmp_path / name).open("w") as lock:
+        assert not target_dir.is_used(str(tmp_path))
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert target_dir.is_used(str(tmp_path))
+
+
+class TestWhatLiesThere:
+    FOLDERS = ("artifact", "build", "deps", "examples", "incremental", ".fingerprint")
+
+    @pytest.mark.parametrize("profile", ["release", "x86_64/debug"])
+    @pytest.mark.parametrize("lock", target_dir.LOCKS)
+    def test_of_build_scripts_is_what_cargo_does_not_make(
+        self, lock: str, profile: str, tmp_path: Path
+    ) -> None:
+        for name in (*self.FOLDERS, "generated"):
+            (tmp_path / profile / name).mkdir(parents=True)
+        for name in (lock, ".hidden", "generated/x.h", "x.h"):
+            (tmp_path / profile / name).touch()
+        (tmp_path / "no-profile" / "x").mkdir(parents=True)
+        found = target_dir.left_by_scripts(str(tmp_path))
+        assert sorted(found) == [str(tmp_path / profile / name) for name in ("generated", "x.h")]
+
+    def test_as_outputs_are_libraries_and_build_scripts_with_their_sizes(self, tmp_path: Path) -> None:
+        """Not programs, which a back end may strip, nor what bears no hash."""
+        libraries = [f"libx-{HASH}{ending}" for ending in (".rlib", ".rmeta", ".so", ".dylib")]
+        libraries.append(f"x-{HASH}.dll")
+        scripts = [f"build_script_build-{HASH}", f"build-script-build-{HASH}"]
+        others = [f"x-{HASH}", f"x-{HASH}.d", "libx.so", f"libx-{HASH}.rlib.bak"]
+        folders = [
+            "debug/deps",
+            "x86_64/release/deps",
+            f"debug/build/x-{OTHER}",
+            f"x86_64/debug/build/x/{OTHER}/out",
+        ]
+        (tmp_path / "debug" / ".fingerprint" / f"x-{OTHER}").mkdir(parents=True)
+        for folder in folders:
+            (tmp_path / folder).mkdir(parents=True)
+            for name in (*libraries, *scripts, *others):
+                (tmp_path / folder / name).write_text("x" * len(name))
+        expected = {f"{folder}/{name}": len(name) for folder in folders for name in (*libraries, *scripts)}
+        assert target_dir.sizes_of_outputs(str(tmp_path)) == expected
+
+    def test_by_the_compilers_word_is_its_folder(self, tmp_path: Path) -> None:
+        outputs = {"1": {"stdout": f"___\nlib___.so\n{tmp_path}\n/gone\ndeps\n"}, "2": {"stdout": "/\n"}}
+        (tmp_path / ".rustc_info.json").write_text(json.dumps({"outputs": outputs}))
+        (tmp_path / "deps").mkdir()
+        assert target_dir.sysroots(str(tmp_path)) == ["/", str(tmp_path)]
