@@ -706,6 +706,20 @@ class TestACallWhoseVariablesAreNotOurs:
         monkeypatch.setattr(assessment, "doubtful", meanwhile)
         assert not self.refreshed(project)
 
+    @pytest.mark.parametrize("python", ["", "/usr/bin/python3"])
+    def test_knows_of_an_environment_what_pyo3_is_about_to_declare(
+        self, project: Project, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+        monkeypatch.setenv("PYO3_PYTHON", python)
+        configuration = tmp_path / "pyvenv.cfg"
+        assert self.refreshed(project)  # there is none
+        configuration.touch()
+        assert self.refreshed(project)
+        found = read_stamp(str(project.stamp))
+        assert found is not None
+        assert (str(configuration) in found.files) == (not python)
+
 
 class TestASetThatComesBack:
     """Its units lie in another folder, with the stamp of the last build for which they were in place."""
