@@ -137,6 +137,8 @@ def of_crate(project: Project | None, manifest: str | None, lock: str | None) ->
 
 def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project | None) -> Finding:
     front_end = _NAMED[seen.name]
+    if not front_end.passes_cargo and not ways_in(seen, {}, project):
+        return _not_on(seen, environ)
     if front_end.why:
         return Finding(seen.name, UNKNOWN if front_end.starts_others else IDLE, front_end.why)
     ways = ways_in(seen, environ, project)
@@ -170,6 +172,8 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
     """Say why a front end is not served, and the command that is the shortest way to change it."""
     ways = {"fish": "pyo3-envshim env | source", "powershell": "pyo3-envshim env | Out-String | iex"}
     hint = ways.get(env.shell_of(environ, os.name == "nt"), 'eval "$(pyo3-envshim env)"')
+    if not _NAMED[seen.name].passes_cargo:
+        hint = f"add `requires = {SHIM}` below [tox]"
     if seen.installed:
         hint = f"pyo3-envshim install --python {shlex.quote(seen.python)}"
         return Finding(seen.name, OFF, f"{seen.installed.path} names a package that is gone", hint)
@@ -188,7 +192,10 @@ def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
     for file, command in _OWNERS.items():
         if seen.prefix and os.path.exists(os.path.join(seen.prefix, file)):
             hint = command.format(seen.name)
-    return Finding(seen.name, OFF, f"pyo3-envshim is not beside it, in {seen.python}", hint)
+    reason = f"pyo3-envshim is not beside it, in {seen.python}"
+    if not _NAMED[seen.name].passes_cargo:
+        reason += ", and it passes CARGO on to nothing"
+    return Finding(seen.name, OFF, reason, hint)
 
 
 def report(seen: Snapshot, found: Diagnosis, colour: bool = False) -> str:

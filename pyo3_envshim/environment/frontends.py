@@ -31,6 +31,7 @@ class FrontEnd:
     installs, if not its programs. *unpacks*: how the names of the folders start below which it unpacks an
     sdist to build from, and *holds* a function that tells whether a folder elsewhere is one below which it
     unpacks, or clones, what it builds. *in_place*: the command that builds where the sources are, if any.
+    *passes_cargo*: whether what it starts gets a CARGO that is set around it.
 
     The rest is for `doctor`. *commands*: its names on PATH. *option*: without it, the front end makes no
     ephemeral environment; *settings*: the arguments with which it lists what is set. *target*:
@@ -39,7 +40,7 @@ class FrontEnd:
 
     environment: Callable[[str, Sequence[str]], bool] | None = None
     starts_others = False
-    python = True
+    python = passes_cargo = True
     why = in_place = option = ""
     settings: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
@@ -160,7 +161,13 @@ FRONT_ENDS = (
     FrontEnd("pdm", "pdm", why=OVERLAY),  # 2.29.4
     FrontEnd("poetry", "poetry", environment=_of_poetry),  # 2.5.1
     FrontEnd("hatch", "hatch", why=PERMANENT),  # 1.18.2
-    FrontEnd("tox", "tox", why=PERMANENT),  # 4.67.15
+    # 4.67.15. By default pip builds an sdist in its environments; beside tox, the shim passes CARGO on to it.
+    FrontEnd(
+        *("tox", "tox"),
+        why="starts pip; `package = wheel` or `editable` builds in an environment with a permanent path",
+        starts_others=True,
+        passes_cargo=False,
+    ),
     FrontEnd("nox", "nox", why="starts pip or uv", starts_others=True),  # 2026.10.20
     FrontEnd(  # 1.18.4
         *("pipx", "pipx"),

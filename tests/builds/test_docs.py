@@ -10,14 +10,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support import CHECKOUT
-from support.front_ends import BUILD
+from support.front_ends import BUILD, PASSED_TO_TOX
 from support.interpreters import base_interpreter
 from support.rust_cache import clean_as_rust_cache
 from support.sample_crates import Project
@@ -25,7 +25,7 @@ from support.sample_crates import Project
 from .fleet import machine, program, redis_server, taken
 from .workshop import Bench, Built, run, small_environment
 
-_TO_INSTALL = ("pip", "build", "uv")
+_TO_INSTALL = ("pip", "build", "uv", "tox")
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,18 @@ def _warm(*installed: str) -> Callable[[Block, Bench], None]:
         assert desk.answer(project.folder / "dist") == "42"
 
     return way
+
+
+def _a_tox_ini(block: Block, bench: Bench) -> None:
+    """tox gets the shim beside it; an edit compiles the project's own crate, though an sdist is built."""
+    desk = Desk(bench, "tox")
+    project = bench.project(warm=False)
+    project.write("tox.ini", f"{block.text}[testenv]\npass_env = {PASSED_TO_TOX}\n")
+    for answer in ("first", "second"):
+        project.set_answer(answer)
+        built = desk.sh("tox run", project.folder)
+    assert built.compiled == ["tiny"], built.output
+    assert bench.answer(replace(built, site=project.folder / ".tox" / "py")) == "second"
 
 
 def _a_workflow(block: Block, bench: Bench) -> None:
@@ -349,6 +361,7 @@ _WAYS: dict[tuple[str, str], Callable[[Block, Bench], None]] = {
     ("recipes.md", "pyo3-envshim run -- uv build --wheel"): _warm("uv", "pyo3-envshim"),
     ("recipes.md", "[tool.uv.extra-build-dependencies]"): _a_setting_of_uv,
     ("recipes.md", "name: wheel"): _a_workflow,
+    ("recipes.md", "[tox]"): _a_tox_ini,
     ("recipes.md", "export RUSTC_WRAPPER=sccache"): _a_fleet,
     ("recipes.md", "FROM rust:1-slim-bookworm AS wheel"): _a_dockerfile,
     ("explain.md", "$ pyo3-envshim explain -- python -m build --wheel"): _a_transcript,

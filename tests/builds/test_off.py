@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.front_ends import BUILD, PIP, PIP_VENV, TOX, UV_BUILD, FrontEnd, Host
+from support.front_ends import BUILD, PIP, PIP_VENV, TOX_PASS_ENV, TOX_SDIST, UV_BUILD, FrontEnd, Host
 from support.interpreters import base_interpreter
 from support.sample_crates import MATURIN, Project
 
@@ -25,7 +24,7 @@ def build_wheel(*arguments, **settings):
         json.dump(dict(os.environ), file)
     return real_build_wheel(*arguments, **settings)
 """
-_RUST = {"RUSTUP_HOME": ".rustup", "CARGO_HOME": ".cargo"}  # tox does not pass them on either
+_RUST = {"RUSTUP_HOME": ".rustup", "CARGO_HOME": ".cargo"}
 _OFF = ("off", "0", "no", "false")
 
 _each_front_end = pytest.mark.parametrize(
@@ -113,9 +112,9 @@ def _assert_is_base(python: str, environment: dict[str, str]) -> None:
     assert not python.startswith(environment.get("VIRTUAL_ENV", "\0"))
 
 
-@pytest.mark.parametrize("passed_on", [False, True], ids=["nothing passed on", "as in the recipe"])
-def test_the_users_switch_is_off_where_tox_drops_the_variable(bench: Bench, passed_on: bool) -> None:
-    """tox passes on none of our variables unless it is told to; HOME it does."""
+@pytest.mark.parametrize("by", ["nothing", "the recipe", "the plugin"])
+def test_the_users_switch_is_off_where_tox_drops_the_variable(bench: Bench, by: str) -> None:
+    """tox passes on none of our variables unless it is told to, by one of these; HOME it does."""
     project = _project_that_spies(bench, "project", with_shim=True)
     left = project.folder / "hook.json"
     spy = _SPY.replace('"hook.json"', repr(str(left)))
@@ -124,12 +123,8 @@ def test_the_users_switch_is_off_where_tox_drops_the_variable(bench: Bench, pass
     )
     included = '\n[tool.maturin]\ninclude = [{ path = "spy.py", format = "sdist" }]\n'
     project.write("pyproject.toml", (project.folder / "pyproject.toml").read_text() + included)
-    ((path, text),) = TOX.files  # pip, in the environment of the tests, is to build from an sdist
-    text = text.replace("package = wheel", "package = sdist")
-    rust = {name: os.environ.get(name, str(Path.home() / at)) for name, at in _RUST.items()}
-    settings = "".join(f"\n  {name} = {value}" for name, value in rust.items())
-    passing = f"{'pass_env = PYO3_ENVSHIM*' * passed_on}\nset_env ={settings}"
-    tox = replace(TOX, files=((path, text.replace("pass_env = *", passing)),))
+    tox = TOX_PASS_ENV if by == "the recipe" else TOX_SDIST
+    bench.variables |= {name: os.environ.get(name, str(Path.home() / at)) for name, at in _RUST.items()}
     bench.variables["PIP_USE_FEATURE"] = "venv-isolation"
     home = bench.folder / "home"
     switch = home / ".cache" / "pyo3-envshim" / "switched-off"
@@ -138,11 +133,12 @@ def test_the_users_switch_is_off_where_tox_drops_the_variable(bench: Bench, pass
     for _ in range(2):
         left.unlink(missing_ok=True)
         try:
-            bench.build(tox, project, bench.host(tox, shimmed=False), HOME=str(home), PYO3_ENVSHIM="off")
+            host = bench.host(tox, shimmed=by == "the plugin")
+            bench.build(tox, project, host, HOME=str(home), PYO3_ENVSHIM="off")
         except AssertionError:  # it ends where the spy has seen enough
             pass
         hook = json.loads(left.read_text())
-        assert ("PYO3_ENVSHIM" in hook) == passed_on
+        assert ("PYO3_ENVSHIM" in hook) == (by != "nothing")
         seen.append("CARGO" in hook)
         switch.touch()
-    assert seen == [not passed_on, False]
+    assert seen == [by == "nothing", False]

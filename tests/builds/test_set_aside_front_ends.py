@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from support.front_ends import BUILD, MATURIN_BUILD, MATURIN_DEVELOP, NOX, TOX, UV_BUILD, FrontEnd
+from support.front_ends import (
+    BUILD,
+    MATURIN_BUILD,
+    MATURIN_DEVELOP,
+    NOX,
+    PASSED_TO_TOX,
+    TOX,
+    UV_BUILD,
+    FrontEnd,
+)
 from support.interpreters import interpreter
 from support.sample_crates import MATURIN, SETUPTOOLS_RUST, BackEnd, Project, PyO3
 
@@ -188,9 +197,9 @@ env_list = {names}
 [testenv]
 package = wheel
 commands = python -c "import tiny; print('answer', tiny.answer())"
-pass_env = *
+pass_env = {passed}
 [pkgenv]
-pass_env = *
+pass_env = {passed}
 """
 
 
@@ -200,16 +209,16 @@ def test_a_session_for_each_interpreter(bench: Bench, front_end: FrontEnd, tmp_p
     found = pythons()
     names = ",".join("py" + Path(python).name[len("python") :].replace(".", "") for python in found)
     project.write("noxfile.py", _NOXFILE.format(pythons=[Path(it).name[len("python") :] for it in found]))
-    project.write("tox.ini", _TOX_INI.format(names=names))
+    project.write("tox.ini", _TOX_INI.format(names=names, passed=PASSED_TO_TOX))
     host = bench.host(front_end, shimmed=True)
     commands = {
-        "nox": [str(host.script("nox")), "--no-reuse-existing-virtualenvs"],
-        "tox": [str(host.script("tox")), "run", "--recreate", "--discover", *found],
+        NOX.name: [str(host.script("nox")), "--no-reuse-existing-virtualenvs"],
+        TOX.name: [str(host.script("tox")), "run", "--recreate", "--discover", *found],
     }
     compiled = []
     for _ in range(2):
         own = {name: value.format(work=tmp_path) for name, value in front_end.variables}
-        environment = bench.environment(host) | own | {"CARGO": str(host.wrapper)}
+        environment = bench.environment(host) | own
         environment["PATH"] += "".join(f":{Path(python).parent}" for python in found)
         bench.cargo.take_calls()
         output = run(commands[front_end.name], environment, project.folder)

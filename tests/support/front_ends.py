@@ -166,26 +166,48 @@ HATCH_BUILD = FrontEnd(
     variables=(*_XDG, ("HATCH_PYTHON", "{base}")),
 )
 
-_TOX_INI = """\
+# tox passes on what is in `pass_env`, and by default neither CARGO nor our variables, as here. What is named
+# are the tests' own settings: where Rust is, and how cargo, maturin and setuptools-rust are to compile.
+PASSED_TO_TOX = (
+    "RUSTUP_*, CARGO_HOME, CARGO_NET_OFFLINE, CARGO_INCREMENTAL, CARGO_PROFILE_*, "
+    "MATURIN_PEP517_ARGS, SETUPTOOLS_RUST_CARGO_PROFILE"
+)
+_TOX_INI = f"""\
 [tox]
 env_list = tests
 [testenv]
-package = wheel
-base_python = {base}
-pass_env = *
-[testenv:.pkg]
-pass_env = *
+package = @PACKAGE@
+base_python = {{base}}
+pass_env = {PASSED_TO_TOX}
+[pkgenv]
+pass_env = {PASSED_TO_TOX}
 """
-TOX = FrontEnd(
-    "tox",
-    ("{host}/bin/tox", "run", "--discover", "{base}"),
-    ephemeral=False,
-    makes_wheel=False,
-    requirements=("tox",),
-    cwd="{project}",
-    variables=_XDG,
-    files=(("{project}/tox.ini", _TOX_INI),),
-    installs_into="{project}/.tox/tests",
+
+
+def _tox(package: str) -> FrontEnd:
+    return FrontEnd(
+        f"tox-{package}",
+        ("{host}/bin/tox", "run", "--discover", "{base}"),
+        ephemeral=False,
+        makes_wheel=False,
+        requirements=("tox",),
+        cwd="{project}",
+        variables=_XDG,
+        files=(("{project}/tox.ini", _TOX_INI.replace("@PACKAGE@", package)),),
+        installs_into="{project}/.tox/tests",
+    )
+
+
+TOX, TOX_SDIST = _tox("wheel"), _tox("sdist")
+# With what our pages say where the plugin is not beside tox.
+TOX_PASS_ENV = replace(
+    TOX_SDIST,
+    name="tox-pass-env",
+    files=tuple(
+        (path, text.replace("pass_env = ", "pass_env = CARGO, PYO3_ENVSHIM*, "))
+        for path, text in TOX_SDIST.files
+    ),
+    variables=(*_XDG, ("TOX_DISABLED_EXTERNAL_PLUGINS", "pyo3-envshim")),
 )
 
 _NOXFILE = """\
@@ -258,11 +280,6 @@ UV_SYNC_GIT = _of_site(
     files=(("{work}/pyproject.toml", _UV_APP),),
     installs_into="{work}/.venv",
 )
-TOX_SDIST = replace(
-    TOX,
-    name="tox-sdist",
-    files=(("{project}/tox.ini", _TOX_INI.replace("package = wheel", "package = sdist")),),
-)
 PIPX = _of_site(
     "pipx",
     ("{host}/bin/pipx", "install", "--force", "--python", "{base}", "{sdists}/tiny-0.1.0.tar.gz"),
@@ -293,7 +310,8 @@ PRE_COMMIT = _of_site(
 )
 OF_UNPACKED = (
     *(BUILD_FROM_SDIST, UV_BUILD_FROM_SDIST, PIP_INSTALL_SDIST, PIP_INSTALL_GIT, PIP_WHEEL_NAME),
-    *(PIP_INSTALL_NAME, UV_INSTALL_NAME, UV_INSTALL_GIT, UV_SYNC_GIT, TOX_SDIST, PIPX, PRE_COMMIT),
+    *(PIP_INSTALL_NAME, UV_INSTALL_NAME, UV_INSTALL_GIT, UV_SYNC_GIT, TOX_SDIST, TOX_PASS_ENV),
+    *(PIPX, PRE_COMMIT),
 )
 
 # Called from one environment, building for another.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -88,7 +89,10 @@ def store(tmp_path: Path) -> Store:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as quick what makes no environment, asks no cargo and is not slow: `./scripts/test quick`."""
     skip_what_is_about_posix(items)
+    no_cargo = shutil.which("cargo") is None
     for item in items:
+        if no_cargo and any(item.iter_markers("cargo")):
+            item.add_marker(pytest.mark.skip(reason="there is no cargo on PATH"))
         takes_long = "shared" in getattr(item, "fixturenames", ())
         if not (takes_long or any(item.iter_markers("cargo")) or any(item.iter_markers("slow"))):
             item.add_marker("quick")

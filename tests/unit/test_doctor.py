@@ -254,9 +254,20 @@ class TestAFrontEndThatIsNotServed:
         found = self.found(PLAIN._replace(installed=Installed("/lib/sitecustomize.py", False)))
         assert (found.state, found.hint) == (OFF, "pyo3-envshim install --python /bin/python")
 
-    @pytest.mark.parametrize(("name", "state"), [("nox", UNKNOWN), ("cibuildwheel", UNKNOWN), ("tox", IDLE)])
-    def test_that_starts_others_is_unknown(self, name: str, state: str) -> None:
-        assert self.found(HOOKED._replace(name=name)).state == state
+    @pytest.mark.parametrize("name", ["nox", "cibuildwheel", "tox"])
+    def test_that_starts_others_is_unknown(self, name: str) -> None:
+        assert self.found(HOOKED._replace(name=name)).state == UNKNOWN
+
+    def test_that_passes_no_cargo_on_needs_the_shim_beside_it(self, tmp_path: Path) -> None:
+        tox = PLAIN._replace(name="tox")
+        found = self.found(tox, CARGO=str(script(tmp_path / "pyo3-envshim-cargo", "")))
+        assert (found.state, found.hint) == (OFF, "add `requires = pyo3-envshim` below [tox]")
+        assert found.reason.endswith("and it passes CARGO on to nothing")
+        with_pip = self.found(tox._replace(prefix="/env", has_pip=True))
+        assert with_pip.hint == "/bin/python -m pip install pyo3-envshim"
+        assert self.found(HOOKED._replace(name="tox")).state == UNKNOWN
+        required = Project(("maturin", "pyo3-envshim"))
+        assert doctor.of_front_end(tox, {}, required).state == UNKNOWN
 
     def test_that_could_not_be_asked_is_unknown(self) -> None:
         assert self.found(PLAIN._replace(asked=False)).state == UNKNOWN

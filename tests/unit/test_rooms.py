@@ -89,6 +89,12 @@ def test_nothing_imports_the_command_line_but_itself() -> None:
         assert not [name for name in found if name.startswith(f"{PACKAGE.name}.cli")], module
 
 
+def test_nothing_imports_the_plugin_for_tox() -> None:
+    """It needs pluggy, which is there where tox is."""
+    for module in MODULES:
+        assert "tox_plugin.py" not in own_imports((PACKAGE / module).read_text(encoding="utf-8")), module
+
+
 def test_every_room_of_the_table_is_there() -> None:
     for name in (name for names in ROOMS for name in names):
         assert (PACKAGE / name).exists(), name

@@ -102,11 +102,12 @@ class TestAWheel:
         assert metadata["Requires-Python"] == ">=3.9"
 
     @BOTH
-    def test_declares_both_programs(self, which: str, shared: Shared) -> None:
+    def test_declares_both_programs_and_the_plugin(self, which: str, shared: Shared) -> None:
         text = contents(getattr(shared, which))[f"{INFO}/entry_points.txt"].decode()
         cli = "pyo3-envshim = pyo3_envshim.cli.main:main"
         wrapper = "pyo3-envshim-cargo = pyo3_envshim.wrapper:main"
-        assert text.split("\n") == ["[console_scripts]", cli, wrapper, ""]
+        plugin = ["[tox]", "pyo3-envshim = pyo3_envshim.tox_plugin"]
+        assert text.split("\n") == ["[console_scripts]", cli, wrapper, "", *plugin, ""]
 
     @BOTH
     def test_says_what_one_may_do_with_it(self, which: str, shared: Shared) -> None:
