@@ -193,9 +193,11 @@ class BuildDir:
 def acquire(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir:
     """Return a build folder for a call that compiles in an unpacked sdist, locked and ready for use.
 
-    *cache*: the cache folder. Raises `Ineligible`, `MetadataError`, OSError, ValueError.
+    *cache*: the cache folder. Raises `Ineligible`, `MetadataError`, OSError.
     """
-    limit = limit_of(call.environ)
+    limit, flaw = limit_of(call.environ)
+    if flaw:
+        warn(f"warning: {flaw}")
     if not limit:
         raise Ineligible(f"{VARIABLE} is off")
     check(workspace, call.environ)

@@ -34,15 +34,19 @@ def keeps_all(environ: Mapping[str, str]) -> bool:
     return environ.get(VARIABLE, "").strip().lower() in _ON
 
 
-def limit_of(environ: Mapping[str, str]) -> float:
-    """Return how many bytes the folders may have together; 0 if they are off. Raises ValueError."""
-    word = environ.get(VARIABLE, "").strip().lower()
+def limit_of(environ: Mapping[str, str]) -> tuple[float, str]:
+    """Return how many bytes the folders may have together, 0 being off; and what is wrong with that."""
+    value = environ.get(VARIABLE, "").strip()
+    word = value.lower()
     if word in ("off", "0", "no", "false"):
-        return 0
+        return 0, ""
     if word in ("", *_ON):
-        return LIMIT
-    size = parse_size(word)
-    return float("inf") if size is None else size
+        return LIMIT, ""
+    try:
+        size = parse_size(word)
+    except ValueError:
+        return LIMIT, f"{VARIABLE}={value!r} is taken as its default: say on, off or a size such as 10G"
+    return (float("inf") if size is None else size), ""
 
 
 def flaw_of(folder: str, longest: int) -> str:

@@ -78,7 +78,8 @@ class Plan:
                 return self.build_dir.run(self.call, self.environ)
             return run(self.call.cargo, self.call.arguments, self.environ)
         except OSError as error:
-            warn(f"{self.call.cargo} cannot be run: {error.strerror}")
+            named = [it for it in ("PYO3_ENVSHIM_CARGO", "CARGO") if os.environ.get(it) == self.call.cargo]
+            warn(f"{'='.join([*named[:1], self.call.cargo])} cannot be run: {error.strerror}")
             return 126
 
 

@@ -254,6 +254,15 @@ class Shelf:
             if os.path.basename(path).startswith(_TEMPORARY):
                 files.remove(path)
 
+    def clear(self) -> list[str]:
+        """Remove all; return the sets' paths. What is in place makes no set until it is compiled anew.
+
+        Raises OSError.
+        """
+        removed = self.prune(float("inf"))
+        files.remove(self.folder)
+        return removed
+
     def prune(self, before: float = 0) -> list[str]:
         """Remove what is no set, what nobody will ask for, and what exceeds `KEPT`.
 

@@ -133,12 +133,25 @@ def make_plan(call: CargoCall) -> Plan:
             if found := _with_overlay(call):
                 return found
         except Exception as error:
-            warn(f"warning: not used for this build: {type(error).__name__}: {error}")
+            _warn(call, "not used for this build", error)
         call.tell(f"left alone: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
-        warn(f"warning: not used for this build: {type(error).__name__}: {error}")
+        _warn(call, "not used for this build", error)
         plain.is_fallback = True
     return plain
+
+
+def _warn(call: CargoCall, what: str, error: Exception) -> None:
+    """Say that something of ours failed; not if it is cargo, which `Plan.execute` says once."""
+    if getattr(error, "filename", None) != call.cargo:
+        warn(f"warning: {what}: {reason_of(error)}")
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words what went wrong; with the name of its class if it should never happen."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return str(error) if hasattr(error, "hint") else f"{type(error).__name__}: {error}"
 
 
 def _with_stored_environment(call: CargoCall) -> Plan:
@@ -262,7 +275,7 @@ def set_aside(plan: Plan) -> None:
         except (MetadataError, PassThrough) as reason:
             call.tell(f"nothing is set aside: {reason}")
     except Exception as error:  # whatever it is, the build goes on as if we were not here
-        warn(f"warning: nothing is set aside: {type(error).__name__}: {error}")
+        _warn(call, "nothing is set aside", error)
 
 
 def ephemeral_environment(environ: Mapping[str, str]) -> str:
@@ -324,16 +337,13 @@ def _prune(store: Store, environ: Mapping[str, str]) -> None:
     """Keep the store small; where that fails, it is used all the same."""
     from pyo3_envshim.store import prune
 
-    limit: int | None = prune.LIMIT
-    value = environ.get("PYO3_ENVSHIM_CACHE_SIZE", "")
-    try:
-        limit = prune.parse_size(value) if value.strip() else limit
-    except ValueError as error:
-        warn(f"warning: PYO3_ENVSHIM_CACHE_SIZE is taken as 2G: {error}")
+    limit, flaw = prune.limit_of(environ)
+    if flaw:
+        warn(f"warning: {flaw}")
     try:
         prune.prune(store, limit)
     except Exception as error:
-        warn(f"warning: the store was not pruned: {type(error).__name__}: {error}")
+        warn(f"warning: the store was not pruned: {reason_of(error)}")
 
 
 def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDir | None:
@@ -357,7 +367,7 @@ def kept_build_dir(call: CargoCall, workspace: Workspace, cache: str) -> BuildDi
         except (MetadataError, PassThrough, build_dir.Ineligible) as reason:
             call.tell(f"no build folder is kept: {reason}")
     except Exception as error:
-        warn(f"warning: no build folder is kept: {type(error).__name__}: {error}")
+        _warn(call, "no build folder is kept", error)
     return None
 
 

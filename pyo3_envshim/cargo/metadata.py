@@ -119,8 +119,10 @@ class Query:
         try:
             environ = metadata_environ(call.arguments, call.environ)
             self._wait: Callable[[], int] | None = _spawn([call.cargo, *asked], environ, out)
-        except BaseException:
+        except BaseException as error:
             os.close(self._output)
+            if isinstance(error, OSError):
+                error.filename = call.cargo  # Windows does not tell
             raise
         finally:
             os.close(out)

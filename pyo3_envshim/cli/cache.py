@@ -5,9 +5,11 @@ It also knows the sets of units that were put aside in the project of the workin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyo3_envshim import builds
@@ -16,9 +18,9 @@ from pyo3_envshim.call import CargoCall, user_environ
 from pyo3_envshim.cargo import command_line, metadata, target_dir
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.shelf import Shelf
-from pyo3_envshim.store import ownership, prune
+from pyo3_envshim.store import prune, store
 from pyo3_envshim.store.prune import Entry
-from pyo3_envshim.store.store import Store, StoreError, folder
+from pyo3_envshim.store.store import CHOICE, Store, StoreError
 
 SHORT = 12  # digits of a digest, as in the wrapper's messages
 _COLUMNS = ("entry", "size", "uses", "last used", "python", "base interpreter", "distributions")
@@ -59,9 +61,40 @@ def open_store(environ: Mapping[str, str]) -> Store:
         return Store.open(environ)
     except StoreError as error:
         raise CommandError(error.text, error.hint) from None
-    except OSError as error:
-        root = folder(environ)
-        raise CommandError(f"{root} cannot be made: {error.strerror}", ownership.HINT) from None
+
+
+def folder_in_use(environ: Mapping[str, str]) -> str:
+    """Return the path of the cache folder. Raises `CommandError` if none can be meant by the variable."""
+    try:
+        store.check_choice(environ)
+    except StoreError as error:
+        raise CommandError(error.text, error.hint) from None
+    return store.folder_in_use(environ)
+
+
+@contextlib.contextmanager
+def leaving_no_folders(environ: Mapping[str, str]) -> Iterator[None]:
+    """Remove in the end the folders that opening the store has made: who only asks leaves nothing."""
+    roots = [store.folder(environ), *([] if os.name == "nt" else [store.spare_folder(environ)])]
+    paths = [path for root in roots for path in (*folders_in(root), root, *map(str, Path(root).parents))]
+    missing = [path for path in paths if not os.path.lexists(path)]
+    try:
+        yield
+    finally:
+        remove_if_empty(missing)
+
+
+def folders_in(root: str) -> list[str]:
+    """Return the paths of the folders in a cache folder."""
+    return [os.path.join(root, name) for name in ("environments", "interpreters", builds.BUILDS)]
+
+
+def remove_if_empty(folders: Iterable[str]) -> None:
+    for path in folders:
+        try:
+            os.rmdir(path)
+        except OSError:  # missing, or a build has begun to use it
+            pass
 
 
 def take_inventory(store: Store) -> Inventory:
@@ -78,7 +111,8 @@ def shelves(environ: Mapping[str, str]) -> list[Shelf]:
     try:
         with metadata.Query(CargoCall(cargo, ["build"], own)) as query:
             folder = metadata.Workspace(query.answer(), ()).build_dir
-        return [shelf for profile in target_dir.profiles(folder) if (shelf := Shelf(profile)).sets()]
+        found = map(Shelf, target_dir.profiles(folder))
+        return [shelf for shelf in found if os.path.isdir(shelf.folder)]
     except (OSError, metadata.MetadataError):
         return []
 
@@ -94,12 +128,18 @@ def prune_all(store: Store, limit: int | None, builds_limit: float, days: float)
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
-    """Remove all that no build uses; return this, and the digests that are in use. Raises OSError."""
+    """Remove all that no build uses; return this, and the digests that are in use. Raises OSError.
+
+    A folder that the user has chosen stays: it may have been there before us.
+    """
     entries, kept = prune.entries(store), builds.builds(store.root)
     in_use = prune.clear(store)
     removed = set(builds.clear(store.root))
     gone = [it for it in kept if it.name in removed]
-    return _changes(entries, store, gone, _prune_sets(time.time())), in_use
+    sets = [path for shelf in shelves(os.environ) for path in shelf.clear()]
+    changes = _changes(entries, store, gone, sets)
+    remove_if_empty([*folders_in(store.root), *([] if os.environ.get(CHOICE) else [store.root])])
+    return changes, in_use
 
 
 def _prune_sets(before: float) -> list[str]:
@@ -119,20 +159,35 @@ def _changes(
 
 def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
     """Return the limit in bytes, or None: *size*, or what the variables say. Raises `CommandError`."""
-    text = size or environ.get("PYO3_ENVSHIM_CACHE_SIZE", "").strip()
+    name, text = "--size", size
+    if text is None:
+        name, text = prune.VARIABLE, environ.get(prune.VARIABLE, "").strip()
+        if not text:
+            return prune.LIMIT
     try:
-        return prune.parse_size(text) if text else prune.LIMIT
+        return prune.parse_size(text)
     except ValueError as error:
-        name = "--size" if size else "PYO3_ENVSHIM_CACHE_SIZE"
         raise CommandError(f"{name}: {error}", "for example 500M, 2G, or none") from None
+
+
+def days_of(text: str) -> float:
+    """Return a number of days. Raises `CommandError`."""
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1
+    if not 0 <= days < float("inf"):
+        raise CommandError(f"--days: {text!r} is not a number of days", "for example 30, 0.5, or 0")
+    return days
 
 
 def limit_of_builds(environ: Mapping[str, str]) -> float:
     """Return how many bytes the build folders may take, also while they are off. Raises `CommandError`."""
-    try:
-        return builds.limit_of(environ) or builds.LIMIT
-    except ValueError as error:
-        raise CommandError(f"{builds.VARIABLE}: {error}", "for example on, 10G, or off") from None
+    limit, flaw = builds.limit_of(environ)
+    if flaw:
+        value = environ[builds.VARIABLE]
+        raise CommandError(f"{builds.VARIABLE}: {value!r} is not a size", "for example on, 10G, or off")
+    return limit or builds.LIMIT
 
 
 def counted(number: int, one: str = "entry", more: str = "entries") -> str:
@@ -179,7 +234,7 @@ def listing(found: Inventory, now: float) -> str:
         rows = [(build.name, human(build.size), used(build)) for build in reversed(found.builds)]
         lines += ["", *aligned([("build folder", "size", "last used"), *rows])]
         lines.append(f"{content_of_builds(found.builds)} in {found.root}")
-    for shelf in found.shelves:
+    for shelf in (shelf for shelf in found.shelves if shelf.sets()):
         rows = [(human(it.size), ago(now - it.time / 1e9), _shown(it.values)) for it in shelf.sets()]
         lines += ["", *aligned([("size", "set aside", "compiled for"), *rows])]
         lines.append(f"{counted(len(rows), 'set', 'sets')} of units in {shelf.folder}")
@@ -187,9 +242,10 @@ def listing(found: Inventory, now: float) -> str:
 
 
 def _shown(values: Mapping[str, str | None]) -> str:
-    """Return the variables in which sets differ most: those that name a Python, or else all."""
-    named = {name: value for name, value in values.items() if "PYTHON" in name and value} or values
-    return ", ".join(f"{name}={'' if value is None else value}" for name, value in sorted(named.items()))
+    """Return the variables in which sets differ most: those that name a Python, or else all that are set."""
+    found = [f"{name}={value}" for name, value in sorted(values.items()) if value]
+    named = [it for it in found if "PYTHON" in it.partition("=")[0]]
+    return ", ".join(named or found) or "the python on PATH"
 
 
 def as_data(found: Inventory) -> dict[str, Any]:

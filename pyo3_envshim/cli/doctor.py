@@ -143,6 +143,8 @@ def of_front_end(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Pr
         return Finding(seen.name, UNKNOWN if front_end.starts_others else IDLE, front_end.why)
     ways = ways_in(seen, environ, project)
     if front_end.option and not seen.option:
+        if ways and project is None:
+            return Finding(seen.name, OK, f"for sdists and clones: {'; '.join(ways)}")
         reason = f"where the sources are, only {front_end.option} makes environments to serve"
         if ways:
             reason = f"for an sdist or a clone, it is served; {reason}"
@@ -170,6 +172,8 @@ def ways_in(seen: DetectedFrontEnd, environ: Mapping[str, str], project: Project
 
 def _not_on(seen: DetectedFrontEnd, environ: Mapping[str, str]) -> Finding:
     """Say why a front end is not served, and the command that is the shortest way to change it."""
+    if _startup.has_other_name(cargo := environ.get("CARGO", "")):
+        return Finding(seen.name, OFF, f"CARGO={cargo} stays", "unset CARGO")
     ways = {"fish": "pyo3-envshim env | source", "powershell": "pyo3-envshim env | Out-String | iex"}
     hint = ways.get(env.shell_of(environ, os.name == "nt"), 'eval "$(pyo3-envshim env)"')
     if not _NAMED[seen.name].passes_cargo:

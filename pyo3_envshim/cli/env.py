@@ -159,14 +159,32 @@ def run(command: Sequence[str], path: bool = False) -> int:
 
     Raises `CommandError` if it cannot be started.
     """
-    import shutil
-
     found = variables(os.environ)
     environ = {**os.environ, **(with_path(found, os.environ) if path else found)}
-    program = shutil.which(command[0], path=environ.get("PATH"))
-    if program is None:
-        raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
+    program = program_of(command[0], environ)
     try:
         return call.run(program, command[1:], environ)
     except OSError as error:
-        raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
+        raise not_run(command[0], error) from None
+
+
+def program_of(name: str, environ: Mapping[str, str]) -> str:
+    """Return the path of the program *name*. Raises `CommandError`, with the exit status that a shell has."""
+    import shutil
+
+    if found := shutil.which(name, path=environ.get("PATH")):
+        return found
+    reason, hint, status = "not found", "is it on PATH?", 127
+    if os.path.dirname(name):
+        hint = "is the path right?"
+        if os.path.isdir(name):
+            reason, hint, status = "it is a folder", "name a program", 126
+        elif os.path.exists(name):
+            reason, hint, status = "it is not executable", f"chmod +x {shlex.quote(name)}", 126
+    raise CommandError(f"{name} cannot be run: {reason}", hint, status)
+
+
+def not_run(name: str, error: OSError) -> CommandError:
+    """Return what to say of a program that is there, but does not start."""
+    hint = "is it a program of this machine, or a script whose first line names an interpreter?"
+    return CommandError(f"{name} cannot be run: {error.strerror}", hint, 126)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """The command cannot do what was asked: the message says why, *hint* is the way out."""
+    """The command cannot do what was asked: *hint* is the way out, *status* the exit status."""
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str, status: int = 2) -> None:
         super().__init__(message)
         self.hint = hint
+        self.status = status

@@ -113,9 +113,13 @@ def _standard_library(python: str) -> tuple[str, str]:
     try:
         command = [python, "-I", "-S", "-c", _PROBE]
         folder, version = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        raise CommandError(f"{python} is not a Python that runs", "name one with --python") from None
-    return folder, version
+    except OSError as error:
+        reason = f"{python} cannot be run: {error.strerror}"
+    except (ValueError, subprocess.CalledProcessError):
+        reason = f"{python} is not a Python that runs"
+    else:
+        return folder, version
+    raise CommandError(reason, "--python takes the name or the path of an interpreter, such as python3.13")
 
 
 def _sitecustomize() -> str:

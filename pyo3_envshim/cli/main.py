@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from pyo3_envshim import __version__, launcher
+from pyo3_envshim import __version__, _startup, launcher
 from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.environment.frontends import FRONT_ENDS
@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ImportError:
             pass
         return 1
-    chosen = parser.parse_args(arguments)
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if chosen.command is None:
         parser.print_help()
         return 2
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.act(chosen))
     except CommandError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
-        return 2
+        return error.status
 
 
 def _env(chosen: argparse.Namespace) -> int:
@@ -90,13 +92,21 @@ def _uninstall(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _switch(chosen: argparse.Namespace) -> int:
-    """Switch the shim off for this user, or on again: also in builds whose front end passes no variable on,
-    such as tox's. PYO3_ENVSHIM, where it is set, counts more.
+def _off(_: argparse.Namespace) -> int:
+    """Switch the shim off for this user, also in builds whose front end passes no variable on, such as
+    tox's. PYO3_ENVSHIM, where it is set, counts more.
     """
     from pyo3_envshim.cli import switch
 
-    print(switch.turn(on=chosen.command == "on"))
+    print(switch.turn(on=False))
+    return 0
+
+
+def _on(_: argparse.Namespace) -> int:
+    """Undo off: the shim is on again wherever it was switched on."""
+    from pyo3_envshim.cli import switch
+
+    print(switch.turn(on=True))
     return 0
 
 
@@ -107,9 +117,10 @@ def _doctor(chosen: argparse.Namespace) -> int:
     serve; or unknown. The exit status is 0 if a build would be served by a front end on PATH, by
     the one named if one is, else 1.
     """
-    from pyo3_envshim.cli import doctor, snapshot
+    from pyo3_envshim.cli import cache, doctor, snapshot
 
-    seen = snapshot.take(os.environ, os.getcwd())
+    with cache.leaving_no_folders(os.environ):
+        seen = snapshot.take(os.environ, os.getcwd(), chosen.FRONT_END)
     found = doctor.diagnose(seen, chosen.FRONT_END)
     _answer(chosen, doctor.as_data(seen, found), doctor.report(seen, found, _coloured(sys.stdout)))
     return 0 if found.served else 1
@@ -117,17 +128,21 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 def _cache(chosen: argparse.Namespace) -> int:
     """Look after the stored environments, and the build folders kept for unpacked sources."""
+    from pyo3_envshim.cli import cache
+
     try:
-        return int(chosen.does(chosen))
+        with cache.leaving_no_folders(os.environ):
+            return int(chosen.does(chosen))
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}", "is it yours?") from None
 
 
 def _cache_dir(chosen: argparse.Namespace) -> int:
     """Print the path of the cache folder."""
-    from pyo3_envshim.store import store
+    from pyo3_envshim.cli import cache
 
-    _print(store.folder_in_use(os.environ) + "\n")
+    folder = cache.folder_in_use(os.environ)
+    _answer(chosen, {"folder": folder}, folder + "\n")
     return 0
 
 
@@ -147,13 +162,15 @@ def _cache_prune(chosen: argparse.Namespace) -> int:
     from pyo3_envshim.cli import cache
 
     limit, of_builds = cache.limit_of(chosen.size, os.environ), cache.limit_of_builds(os.environ)
-    changes = cache.prune_all(cache.open_store(os.environ), limit, of_builds, chosen.days)
+    days = cache.days_of(chosen.days)
+    changes = cache.prune_all(cache.open_store(os.environ), limit, of_builds, days)
     _answer(chosen, changes._asdict(), cache.format_changes(changes))
     return 0
 
 
 def _cache_clear(chosen: argparse.Namespace) -> int:
-    """Remove all entries that no running build uses."""
+    """Remove all that no running build uses. The user's switch (off) stays."""
+    from pyo3_envshim import builds
     from pyo3_envshim.cli import cache
 
     store = cache.open_store(os.environ)
@@ -171,9 +188,11 @@ def _cache_clear(chosen: argparse.Namespace) -> int:
     changes, in_use = cache.clear_all(store)
     _answer(chosen, {**changes._asdict(), "in_use": in_use}, cache.format_changes(changes))
     entries = cache.counted(len(in_use)) if in_use else ""
-    left = filter(None, [entries, cache.content_of_builds(cache.take_inventory(store).builds)])
+    left = filter(None, [entries, cache.content_of_builds(builds.builds(store.root))])
     if words := "; ".join(left):
         print(f"hint: left, because running builds use them: {words}", file=sys.stderr)
+    if os.path.exists(_startup.switch()):
+        print(f"hint: {_startup.switch()} still switches it off; pyo3-envshim on removes it", file=sys.stderr)
     return 0
 
 
@@ -213,9 +232,10 @@ def _answer(chosen: argparse.Namespace, data: object, text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyo3-envshim",
-        description="Gives the ephemeral environments of isolated builds one permanent address, and unpacked "
+        description="Gives the ephemeral environments of isolated builds one permanent path, and unpacked "
         "sources a build folder that stays, so that cargo does not recompile PyO3 when nothing changed.",
     )
+    parser.set_defaults(parser=parser)
     parser.add_argument("--version", action="version", version=f"pyo3-envshim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     words, example = "print what a shell evaluates to switch it on", 'eval "$(pyo3-envshim env)"'
@@ -233,8 +253,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, explain):
         words = "the command and its arguments, after --"
         command.add_argument("COMMAND", nargs=argparse.REMAINDER, help=words)
-    _add(commands, "off", _switch, "switch it off for this user", "pyo3-envshim off")
-    _add(commands, "on", _switch, "undo off", "pyo3-envshim on")
+    _add(commands, "off", _off, "switch it off for this user", "pyo3-envshim off")
+    _add(commands, "on", _on, "undo off", "pyo3-envshim on")
     words = "switch it on for every environment made from an interpreter"
     install = _add(commands, "install", _install, words, "pyo3-envshim install --python python3.13")
     install.add_argument("--chain", action="store_true", help="keep and run another owner's sitecustomize.py")
@@ -267,13 +287,12 @@ def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
         about = act.__doc__ or ""
         action = _add(actions, name, act, about[:1].lower() + about[1:].rstrip("."), example)
         action.set_defaults(act=_cache, does=act)
-        if name != "dir":
-            action.add_argument("--json", action="store_true", help="as JSON")
+        action.add_argument("--json", action="store_true", help="as JSON")
         if name == "prune":
             words = "keep at most this, such as 500M or none; default: PYO3_ENVSHIM_CACHE_SIZE, or 2G"
             action.add_argument("--size", help=words)
             words = "keep what was used in these; default: 30"
-            action.add_argument("--days", type=float, default=30, help=words)
+            action.add_argument("--days", default="30", help=words)
         if name == "clear":
             action.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -287,5 +306,5 @@ def _add(
 ) -> argparse.ArgumentParser:
     """Add a command; what its help says is the docstring of *act*."""
     command = commands.add_parser(name, help=summary, description=act.__doc__, epilog=f"example: {example}")
-    command.set_defaults(act=act)
+    command.set_defaults(act=act, parser=command)
     return command

@@ -2,7 +2,7 @@
 
 Starts the front ends on PATH (only until their Python is ready, when the hook has run), cargo
 and uv; reads the store and ./pyproject.toml. Changes nothing, but makes the store's folders,
-as a build would.
+as a build would; `cache.leaving_no_folders` removes them.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class Snapshot(NamedTuple):
     lock: str | None = None
 
 
-def take(environ: Mapping[str, str], folder: str) -> Snapshot:
-    """Look at what matters for a build that is started in *folder* with *environ*."""
+def take(environ: Mapping[str, str], folder: str, asked: str | None = None) -> Snapshot:
+    """Look at what matters for a build that is started in *folder*, by any front end or one."""
 
     def read(*parts: str) -> str | None:
         return install.read_text(os.path.join(folder, *parts))
@@ -111,8 +111,8 @@ def take(environ: Mapping[str, str], folder: str) -> Snapshot:
     project = read_project(read("pyproject.toml"), read("uv.toml"))
     crate = project.manifest if project else "Cargo.toml"
     texts = read(crate), read(os.path.dirname(crate), "Cargo.lock")
-    findings = (_cargo(environ), _store(environ), *_builds(environ), _interpreter())
-    found = (detect(front_end, environ) for front_end in FRONT_ENDS)
+    findings = (_cargo(environ), _store(environ), _builds(environ), _interpreter())
+    found = (detect(it, environ) for it in FRONT_ENDS if asked in (None, it.name))
     return Snapshot(environ, project, findings, tuple(it for it in found if it), *texts)
 
 
@@ -231,7 +231,9 @@ def _cargo(environ: Mapping[str, str]) -> Finding:
         return Finding("cargo", OFF, "not found on PATH", hint)
     said = re.search(r"^cargo (\S+)", _output([path, "--version"], environ))
     if said is None:
-        return Finding("cargo", OFF, f"{path} does not tell its version", f"{shlex.quote(path)} --version")
+        named = [it for it in ("PYO3_ENVSHIM_CARGO", "CARGO") if environ.get(it) == path]
+        hint = f"set {named[0]} to a cargo, or unset it" if named else f"{shlex.quote(path)} --version"
+        return Finding("cargo", OFF, f"{path} does not tell its version", hint)
     return Finding("cargo", OK, f"{said[1]}, {path}")
 
 
@@ -239,7 +241,7 @@ def _store(environ: Mapping[str, str]) -> Finding:
     """Look at the names and sizes in the store; reading all contents may take long."""
     try:
         opened = cache.open_store(environ)
-        limit = cache.limit_of(None, environ)
+        limit, flaw = prune.limit_of(environ)
         entries = prune.entries(opened)
         damaged = sum(entry.surface(one.path)[0] is not None for one in entries)
     except (CommandError, OSError) as error:
@@ -248,8 +250,9 @@ def _store(environ: Mapping[str, str]) -> Finding:
     if not os.access(folder, os.W_OK | os.X_OK):
         return Finding("store", OFF, f"{folder} is not writable", f"chmod u+rwx {folder}")
     most = "no limit" if limit is None else f"at most {cache.human(limit)}"
-    reason = f"{opened.root}: {cache.content(entries)} ({most})"
-    hint = ""
+    reason, hint = f"{opened.root}: {cache.content(entries)} ({most})", ""
+    if flaw:
+        reason += f"; {flaw}"
     if opened.instead_of:
         reason += f", for as long as this machine or container runs: {opened.instead_of.text}"
         hint = opened.instead_of.hint
@@ -259,19 +262,16 @@ def _store(environ: Mapping[str, str]) -> Finding:
     return Finding("store", OK, reason, hint)
 
 
-def _builds(environ: Mapping[str, str]) -> list[Finding]:
-    """Look at the kept build folders, if there are any or they are asked for."""
+def _builds(environ: Mapping[str, str]) -> Finding:
     found = builds.builds(store.folder_in_use(environ))
-    hint = f"set {builds.VARIABLE}=on"
-    try:
-        limit = builds.limit_of(environ)
-    except ValueError as error:
-        return [Finding("build cache", UNKNOWN, f"{builds.VARIABLE}: {error}; it is off", hint)]
     content = cache.content_of_builds(found) or "no build folders yet"
-    if limit:
-        most = "no limit" if limit == float("inf") else f"at most {cache.human(int(limit))}"
-        return [Finding("build cache", OK, f"unpacked sdists keep what is compiled: {content} ({most})")]
-    return [Finding("build cache", OK, f"{content}, but {builds.VARIABLE} is off", hint)] if found else []
+    limit, flaw = builds.limit_of(environ)
+    if not limit:
+        reason = f"{content}; {builds.VARIABLE} is off, so unpacked sdists keep nothing"
+        return Finding("build cache", OK, reason, f"unset {builds.VARIABLE}")
+    most = "no limit" if limit == float("inf") else f"at most {cache.human(int(limit))}"
+    reason = f"unpacked sdists keep what is compiled: {content} ({most})"
+    return Finding("build cache", OK, f"{reason}; {flaw}" if flaw else reason)
 
 
 def _interpreter() -> Finding:

@@ -72,7 +72,7 @@ def flaw_of(path: str) -> Flaw | None:
     if os.name == "nt":
         return None
     if found.st_uid == os.geteuid() and not stat.S_ISDIR(found.st_mode):
-        return Flaw(f"{path} is not a folder", "remove it")
+        return Flaw(f"{path} is not a folder", HINT)
     return _flaw(path, found, (os.geteuid(),))
 
 

@@ -26,7 +26,7 @@ from pyo3_envshim.store.lock import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Protocol, TypeVar
 
     from pyo3_envshim.store.store import Store
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=Candidate)
 
+VARIABLE = "PYO3_ENVSHIM_CACHE_SIZE"
 LIMIT = 2 << 30
 DAY = 86400.0
 AGE = 30 * DAY
@@ -59,8 +60,17 @@ def parse_size(text: str) -> int | None:
     power = "kmgt".find(number[-1:]) + 1
     digits = (number[:-1] if power else number).rstrip()
     if not (digits.isascii() and digits.isdigit()) or (word.endswith("ib") and not power):
-        raise ValueError(f"{text!r} is not a size such as 500M or 2G, nor none")
+        raise ValueError(f"{text!r} is not a size")
     return int(digits) << 10 * power
+
+
+def limit_of(environ: Mapping[str, str]) -> tuple[int | None, str]:
+    """Return how many bytes the store may take, None being no limit; and what is wrong with that."""
+    value = environ.get(VARIABLE, "").strip()
+    try:
+        return (parse_size(value) if value else LIMIT), ""
+    except ValueError:
+        return LIMIT, f"{VARIABLE}={value!r} is taken as its default: say none or a size such as 500M"
 
 
 class Entry:
@@ -164,8 +174,9 @@ def prune(store: Store, limit: int | None, age: float = AGE, now: float | None =
 
 
 def clear(store: Store) -> list[str]:
-    """Remove all entries except those in use; return the digests of these. Raises OSError."""
+    """Remove all except the entries in use; return the digests of these. Raises OSError."""
     prune(store, None, age=float("-inf"))
+    _sweep_folders_for_path(store, also_whole=True)
     return [entry.digest for entry in entries(store)]
 
 
@@ -269,11 +280,17 @@ def _remove_alias(store: Store, path: str) -> None:
         os.unlink(path)
 
 
-def _sweep_folders_for_path(store: Store) -> None:
-    """Remove the folders of `pyo3-envshim env --path` whose wrapper is gone."""
+def _sweep_folders_for_path(store: Store, also_whole: bool = False) -> None:
+    """Remove the folders of `pyo3-envshim env --path` whose wrapper is gone.
+
+    *also_whole*: and those that this process's ``PATH`` does not name. A shell would still look for
+    cargo there (bash remembers where it was).
+    """
+    named = os.environ.get("PATH", "").split(os.pathsep) if also_whole else []
     for folder in (os.path.join(store.root, name) for name in os.listdir(store.root)):
         link = os.path.join(folder, "cargo")
-        if _startup.is_on_path(folder) and os.path.islink(link) and not os.path.exists(link):
+        is_due = folder not in named if also_whole else not os.path.exists(link)
+        if _startup.is_on_path(folder) and os.path.islink(link) and is_due:
             try:
                 os.unlink(link)
                 os.rmdir(folder)

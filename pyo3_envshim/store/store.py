@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.environment.digest import Environment
 
+CHOICE = "PYO3_ENVSHIM_CACHE_DIR"
 _MAX_PATH = 260  # Windows starts no program beyond it, whatever LongPathsEnabled says
 _TRIES = 8  # how often we retry after other processes interfered
 
@@ -51,24 +52,34 @@ class StoreError(Exception):
     """The store cannot be used: *text* says why, *hint* what to do about it, if anything."""
 
     def __init__(self, text: str, hint: str = "", message: str = "") -> None:
-        super().__init__(message or text)
+        super().__init__(message or (f"{text}; {hint}" if hint else text))
         self.text = text
         self.hint = hint
 
 
+def check_choice(environ: Mapping[str, str]) -> None:
+    """Raise `StoreError` if the folder that the user has chosen depends on the working directory."""
+    chosen = environ.get(CHOICE, "")
+    if chosen and not os.path.isabs(chosen):
+        # That is the project's folder, or the temporary one of an unpacked sdist.
+        raise StoreError(
+            f"{CHOICE}={chosen} depends on the working directory", f"set {CHOICE} to a full path"
+        )
+
+
 def folder_in_use(environ: Mapping[str, str]) -> str:
     """Return the path of the cache folder that a build would use, or else of the one that it cannot use."""
-    if environ.get("PYO3_ENVSHIM_CACHE_DIR"):
+    if environ.get(CHOICE):
         return folder(environ)
     try:
         return Store.open(environ).root
-    except (OSError, StoreError):
+    except StoreError:
         return folder(environ)
 
 
 def folder(environ: Mapping[str, str]) -> str:
     """Return the path of the cache folder: ``PYO3_ENVSHIM_CACHE_DIR``, or the user's."""
-    chosen = environ.get("PYO3_ENVSHIM_CACHE_DIR")
+    chosen = environ.get(CHOICE)
     if chosen:
         return os.path.abspath(chosen)
     if sys.platform.startswith("linux"):
@@ -81,6 +92,11 @@ def folder(environ: Mapping[str, str]) -> str:
     import platformdirs
 
     return platformdirs.user_cache_dir("pyo3-envshim", appauthor=False)
+
+
+def spare_folder(environ: Mapping[str, str]) -> str:
+    """Return the path of the folder that is used where the user's own cannot be (POSIX)."""
+    return os.path.join(frontends.temporary_folder(environ), f"pyo3-envshim-{os.geteuid()}")
 
 
 def seen_by_others(path: str, real: str) -> str:
@@ -126,21 +142,22 @@ class Store:
 
         Where nothing was chosen and that cannot be used, it is a private folder below the temporary
         one, for as long as it is there: in containers and sandboxes, HOME may be another user's, or
-        read-only. Raises StoreError or OSError: what is wrong with the first.
+        read-only. Raises StoreError: what is wrong with the first.
         """
+        check_choice(environ)
         try:
             store = cls(folder(environ))
             place = seen_by_others(store.root, os.path.realpath(store.root)) if layout.WINDOWS else store.root
             return store if place == store.root else cls(place)
         except (OSError, StoreError) as error:
-            if environ.get("PYO3_ENVSHIM_CACHE_DIR") or layout.WINDOWS:
-                raise
-            temporary = frontends.temporary_folder(environ)
+            reason = _as_store_error(error)
+            if environ.get(CHOICE) or layout.WINDOWS:
+                raise reason from None
             try:
-                spare = cls(os.path.join(temporary, f"pyo3-envshim-{os.geteuid()}"))
+                spare = cls(spare_folder(environ))
             except (OSError, StoreError):
-                raise error from None
-            spare.instead_of = _as_store_error(error)
+                raise reason from None
+            spare.instead_of = reason
             return spare
 
     def path(self, digest: str, nonce: str = "") -> str:
@@ -293,7 +310,7 @@ class Store:
 def _as_store_error(error: OSError | StoreError) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    return StoreError(f"{error.filename}: {error.strerror}", ownership.HINT)
+    return StoreError(f"{error.filename} cannot be made: {error.strerror}", ownership.HINT)
 
 
 def _renamed(new: str, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -416,7 +417,8 @@ class TestACallInAnUnpackedSdist:
     def test_runs_as_it_came_where_that_cannot_be_read(self, bench: Bench) -> None:
         config = f"{bench.project}/target/maturin/pyo3-config-1.txt"
         line = warned(bench.run("build", PYO3_CONFIG_FILE=config))
-        assert line.startswith("pyo3-envshim: warning: not used for this build: FileNotFoundError: ")
+        reason = f"{config}: {os.strerror(errno.ENOENT)}"
+        assert line == f"pyo3-envshim: warning: not used for this build: {reason}\n"
         assert bench.cargo.call.arguments == ["build"]
         assert bench.changes(PYO3_CONFIG_FILE=config) == {}
 
@@ -431,6 +433,12 @@ class TestACallInAnUnpackedSdist:
         reason = "pyo3-envshim: no build folder is kept: the sdist has no Cargo.lock\n"
         assert done.stderr.startswith(reason) == bool(verbose)
         assert done.stderr.count("\n") == 2 * bool(verbose)
+
+    def test_has_its_default_where_the_variable_says_nothing(self, bench: Bench) -> None:
+        line = warned(bench.run("build", PYO3_ENVSHIM_BUILD_CACHE="wrong"))
+        said = "PYO3_ENVSHIM_BUILD_CACHE='wrong' is taken as its default: say on, off or a size such as 10G"
+        assert line == f"pyo3-envshim: warning: {said}\n"
+        assert self.kept(bench).is_dir()
 
     def test_goes_on_without_where_that_fails(self, bench: Bench) -> None:
         break_package(bench, "build_dir")

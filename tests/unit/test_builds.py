@@ -36,8 +36,14 @@ from .test_target_dir import undeletable
     ],
 )
 def test_the_variable_says_how_much_is_kept(value: str, limit: float) -> None:
-    assert builds.limit_of({builds.VARIABLE: value}) == limit
-    assert builds.limit_of({}) == builds.LIMIT
+    assert builds.limit_of({builds.VARIABLE: value}) == (limit, "")
+    assert builds.limit_of({}) == (builds.LIMIT, "")
+
+
+def test_a_variable_that_says_nothing_is_taken_as_its_default() -> None:
+    limit, flaw = builds.limit_of({builds.VARIABLE: "wrong"})
+    told = "PYO3_ENVSHIM_BUILD_CACHE='wrong' is taken as its default: say on, off or a size such as 10G"
+    assert (limit, flaw) == (builds.LIMIT, told)
 
 
 def keep(cache: Path, **days: float) -> dict[str, Path]:
@@ -157,10 +163,20 @@ class TestTheCommand:
 
     @pytest.mark.parametrize(
         ("value", "says"),
-        [("on", "1 build folder, 1000 B (at most 5.0 GiB)"), ("off", "is off"), ("banana", "is not a size")],
+        [
+            ("on", "1 build folder, 1000 B (at most 5.0 GiB)"),
+            ("off", "1 build folder, 1000 B; PYO3_ENVSHIM_BUILD_CACHE is off"),
+            ("banana", "(at most 5.0 GiB); PYO3_ENVSHIM_BUILD_CACHE='banana' is taken as its default"),
+        ],
     )
     def test_doctor_knows_them(self, cli: Cli, cache: Path, value: str, says: str) -> None:  # noqa: F811
         keep(cache, one=1)
         said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE=value).stdout
         (line,) = (line for line in said.splitlines() if line.startswith("build cache"))
+        assert line.startswith("build cache  ok")
         assert says in line
+        assert f"{builds.VARIABLE}=on" not in said  # what is riskier is not advised
+
+    def test_doctor_says_that_they_are_off_without_any(self, cli: Cli) -> None:  # noqa: F811
+        said = cli.run("doctor", PYO3_ENVSHIM_BUILD_CACHE="off").stdout
+        assert "no build folders yet; PYO3_ENVSHIM_BUILD_CACHE is off" in said

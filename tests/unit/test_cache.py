@@ -56,6 +56,9 @@ class TestDir:
         assert cli.said("cache", "dir") == f"{home / 'store'}\n"
         assert not (home / "store").exists()
 
+    def test_tells_the_same_as_json(self, cli: Cli, home: Path) -> None:
+        assert as_json(cli, "dir") == {"folder": str(home / "store")}
+
     def test_follows_the_users_cache_folder(self, cli: Cli, home: Path) -> None:
         said = cli.said("cache", "dir", PYO3_ENVSHIM_CACHE_DIR="", XDG_CACHE_HOME=str(home / "xdg"))
         assert said == f"{home / 'xdg' / 'pyo3-envshim'}\n"
@@ -149,7 +152,16 @@ class TestPrune:
         error, hint = cli.refused("cache", "prune", "--size", "much")
         assert error.startswith("--size: 'much' is not a size")
         assert "500M" in hint
+        assert error.partition("size")[2] not in ("", hint)  # they do not say the same
+        assert cli.refused("cache", "prune", "--size", "")[0] == "--size: '' is not a size"
         assert "PYO3_ENVSHIM_CACHE_SIZE: " in cli.refused("cache", "prune", PYO3_ENVSHIM_CACHE_SIZE="-1")[0]
+
+    @pytest.mark.parametrize("days", ["-1", "-0.1", "nan", "inf", "1e400", "", "x"])
+    def test_refuses_what_is_no_number_of_days(self, cli: Cli, sample: SampleWheels, days: str) -> None:
+        fill(cli, sample, tiny=99)
+        error, hint = cli.refused("cache", "prune", f"--days={days}")
+        assert (error, hint) == (f"--days: {days!r} is not a number of days", "for example 30, 0.5, or 0")
+        assert len(as_json(cli, "list")["entries"]) == 1
 
 
 class TestClear:
@@ -157,6 +169,30 @@ class TestClear:
         fill(cli, sample, tiny=0, other=0)
         assert cli.said("cache", "clear", "--yes").startswith("removed 2 entries, freed ")
         assert cli.said("cache", "list").startswith("no entries")
+
+    def test_leaves_no_folder_of_ours(self, cli: Cli, sample: SampleWheels, home: Path) -> None:
+        """Nor the one for `PATH`, but where a shell would still look for cargo there."""
+        fill(cli, sample, tiny=0)
+        cli.said("env", "--path")
+        (folder,) = home.glob("store/pyo3-envshim-path-*")
+        cli.said("cache", "clear", "--yes", PATH=f"{folder}:{cli.environ['PATH']}")
+        assert list((home / "store").iterdir()) == [folder]
+        (home / "store" / "builds").mkdir()
+        cli.said("cache", "clear", "--yes")
+        assert list((home / "store").iterdir()) == []  # it was chosen
+
+    def test_leaves_no_cache_folder_that_was_not_chosen(self, cli: Cli, home: Path) -> None:
+        (home / "xdg" / "pyo3-envshim" / "builds").mkdir(0o700, parents=True)
+        cli.said("cache", "clear", "--yes", PYO3_ENVSHIM_CACHE_DIR="", XDG_CACHE_HOME=str(home / "xdg"))
+        assert list((home / "xdg").iterdir()) == []
+
+    def test_tells_of_the_switch_that_stays(self, cli: Cli) -> None:
+        path = cli.said("off").strip().rpartition(": ")[2]
+        done = cli.run("cache", "clear", "--yes")
+        assert done.returncode == 0
+        assert done.stderr == f"hint: {path} still switches it off; pyo3-envshim on removes it\n"
+        cli.said("on")
+        assert cli.run("cache", "clear", "--yes").stderr == ""
 
     def test_removes_nothing_when_nobody_can_be_asked(self, cli: Cli, sample: SampleWheels) -> None:
         fill(cli, sample, tiny=0)
@@ -240,6 +276,30 @@ class TestAStoreThatCannotBeUsed:
         error, hint = cli.refused("cache", action, PYO3_ENVSHIM_CACHE_DIR=str(home / "file" / "store"))
         assert "Not a directory" in error or "not a folder" in error or os.name == "nt"
         assert hint
+
+    def test_is_never_to_be_removed(self, cli: Cli, home: Path, action: str) -> None:
+        (home / "store").write_text("the user's own")
+        error, hint = cli.refused("cache", action)
+        assert error == f"{home / 'store'} is not a folder"
+        assert hint.startswith("set PYO3_ENVSHIM_CACHE_DIR to ")
+
+    def test_is_told_where_it_would_depend_on_the_working_folder(
+        self, cli: Cli, home: Path, action: str
+    ) -> None:
+        error, hint = cli.refused("cache", action, PYO3_ENVSHIM_CACHE_DIR="store")
+        assert error == "PYO3_ENVSHIM_CACHE_DIR=store depends on the working directory"
+        assert hint == "set PYO3_ENVSHIM_CACHE_DIR to a full path"
+        assert not (home / "store").exists()
+
+
+@pytest.mark.parametrize("action", ["dir", "list", "prune", "clear", "verify"])
+def test_a_folder_that_is_missing_stays_so(cli: Cli, home: Path, action: str) -> None:
+    yes = ["--yes"] if action == "clear" else []
+    xdg = {"PYO3_ENVSHIM_CACHE_DIR": "", "XDG_CACHE_HOME": str(home / "x" / "dg")}
+    there = sorted(home.rglob("*"))
+    for variables in ({"PYO3_ENVSHIM_CACHE_DIR": str(home / "no" / "such")}, xdg):
+        cli.said("cache", action, *yes, **variables)
+        assert sorted(home.rglob("*")) == there
 
 
 class TestHelp:
@@ -327,7 +387,25 @@ class TestSetsOfUnits:
     def test_are_cleared(self, cli: Cli, shelf: Path) -> None:
         done = cli.run("cache", "clear", "--yes")
         assert done.stdout.splitlines()[1] == "removed 2 sets of units here"
-        assert os.listdir(shelf) == []
+        assert not shelf.exists()
+
+    def test_and_the_note_of_the_last_calls_is_cleared_too(self, cli: Cli, shelf: Path) -> None:
+        cli.run("cache", "prune", "--days=0")
+        (shelf / "last").write_text("[]")
+        assert cli.said("cache", "list").count("\n") == 1
+        cli.said("cache", "clear", "--yes")
+        assert not shelf.exists()
+
+    @pytest.mark.parametrize(
+        ("values", "shown"),
+        [
+            ({"PYO3_PYTHON": "/a", "CC": "gcc", "PYTHONPATH": None}, "PYO3_PYTHON=/a"),
+            ({"VIRTUAL_ENV": "/v", "PYO3_PYTHON": "", "CONDA_PREFIX": None}, "VIRTUAL_ENV=/v"),
+            ({"PYO3_PYTHON": None, "VIRTUAL_ENV": None, "PYO3_CROSS": ""}, "the python on PATH"),
+        ],
+    )
+    def test_show_only_variables_that_were_set(self, values: dict[str, str | None], shown: str) -> None:
+        assert cache._shown(values) == shown
 
     def test_are_none_where_there_is_no_project(self, cli: Cli, shelf: Path, home: Path) -> None:
         (home / "metadata.json").unlink()

@@ -34,6 +34,11 @@ class TestWhatIsSaid:
         said = said_of(AT, compiled=(), moved=moved)
         assert (f"before that, the shim moved units: {moved}\n" in said) == is_said
 
+    def test_of_a_command_that_failed_before_cargo_is_no_guess_about_wheels(self) -> None:
+        assert command.report([]).splitlines()[1].startswith("hint: the front end may have used a wheel")
+        said = "cargo compiled nothing: the command failed before, with status 101\n"
+        assert command.report([], status=101) == said
+
     def test_of_many_crates_is_short(self) -> None:
         lines = []
         for number in range(40):

@@ -277,6 +277,19 @@ class TestAFrontEndThatIsNotServed:
         assert self.found(pip).state == IDLE
         assert self.found(pip._replace(option=True)).state == OK
 
+    def test_pip_serves_what_is_built_from_elsewhere(self) -> None:
+        pip = HOOKED._replace(name="pip")
+        found = diagnosed(pip, project=None)
+        assert (found.served, found.verdict) == (True, "would be served by pip")
+        assert found.front_ends[0].reason == "for sdists and clones: the hook in /s"
+        assert not diagnosed(pip).served
+        assert not diagnosed(pip._replace(hooked=""), project=None).served
+
+    def test_under_a_cargo_of_another_name_has_that_reason_only(self) -> None:
+        """The hook leaves it, and finds the wrapper all the same."""
+        found = self.found(PLAIN._replace(hook="/site", hooked="/tmp"), CARGO="/tmp")
+        assert (found.reason, found.hint) == ("CARGO=/tmp stays", "unset CARGO")
+
 
 def in_a_project(root: Path, environ: Mapping[str, str], home: Path) -> Cli:
     """Return the program installed at *root*, with a cargo and nothing else on PATH, in a maturin project."""
@@ -352,6 +365,12 @@ class TestWhatIsPrinted:
         assert "\033" not in on_terminal(cli, "doctor", TERM="xterm", NO_COLOR="1")
         assert "\033" not in on_terminal(cli, "doctor", TERM="dumb")
         assert "\033" not in cli.said("doctor", TERM="xterm")
+
+    def test_of_one_front_end_is_about_no_other(self, cli: Cli) -> None:
+        put_build(cli, cli.root)
+        assert [it["about"] for it in examined(cli)["front_ends"]] != ["build"]
+        assert [it["about"] for it in examined(cli, "build")["front_ends"]] == ["build"]
+        assert examined(cli, "poetry")["front_ends"] == []
 
     def test_refuses_a_front_end_that_is_not_known(self, cli: Cli) -> None:
         assert cli.run("doctor", "conda").returncode == 2

@@ -379,15 +379,28 @@ class TestRun:
             assert error == "no command given"
             assert hint.startswith("pyo3-envshim run -- ")
 
-    @pytest.mark.parametrize("command", ["no-such-command", "/no/such/command", "/etc/passwd"])
-    def test_says_what_it_cannot_run(self, cli: Cli, command: str) -> None:
-        error, _ = cli.refused("run", "--", command)
-        assert error.startswith(f"{command} cannot be run: ")
+    @pytest.mark.parametrize("way", ["run", "explain"])
+    @pytest.mark.parametrize(
+        ("command", "status", "reason", "hint"),
+        [
+            ("no-such-command", 127, "not found", "is it on PATH?"),
+            ("/no/such/command", 127, "not found", "is the path right?"),
+            ("./plain file", 126, "it is not executable", "chmod +x './plain file'"),
+            ("/etc", 126, "it is a folder", "name a program"),
+        ],
+    )
+    def test_says_what_it_cannot_run_and_ends_as_a_shell_would(
+        self, cli: Cli, way: str, command: str, status: int, reason: str, hint: str
+    ) -> None:
+        (cli.cwd / "plain file").touch()
+        said = cli.refused(way, "--", command, status=status)
+        assert said == (f"{command} cannot be run: {reason}", hint)
 
     def test_says_what_the_system_cannot_run(self, cli: Cli, tmp_path: Path) -> None:
         program = script(tmp_path / "program", "\x7fELF is what this is not")
-        error, _ = cli.refused("run", "--", str(program))
+        error, hint = cli.refused("run", "--", str(program), status=126)
         assert error == f"{program} cannot be run: Exec format error"
+        assert "PATH" not in hint
 
 
 class TestAnInstallationThatIsNotWhole:

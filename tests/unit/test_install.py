@@ -41,8 +41,10 @@ class TestInstallAndUninstall:
 
     def test_refuse_what_is_no_interpreter(self, cli: Cli, command: str) -> None:
         error, hint = cli.refused(command, "--python", "/no/such/python")
-        assert error == "/no/such/python is not a Python that runs"
-        assert "--python" in hint
+        assert error == "/no/such/python cannot be run: No such file or directory"
+        assert "python3.13" in hint
+        error, _ = cli.refused(command, "--python", "/bin/false")
+        assert error == "/bin/false is not a Python that runs"
 
     def test_refuse_an_unknown_option(self, cli: Cli, command: str) -> None:
         done = cli.run(command, "--nonsense")

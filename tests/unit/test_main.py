@@ -43,10 +43,10 @@ class Cli:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def refused(self, *arguments: str, **variables: str) -> tuple[str, str]:
+    def refused(self, *arguments: str, status: int = 2, **variables: str) -> tuple[str, str]:
         """Run it without success; return the error and the hint: all that it printed."""
         done = self.run(*arguments, **variables)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (status, "")
         error, hint = done.stderr.splitlines()
         assert error.startswith("error: ")
         assert hint.startswith("hint: ")
@@ -85,6 +85,20 @@ class TestHelp:
         done = cli.run()
         assert done.returncode == 2
         assert "usage: pyo3-envshim" in done.stdout + done.stderr
+
+    @pytest.mark.parametrize("words", [("cache", "dir", "--no"), ("doctor", "--no"), ("--no",)])
+    def test_of_the_command_is_what_an_unknown_option_gets(self, cli: Cli, words: tuple[str, ...]) -> None:
+        done = cli.run(*words)
+        usage, error = done.stderr.splitlines()
+        name = " ".join(["pyo3-envshim", *words[:-1]])
+        assert done.returncode == 2
+        assert usage.startswith(f"usage: {name} [-h]")
+        assert error == f"{name}: error: unrecognized arguments: --no"
+
+    def test_of_on_is_not_that_of_off(self, cli: Cli) -> None:
+        on, off = (cli.said(command, "--help").split("\n\n")[1] for command in ("on", "off"))
+        assert on.startswith("Undo off")
+        assert off.startswith("Switch the shim off")
 
     def test_of_the_version(self, cli: Cli) -> None:
         assert cli.said("--version") == f"pyo3-envshim {pyo3_envshim.__version__}\n"

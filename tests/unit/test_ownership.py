@@ -311,7 +311,7 @@ class TestInAUserNamespace:
         link(temporary / f"pyo3-envshim-{inside}", folder(base / "mine", ME), OTHER)
         home = folder(base / "home", OTHER)
         said = as_user(ME, mapped=inside, HOME=str(home), TMPDIR=str(temporary))
-        assert said == f"[Errno 13] Permission denied: '{home}/.cache'"
+        assert said == f"{home}/.cache cannot be made: Permission denied; {HINT}"
         assert os.listdir(base / "mine") == []
 
     def test_a_folder_that_others_can_write_to_is_refused(self, inside: str, base: Path) -> None:

@@ -84,6 +84,12 @@ class TestTheLogFilter:
         assert log_filter.compiled == ["dep v0.1.0", "top v2.0.0"]
 
 
+def test_where_the_cache_would_be_is_told_and_nothing_made(tmp_path: Path) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "x"), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    assert recorder.environment(environ)["builds"].endswith(os.path.join("pyo3-envshim", "builds"))
+    assert os.listdir(tmp_path) == []
+
+
 class TestTheRecorder:
     """What stands where cargo is looked for."""
 

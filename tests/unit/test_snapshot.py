@@ -195,6 +195,24 @@ class TestTheSurroundings:
         assert found["verdict"] == f"would not be served: store: {open_to_all} can be written by others"
         assert found["hint"] == f"chmod go-w {open_to_all}"
 
+    def test_a_store_that_is_missing_stays_so(self, cli: Cli, home: Path) -> None:
+        put_build(cli, cli.root)
+        assert examined(cli, PYO3_ENVSHIM_CACHE_DIR=str(home / "no" / "such"))["served"]
+        assert examined(cli, PYO3_ENVSHIM_CACHE_DIR="", XDG_CACHE_HOME=str(home / "no"))["served"]
+        assert not (home / "no").exists()
+
+    def test_a_size_that_is_none_is_told_and_builds_are_served(self, cli: Cli) -> None:
+        put_build(cli, cli.root)
+        found = examined(cli, PYO3_ENVSHIM_CACHE_SIZE="5Q")
+        assert found["served"]
+        said = "PYO3_ENVSHIM_CACHE_SIZE='5Q' is taken as its default: say none or a size such as 500M"
+        assert about(found, "store")["reason"].endswith(f"(at most 2.0 GiB); {said}")
+
+    def test_a_cargo_that_is_named_wrongly_is_told_with_the_variable(self, cli: Cli) -> None:
+        told = about(examined(cli, PYO3_ENVSHIM_CARGO="/bin/true"), "cargo")
+        assert (told["state"], told["reason"]) == (OFF, "/bin/true does not tell its version")
+        assert told["hint"] == "set PYO3_ENVSHIM_CARGO to a cargo, or unset it"
+
     def test_a_store_in_the_temporary_folder_is_told_with_the_reason(self, cli: Cli, home: Path) -> None:
         put_build(cli, cli.root)
         cache = home / ".cache"

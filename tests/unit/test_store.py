@@ -508,11 +508,11 @@ class TestTheFolder:
     def test_is_the_one_that_was_asked_for(self, tmp_path: Path) -> None:
         assert folder({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path)}) == str(tmp_path)
 
-    def test_that_was_asked_for_may_be_relative_to_the_working_folder(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        assert folder({"PYO3_ENVSHIM_CACHE_DIR": "cache"}) == str(tmp_path / "cache")
+    @pytest.mark.parametrize("value", ["cache", "./cache", "~/cache"])
+    def test_that_was_asked_for_must_not_depend_on_the_working_folder(self, value: str) -> None:
+        """That of a build is the project, or where an sdist was unpacked."""
+        with pytest.raises(StoreError, match=f"^PYO3_ENVSHIM_CACHE_DIR={value} depends on the working"):
+            Store.open({"PYO3_ENVSHIM_CACHE_DIR": value})
 
     def test_is_the_users_where_none_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

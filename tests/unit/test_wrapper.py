@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pyo3_envshim import _startup, wrapper
 from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP, write_stamp
 from pyo3_envshim.store import prune
-from pyo3_envshim.store.store import Store
+from pyo3_envshim.store.store import Store, StoreError
 from support.interpreters import interpreter
 
 from .environments import (
@@ -302,10 +303,12 @@ class TestAServedCall:
         assert first == f"pyo3-envshim: environment {digest[:12]} stored: PYO3_PYTHON={python}\n"
         assert second == f"pyo3-envshim: environment {digest[:12]} reused: PYO3_PYTHON={python}\n"
 
-    def test_has_the_folder_of_the_store_made_absolute(self, bench: Bench) -> None:
-        bench.run("build", PYO3_ENVSHIM_CACHE_DIR="cache-here")
-        python = bench.cargo.calls[-1].environ["PYO3_PYTHON"]
-        assert python.startswith(f"{bench.project}/cache-here/environments/")
+    def test_has_no_store_whose_folder_depends_on_the_working_folder(self, bench: Bench) -> None:
+        line = warned(bench.run("build", PYO3_ENVSHIM_CACHE_DIR="cache-here"))
+        reason = "PYO3_ENVSHIM_CACHE_DIR=cache-here depends on the working directory"
+        hint = "set PYO3_ENVSHIM_CACHE_DIR to a full path"
+        assert line == f"pyo3-envshim: warning: not used for this build: {reason}; {hint}\n"
+        assert not (bench.project / "cache-here").exists()
 
     @pytest.mark.parametrize("value", ["relative", "~/cache", ""])
     def test_gets_an_absolute_path_whatever_the_cache_folder(self, value: str, bench: Bench) -> None:
@@ -735,15 +738,21 @@ class TestFindingCargo(OfEachForm):
         bench.cargo.path.write_bytes(b"\x7fELF is what this is not")
         done = bench.run(command)
         assert done.returncode == 126
-        assert f"{bench.cargo.path} cannot be run" in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith(f"pyo3-envshim: {bench.cargo.path} cannot be run: ")
+        assert done.stderr.count("\n") == 1
 
     @pytest.mark.parametrize("command", ["build", "fetch"])
-    def test_that_the_user_named_wrongly_is_said(self, command: str, bench: Bench) -> None:
-        done = bench.run(command, PYO3_ENVSHIM_CARGO="/gone/cargo")
+    @pytest.mark.parametrize("path", ["/gone/cargo", os.path.dirname(__file__)])
+    @pytest.mark.parametrize("without", [None, *IN_A_BUILD])
+    def test_that_the_user_named_wrongly_is_said_once(
+        self, without: str | None, path: str, command: str, bench: Bench
+    ) -> None:
+        if without:  # nothing is served, but something might be set aside
+            bench.without(without)
+        done = bench.run(command, PYO3_ENVSHIM_CARGO=path)
         assert done.returncode == 126
-        assert "/gone/cargo cannot be run" in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith(f"pyo3-envshim: PYO3_ENVSHIM_CARGO={path} cannot be run: ")
+        assert done.stderr.count("\n") == 1
 
 
 class TestTheProjectBeingBuilt:
@@ -820,5 +829,33 @@ def test_a_store_that_cannot_be_pruned_costs_one_line(
     os.rmdir(place.environments)
     wrapper._prune(place, {})
     said = capsys.readouterr().err
-    assert said.startswith("pyo3-envshim: warning: the store was not pruned: FileNotFoundError: ")
-    assert said.count("\n") == 1
+    missing = f"{place.environments}: {os.strerror(errno.ENOENT)}"
+    assert said == f"pyo3-envshim: warning: the store was not pruned: {missing}\n"
+
+
+def test_a_limit_that_is_none_is_taken_as_the_default(
+    store: Store, sample: SampleWheels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.acquire(read(sample.environment("one", "other"))).release()
+    wrapper._prune(store, {"PYO3_ENVSHIM_CACHE_SIZE": "5Q"})
+    assert names_in(store.environments)
+    said = "PYO3_ENVSHIM_CACHE_SIZE='5Q' is taken as its default: say none or a size such as 500M"
+    assert capsys.readouterr().err == f"pyo3-envshim: warning: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "/x: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EACCES, "Permission denied", b"/x"), "/x: Permission denied"),
+        (OSError("odd"), "OSError: odd"),
+        (StoreError("/x is not yours", "take another"), "/x is not yours; take another"),
+        (StoreError("/x had changed"), "/x had changed"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_trouble_is_told_in_words_and_by_a_name_of_pythons_only_if_it_is_a_bug(
+    error: Exception, reason: str
+) -> None:
+    assert wrapper.reason_of(error) == reason

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from pyo3_envshim import _startup, subprocesses
 from pyo3_envshim.call import RECORDING
+from pyo3_envshim.cli import env
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.cli.explain import causes
 from pyo3_envshim.cli.explain.causes import Call, Cause
@@ -48,21 +48,19 @@ def explain(command: Sequence[str], as_json: bool = False, colour: bool = False)
             own["CARGO"] = os.path.abspath(name) if os.path.dirname(name) else ""
             name = "cargo"
         environ = with_recorder(own, folder)
-        program = shutil.which(name, path=environ["PATH"])
-        if program is None:
-            raise CommandError(f"{command[0]} cannot be run: not found", "is it on PATH?")
+        program = env.program_of(name, environ)
         began = time.time()
         try:
             stdout = 2 if as_json else None
             status = subprocesses.started([program, *command[1:]], environ, stdout).wait()
         except OSError as error:
-            raise CommandError(f"{command[0]} cannot be run: {error.strerror}", "is it on PATH?") from None
+            raise env.not_run(command[0], error) from None
         records = sorted(Path(folder).glob("call-*.json"))  # in the order in which the calls ended
         calls = [causes.diagnose(json.loads(path.read_bytes()), began) for path in records]
     if as_json:
         print(json.dumps(as_data(calls, status), indent=2), flush=True)
     else:
-        print(report(calls, colour), end="", file=sys.stderr, flush=True)
+        print(report(calls, colour, status), end="", file=sys.stderr, flush=True)
     return subprocesses.end_as(status)
 
 
@@ -94,9 +92,11 @@ def _first_line(python: str) -> str:
     return f"#!/bin/sh\n'''exec' {shlex.quote(python)} -IS \"$0\" \"$@\"\n'''\n"
 
 
-def report(calls: Sequence[Call], colour: bool = False) -> str:
+def report(calls: Sequence[Call], colour: bool = False, status: int = 0) -> str:
     lines = []
-    if not calls:
+    if not calls and status:
+        lines.append(f"cargo compiled nothing: the command failed before, with status {status}")
+    elif not calls:
         lines.append("cargo compiled nothing: no call that compiles was seen")
         lines.append("hint: the front end may have used a wheel that it had (uv: --no-cache builds anew)")
     for call in calls:

@@ -22,10 +22,11 @@ import select
 import sys
 import time
 
-from pyo3_envshim import _startup, files, subprocesses
+from pyo3_envshim import _startup, files, subprocesses, wrapper
 from pyo3_envshim.build_notes import BuildNotes
 from pyo3_envshim.call import MOVED, CargoCall, run, warn
 from pyo3_envshim.cargo import command_line, fingerprints, inputs, metadata, target_dir
+from pyo3_envshim.cli import cache
 from pyo3_envshim.cli.explain import cargo_log
 from pyo3_envshim.environment import frontends, interpreter
 from pyo3_envshim.shelf import Shelf
@@ -161,7 +162,7 @@ def record(call: CargoCall, folder: str) -> int:
         path = os.path.join(folder, f"call-{time.time_ns()}-{os.getpid()}.json")
         files.replace(path, json.dumps(facts).encode())
     except Exception as error:
-        warn(f"warning: this call of cargo is not explained: {type(error).__name__}: {error}")
+        warn(f"warning: this call of cargo is not explained: {wrapper.reason_of(error)}")
     return subprocesses.end_as(status)
 
 
@@ -208,7 +209,8 @@ def _show(data: bytes) -> None:
 
 def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what is known of the environment that this builds in: it may be gone afterwards."""
-    cache = store.folder_in_use(environ)
+    with cache.leaving_no_folders(environ):
+        folder = store.folder_in_use(environ)
     python = environ.get("PYO3_PYTHON", "")
     if python:
         roots = [interpreter.environment_of(python)]
@@ -220,10 +222,10 @@ def environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return {
         "python": python or None,
         "front_end": maker.name if maker else None,
-        "stored": python.startswith(os.path.join(cache, "")),
+        "stored": python.startswith(os.path.join(folder, "")),
         "mode": _startup.mode(environ),
         "switch": "unset PYO3_ENVSHIM" if environ.get("PYO3_ENVSHIM") else "pyo3-envshim on",
-        "builds": os.path.join(cache, "builds"),
+        "builds": os.path.join(folder, "builds"),
     }
 
 
