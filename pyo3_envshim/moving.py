@@ -68,7 +68,6 @@ class Place:
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
         self.call = call
         self.shelf = shelf
-        self.units: list[UnitFolder] = []
 
     def read(self) -> None:
         """Read what cargo has left. Raises OSError, UnknownFormat."""
@@ -119,14 +118,15 @@ def _check_folders(place: Place) -> None:
     import stat
 
     device = os.stat(place.build).st_dev
+    names = (".fingerprint", "build", "deps", "deps/artifact", "examples", shelf.FOLDER)
     for profile in place.profiles:
-        for name in ("", ".fingerprint", "build", "deps", "deps/artifact", "examples", shelf.FOLDER):
+        for path in (profile, *(os.path.join(profile, name) for name in names)):
             try:
-                found = os.lstat(os.path.join(profile, name))
+                found = os.lstat(path)
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
-                raise Refused(f"{os.path.join(profile, name)} is a link, or on another device")
+                raise Refused(f"{path} is a link, or on another device")
 
 
 def _shared(place: Place, stems: Container[Stem], units: Iterable[UnitFolder]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,13 @@ import pytest
 
 from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.set_aside import exchange
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, read_stamp, write_stamp
 
 from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
 from .posix import fcntl
+from .test_inputs import dep_info
 
 ALL = ("tiny", "test", "bin", "example", "plug", "plain", "cross")
 SOME = ("tiny", "plug")
@@ -47,6 +54,14 @@ def environs(folder: Path) -> Environs:
             (folder / name).touch()
         found[name] = {"PYO3_PYTHON": str(folder / name)}
     return found
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> str:
+    """One more unit that asks for a Python, by its name."""
+    unit = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
+    monkeypatch.setitem(UNITS, "other", unit)
+    return "other"
 
 
 class TestRounds:
@@ -142,17 +157,26 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         there.cargo(python["A"], *ALL)
         assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
-    def test_and_keep_no_others_from_making_one(self, there: Fabricated, python: Environs) -> None:
+    def test_and_keep_no_others_from_making_one(
+        self, there: Fabricated, python: Environs, other: str
+    ) -> None:
         """What a cargo without us left before, and nobody has overwritten since."""
-        UNITS["other"] = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
-        try:
-            there.cargo(python["C"], *ALL, "other")
-            for number in range(2):
-                for name in "AB":
-                    assert there.build_for(python[name], *SOME) == [] or number == 0
-                    there.check()
-        finally:
-            del UNITS["other"]
+        there.cargo(python["C"], *ALL, other)
+        for number in range(2):
+            for name in "AB":
+                assert there.build_for(python[name], *SOME) == [] or number == 0
+                there.check()
+
+    def test_but_keep_them_if_they_may_be_later_than_the_last_call(
+        self, there: Fabricated, python: Environs, other: str
+    ) -> None:
+        there.cargo(python["C"], other)
+        there.build_for(python["A"], *SOME)
+        noted = (there.build / "debug" / ".envshim-sets" / "last").stat().st_mtime_ns
+        place = there.place(other)
+        os.utime(place / UNITS[other].name, ns=(noted, noted))
+        os.utime(place, ns=(0, 0))  # cargo writes over a fingerprint that is there
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
     def test_and_make_room_for_a_set_that_comes_back(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
@@ -163,6 +187,48 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         assert (done.put_aside, done.brought_back) == (8, 8)
         assert there.cargo(python["A"], *ALL) == []
         there.check()
+
+
+class TestTheStamp:
+    """A set has the one of its units, by which they are judged when they come back."""
+
+    def exchange(self, there: Fabricated, environ: Environ, *, is_stamped: bool = True) -> None:
+        where = {"workspace_root": there.root, "target_directory": str(there.build), "packages": []}
+        workspace = Workspace(where, [], ["build"])
+        workspace.packages = {there.root: {"tiny"}}
+        exchange(environ, workspace, is_stamped)
+
+    @pytest.mark.parametrize("name", [STAMP, OLD_STAMP])
+    def test_is_that_of_the_last_build_there(self, there: Fabricated, python: Environs, name: str) -> None:
+        """The old one, where the guard has left another for this call."""
+        there.build_for(python["A"], *ALL)
+        profile = there.build / "debug"
+        write_stamp(str(profile), "/old", "", {})
+        if name == OLD_STAMP:
+            (profile / STAMP).rename(profile / OLD_STAMP)
+            write_stamp(str(profile), "/new", "", {})
+        self.exchange(there, python["B"])
+        (found,) = there.sets()
+        stamp = read_stamp(str(found / STAMP))
+        assert stamp
+        assert stamp.root == "/old"
+        assert not (profile / OLD_STAMP).exists()
+
+    @pytest.mark.parametrize("is_stamped", [True, False])
+    def test_in_place_knows_what_has_come_back(
+        self, there: Fabricated, python: Environs, tmp_path: Path, is_stamped: bool
+    ) -> None:
+        """If it is this call's: otherwise it would seem to be the state at an earlier one."""
+        source = tmp_path / "elsewhere.rs"
+        source.touch()
+        there.build_for(python["A"], *ALL)
+        (there.place("tiny") / "dep-lib-tiny").write_bytes(dep_info(str(source)))
+        self.exchange(there, python["B"])
+        write_stamp(str(there.build / "debug"), there.root, "", {})
+        self.exchange(there, python["A"], is_stamped=is_stamped)
+        stamp = read_stamp(str(there.build / "debug" / STAMP))
+        assert stamp
+        assert (str(source) in stamp.files) == is_stamped
 
 
 class TestAtEveryMoment:
@@ -411,11 +477,28 @@ class TestNothingIsMoved:
         monkeypatch.setattr("pyo3_envshim.store.lock.is_on_network", lambda _: True)
         self.refused(there, python, "network")
 
-    @pytest.mark.parametrize("name", ["deps", "build", ".fingerprint", ".envshim-sets"])
+    @pytest.mark.parametrize(
+        "name", ["", ".fingerprint", "build", "deps", "deps/artifact", "examples", ".envshim-sets"]
+    )
     def test_a_folder_is_a_link(self, first: Fabricated, python: Environs, tmp_path: Path, name: str) -> None:
-        (tmp_path / "elsewhere").mkdir()
-        (first.build / "debug" / name).symlink_to(tmp_path / "elsewhere")
-        self.refused(first, python, "link")
+        folder = first.build / "debug" / name
+        if folder.exists():
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            (tmp_path / "elsewhere").mkdir()
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(tmp_path / "elsewhere")
+        self.refused(first, python, "is a link")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what is running")
+    @pytest.mark.parametrize(("name", "put_aside"), [("test", 0), ("bin", 8)])
+    def test_a_test_is_running(self, there: Fabricated, python: Environs, name: str, put_aside: int) -> None:
+        there.build_for(python["A"], *ALL)
+        program = shutil.copy(shutil.which("cat") or "cat", there.outputs(name)[0].with_suffix(""))
+        with subprocess.Popen([program], stdin=subprocess.PIPE) as process:
+            done = there.exchange(python["B"])
+            process.communicate()
+        assert (done.put_aside, "in use" in done.reason) == (put_aside, not put_aside)
 
     @pytest.mark.parametrize(
         ("path", "text"),
@@ -475,16 +558,16 @@ class TestValues:
         (tmp_path / ".cargo" / "config.toml").write_text('[env]\nPYO3_PYTHON = "python3"\n')
         assert there.exchange(python["B"]).put_aside == 0
 
-    def test_values_that_contradict_are_not_kept(self, there: Fabricated, python: Environs) -> None:
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_values_that_contradict_are_not_kept(
+        self, there: Fabricated, python: Environs, other: str, is_known: bool
+    ) -> None:
         there.build_for(python["A"], *ALL)
-        UNIT = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
-        UNITS["other"] = UNIT
-        try:
-            there.cargo(python["B"], "other")
-            there.exchange(python["C"])
-            assert there.sets() == []
-        finally:
-            del UNITS["other"]
+        there.cargo(python["B"], other)
+        if not is_known:
+            (there.build / "debug" / ".envshim-sets" / "last").unlink()
+        done = there.exchange(python["C"])
+        assert (done.put_aside, done.reason, there.sets()) == (0, "", [])
 
     @pytest.mark.parametrize("name", ["build-env-abcd1234", ".tmpAbc123", "tmpabcd1234"])
     def test_an_ephemeral_environment_that_is_gone(
