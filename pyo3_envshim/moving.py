@@ -223,7 +223,7 @@ def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
     """Return what the set's units need that is not in the set, as it is now."""
     needs = {need for unit in moving for it in unit.fingerprints for need in it.needs}
     return [
-        _state(place, unit, it.name, it.number)
+        _state(place, unit, it.number)
         for unit in place.units
         if unit not in moving
         for it in unit.fingerprints
@@ -231,9 +231,9 @@ def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
     ]
 
 
-def _state(place: Place, unit: UnitFolder, name: str, number: int) -> dict[str, Any]:
+def _state(place: Place, unit: UnitFolder, number: int) -> dict[str, Any]:
     outputs = states(place.outputs_of(unit), place.build)
-    return {"place": place.relative(unit.place), "name": name, "number": number, "outputs": outputs}
+    return {"place": place.relative(unit.place), "number": number, "outputs": outputs}
 
 
 def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
@@ -309,7 +309,7 @@ def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str
     unit = units.get(noted["place"])
     if unit is None or noted["number"] not in {it.number for it in unit.fingerprints}:
         return False
-    return _state(place, unit, noted["name"], noted["number"]) == noted
+    return _state(place, unit, noted["number"]) == noted
 
 
 def _stems(place: Place, body: dict[str, Any]) -> set[Stem]:

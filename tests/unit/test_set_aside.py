@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -77,12 +78,21 @@ class TestRounds:
         there.build_for(python["B"], *ALL)
         done = there.exchange(python["A"])
         assert there.files() == before
-        assert (done.put_aside, done.brought_back, done.reason) == (8, 8, "")
+        assert str(done) == "8 units set aside, 8 brought back"
 
     def test_the_same_value_again_moves_nothing(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
         done = there.exchange(python["A"])
         assert (done.put_aside, done.brought_back, done.reason, there.sets()) == (0, 0, "", [])
+
+    def test_it_comes_back_wherever_cargo_is_started(
+        self, there: Fabricated, python: Environs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert there.build_for(python["A"], *ALL) == []
 
     def test_an_edit_between_the_rounds_costs_what_it_concerns(
         self, there: Fabricated, python: Environs
@@ -151,6 +161,23 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         assert there.exchange(python["A"], "/other").brought_back == 0
         assert there.exchange(python["A"]).brought_back == 8
 
+    def test_gets_one_in_a_folder_that_is_kept_for_unpacked_sources(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        for number, name in enumerate("ABA"):
+            tree = tmp_path / str(number)
+            tree.mkdir()
+            done = there.exchange(python[name], str(tree), is_kept=True)
+            there.cargo(python[name], *ALL)
+        assert str(done) == "8 units set aside, 8 brought back"
+
+    def test_makes_a_set_of_its_own(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["A"], "/other")
+        there.cargo(python["A"], *ALL)
+        there.exchange(python["B"])
+        assert [each.root for each in shelf.Shelf(str(there.build / "debug")).sets()] == ["/other"]
+
     def test_units_that_nobody_knows_the_workspace_of_make_no_set(
         self, there: Fabricated, python: Environs
     ) -> None:
@@ -192,11 +219,11 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
 class TestTheStamp:
     """A set has the one of its units, by which they are judged when they come back."""
 
-    def exchange(self, there: Fabricated, environ: Environ, *, is_stamped: bool = True) -> None:
+    def exchange(self, there: Fabricated, environ: Environ, *is_stamped: bool) -> None:
         where = {"workspace_root": there.root, "target_directory": str(there.build), "packages": []}
         workspace = Workspace(where, [], ["build"])
         workspace.packages = {there.root: {"tiny"}}
-        exchange(environ, workspace, is_stamped)
+        exchange(environ, workspace, *is_stamped)
 
     @pytest.mark.parametrize("name", [STAMP, OLD_STAMP])
     def test_is_that_of_the_last_build_there(self, there: Fabricated, python: Environs, name: str) -> None:
@@ -214,9 +241,15 @@ class TestTheStamp:
         assert stamp.root == "/old"
         assert not (profile / OLD_STAMP).exists()
 
-    @pytest.mark.parametrize("is_stamped", [True, False])
+    def test_without_one_what_is_local_is_compiled(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        for name in "BA":
+            self.exchange(there, python[name])
+        assert there.cargo(python["A"], *ALL) == ["tiny", "test", "bin", "example"]
+
+    @pytest.mark.parametrize("is_stamped", [(True,), (False,), ()])
     def test_in_place_knows_what_has_come_back(
-        self, there: Fabricated, python: Environs, tmp_path: Path, is_stamped: bool
+        self, there: Fabricated, python: Environs, tmp_path: Path, is_stamped: tuple[bool, ...]
     ) -> None:
         """If it is this call's: otherwise it would seem to be the state at an earlier one."""
         source = tmp_path / "elsewhere.rs"
@@ -225,10 +258,10 @@ class TestTheStamp:
         (there.place("tiny") / "dep-lib-tiny").write_bytes(dep_info(str(source)))
         self.exchange(there, python["B"])
         write_stamp(str(there.build / "debug"), there.root, "", {})
-        self.exchange(there, python["A"], is_stamped=is_stamped)
+        self.exchange(there, python["A"], *is_stamped)
         stamp = read_stamp(str(there.build / "debug" / STAMP))
         assert stamp
-        assert (str(source) in stamp.files) == is_stamped
+        assert (str(source) in stamp.files) == any(is_stamped)
 
 
 class TestAtEveryMoment:
@@ -317,6 +350,21 @@ class TestErrorsOfTheFileSystem:
                 break
         assert at > 50
         assert there.build_for(python["A"], *SOME) == []
+
+    @pytest.mark.parametrize("variable", ["PYO3_PYTHON", "CC"])
+    def test_what_cannot_be_listed(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        def listdir(_: object) -> list[str]:
+            raise PermissionError(errno.EACCES, "may not be listed")
+
+        monkeypatch.setitem(UNITS, "run", dataclasses.replace(UNITS["run"], variables=[variable]))
+        A, B = ({variable: python[name]["PYO3_PYTHON"]} for name in "AB")
+        there.build_for(A, *ALL)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listdir)
+            assert "may not be listed" in there.exchange(B).reason
+        assert (there.exchange(B).put_aside, len(there.sets())) == (8, 1)
 
     def test_a_refusal_leaves_everything_as_it_was(
         self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
@@ -446,6 +494,8 @@ class TestASetThatIsNotWhatItWas:
         else:
             output.write_text(output.read_text() + ("x" if what == "longer" else ""))
             os.utime(output, (at, at) if what == "longer" else (at, at + 1))
+        reason = "" if what == "manifest" else "the set is not what it was"
+        assert there.exchange(python["A"]).reason == reason
         assert set(there.build_for(python["A"], *ALL)) == DEPENDENT
         assert found not in there.sets()
 
@@ -455,7 +505,8 @@ class TestNothingIsMoved:
         there.build_for(python["A"], *ALL)
         before = there.files()
         done = there.exchange(python["B"])
-        assert (done.put_aside, words in done.reason) == (0, True), done.reason
+        assert str(done) == f"0 units set aside, 0 brought back: {done.reason}"
+        assert words in done.reason
         assert there.files() == before
 
     @pytest.mark.parametrize("name", target_dir.LOCKS)
@@ -558,6 +609,17 @@ class TestValues:
         (tmp_path / ".cargo" / "config.toml").write_text('[env]\nPYO3_PYTHON = "python3"\n')
         assert there.exchange(python["B"]).put_aside == 0
 
+    @pytest.mark.parametrize("character", [0xD800, 0xDCFF, 0xDFFF])
+    def test_one_that_is_not_unicode(
+        self, first: Fabricated, monkeypatch: pytest.MonkeyPatch, character: int
+    ) -> None:
+        """cargo notes nothing for it. On Windows, it may be any surrogate."""
+        monkeypatch.setitem(UNITS, "run", dataclasses.replace(UNITS["run"], variables=["CC"]))
+        odd = {"CC": f"/{chr(character)}"}
+        first.exchange(odd)
+        first.cargo({}, *ALL)
+        assert first.exchange(odd).put_aside == 0
+
     @pytest.mark.parametrize("is_known", [True, False])
     def test_values_that_contradict_are_not_kept(
         self, there: Fabricated, python: Environs, other: str, is_known: bool
@@ -580,6 +642,14 @@ class TestValues:
         there.build_for(own, *ALL)
         assert there.exchange(gone).put_aside == 8
         assert len(there.sets()) == 1  # tox will make it anew
+
+    def test_another_interpreter_at_the_same_path(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        (tmp_path / "A").write_text("another")
+        assert (there.exchange(python["A"]).brought_back, len(there.sets())) == (0, 2)
 
     def test_what_is_for_an_interpreter_that_is_gone_goes_first(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
