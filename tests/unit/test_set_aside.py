@@ -325,6 +325,7 @@ def test_what_was_not_committed_is_no_set(tmp_path: Path) -> None:
     """However whole it looks."""
     found = shelf.Shelf(str(tmp_path))
     os.makedirs(temporary := found.temporary())
+    assert os.path.dirname(temporary) == found.folder
     found.commit(temporary, {"X": "1"}, shelf.CallNote("/work", {"X": "1"}, {}), {})
     (kept,) = found.sets()
     os.rename(kept.path, found.temporary())
@@ -650,6 +651,14 @@ class TestValues:
             there.build_for(python[name], *ALL)
         (tmp_path / "A").write_text("another")
         assert (there.exchange(python["A"]).brought_back, len(there.sets())) == (0, 2)
+
+    def test_one_of_two_interpreters_at_a_path_and_it_is_not_known_which(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        (tmp_path / "A").write_text("another")
+        there.build_for(python["A"], *ALL)  # to cargo, it is the same one
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
     def test_what_is_for_an_interpreter_that_is_gone_goes_first(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pyo3_envshim import shelf
+from pyo3_envshim import files, shelf
 from pyo3_envshim.shelf import CallNote, call_note
 
 from .environments import script
@@ -37,6 +38,46 @@ class TestACallExplains:
 
     def test_nothing_if_its_workspace_is_not_known(self) -> None:
         assert not CallNote("", {}, {}).explains({})
+
+
+class TestTheShelf:
+    @pytest.fixture
+    def found(self, tmp_path: Path) -> shelf.Shelf:
+        return shelf.Shelf(str(tmp_path))
+
+    def commit(self, found: shelf.Shelf, values: dict[str, str | None]) -> None:
+        os.makedirs(temporary := found.temporary())
+        found.commit(temporary, values, CallNote("/work", values, {}), {})
+
+    def test_has_one_set_for_the_same_values(self, found: shelf.Shelf) -> None:
+        self.commit(found, {"CC": "gcc", "CXX": None})
+        self.commit(found, {"CXX": None, "CC": "gcc"})
+        self.commit(found, {"CC": "clang"})
+        assert sorted(str(each.values["CC"]) for each in found.sets()) == ["clang", "gcc"]
+        assert len(os.listdir(found.folder)) == 2
+
+    def test_is_pruned_of_what_is_old_and_what_nobody_will_ask_for(self, found: shelf.Shelf) -> None:
+        at = 1_000_000_000
+        for name, time in (("old", at * 10**9 - 1), ("new", at * 10**9)):
+            self.commit(found, {"CC": name})
+            os.utime(os.path.join(found.sets()[0].path, "manifest"), ns=(time, time))
+        gone = {each.values["CC"]: each.path for each in found.sets()}["old"]
+        self.commit(found, {"PYO3_PYTHON": "/tmp/build-env-0a1b2c3d/bin/python"})
+        assert gone in found.prune(before=at)
+        assert [each.values for each in found.sets()] == [{"CC": "new"}]
+
+    def test_takes_nothing_for_a_calls_if_that_cannot_be_noted(
+        self, found: shelf.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def replace(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        found.note(CallNote("/one", {}, {}), others=False)
+        assert [call.root for call in shelf.Shelf(str(tmp_path)).last] == ["/one"]
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "replace", replace)
+            found.note(CallNote("/two", {}, {}), others=False)
+        assert shelf.Shelf(str(tmp_path)).last == []
 
 
 def test_the_case_of_a_variable_does_not_count_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +131,26 @@ class TestTheInterpreterOfAVariable:
         pythons = [script(tmp_path / "env" / name, "1") for name in names]
         assert self.found(str(tmp_path / "env"), windows=windows) == str(pythons[0])
 
-    @pytest.mark.parametrize(("value", "windows"), [("python", False), ("python", True), ("env", False)])
-    def test_may_be_none(self, value: str, windows: bool, tmp_path: Path) -> None:
+    def test_is_noted_with_a_call(self, tmp_path: Path) -> None:
+        python = script(tmp_path / "bin" / "python", "1")
+        note = call_note("/work", [], {"PYO3_PYTHON": "python", "PATH": str(tmp_path / "bin")})
+        assert note.interpreters_of(note.values) == {
+            "PYO3_PYTHON": [str(python), 1, python.stat().st_mtime_ns]
+        }
+
+    def test_has_its_ending_on_windows(self, tmp_path: Path) -> None:
+        python = script(tmp_path / "env" / "python.exe", "1")
+        assert self.found("env/python", windows=True) == str(python)
+
+    @pytest.mark.parametrize(
+        ("value", "windows", "place"),
+        [
+            ("python", False, "python"),
+            ("python", True, "python"),
+            ("env", False, "env/bin/python"),
+            ("env", True, "env/Scripts\\python.exe"),
+        ],
+    )
+    def test_may_be_none(self, value: str, windows: bool, place: str, tmp_path: Path) -> None:
         (tmp_path / "env").mkdir()
-        place = tmp_path / value / "bin" / "python" if value == "env" else tmp_path / value
-        assert self.found(value, windows=windows) == str(place)
+        assert self.found(value, windows=windows) == str(tmp_path / place)
