@@ -108,6 +108,7 @@ class TestOnWindows:
         done: list[object] = []
         monkeypatch.setattr(subprocesses, "_windows", lambda: done.append("ready"))
         monkeypatch.setattr(signal, "signal", lambda number, _: done.append(number))
+        monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
         monkeypatch.setattr(subprocess, "Popen", lambda _, **how: done.append(how["preexec_fn"]))
         subprocesses.started(["cargo"], {}, in_child=sys.exit)
         assert done == ["ready", signal.SIGINT, None]
@@ -137,7 +138,8 @@ class TestSignals:
         """Start a process that waits for *program*; return it when that has said that it is there."""
 
         def prepare() -> None:
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)  # the tests may run in the background
             for number in ignored:
                 signal.signal(number, signal.SIG_IGN)
 
