@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo import metadata
 from pyo3_envshim.store.lock import try_lock
 
-from .environments import script
+from .environments import ROOT, run, script
 from .fabricated_cargo import Environ, Fabricated
 from .test_builds import keep
 from .test_set_aside import ALL, environs
@@ -38,13 +40,14 @@ def handlers() -> Iterator[None]:
 class Kept:
     """A build folder that is locked, and a cargo that is a script."""
 
-    def __init__(self, folder: Path, limit: float = builds.LIMIT) -> None:
+    def __init__(self, folder: Path, limit: float = builds.LIMIT, *, is_looked_at: bool = True) -> None:
         self.folder = folder / "cache" / "builds" / "tiny-0a1b"
         self.target = folder / "tree" / "target"
         self.cargo = folder / "bin" / "cargo"
         self.descriptor = build_dir.lock(str(self.folder))
         call = CargoCall(str(self.cargo), ["build"], KEEPING_ALL)
-        self.dir = build_dir.BuildDir(call, str(self.folder), self.descriptor, limit, str(self.target))
+        target = [str(self.target)] if is_looked_at else []
+        self.dir = build_dir.BuildDir(call, str(self.folder), self.descriptor, limit, *target)
         self.call = call
         self.notes = BuildNotes(str(self.folder))
 
@@ -72,12 +75,40 @@ def free(folder: Path) -> bool:
         os.close(descriptor)
 
 
+def held(folder: Path) -> bool:
+    """Tell whether a cargo works in a folder, as another process sees it."""
+    code = "import sys; from pyo3_envshim.store.lock import is_held; print(is_held(sys.argv[1]))"
+    return run([sys.executable, "-c", code, folder / builds.USED], {}, ROOT) == "True\n"
+
+
+_WRAPPER = """\
+import os, sys
+from pyo3_envshim import build_dir, call
+cargo, folder = sys.argv[1:]
+it = call.CargoCall(cargo, ["build"], {"PYO3_ENVSHIM_BUILD_CACHE": "on"})
+build_dir.BuildDir(it, folder, build_dir.lock(folder), 1 << 30).run(it, it.environ)
+"""
+
+
+def test_a_folder_is_cargos_though_the_wrapper_is_killed(tmp_path: Path) -> None:
+    cargo = script(tmp_path / "cargo", "#!/bin/sh\necho here\nread line\n")
+    command, pipe = [sys.executable, "-c", _WRAPPER, str(cargo), str(tmp_path / "kept")], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe) as wrapper:
+        assert wrapper.stdout is not None
+        assert wrapper.stdout.readline() == b"here\n"
+        wrapper.kill()
+        wrapper.wait()
+        assert held(tmp_path / "kept")
+
+
 class TestWhenCargoHasEnded:
     def test_its_status_is_ours_and_the_folder_is_free(self, kept: Kept) -> None:
         assert not free(kept.folder)
+        assert held(kept.folder)
         kept.dir.in_child = (kept.folder / "first").touch
         assert kept.run('[ -e first ] && [ "$1" = --config ] && [ "$3" = build ] && exit 7') == 7
         assert free(kept.folder)
+        assert not held(kept.folder)
 
     def test_it_is_free_though_there_was_no_cargo(self, kept: Kept) -> None:
         with pytest.raises(OSError, match="cargo"):
@@ -109,6 +140,9 @@ class TestWhenCargoHasEnded:
         kept.run("head -c 1200 /dev/zero >file")
         assert os.listdir(tmp_path / "cache" / "builds") == ["tiny-0a1b"]
         assert not kept.notes.has(TOO_LARGE)
+        again = Kept(tmp_path, builds.Build(str(kept.folder)).size)
+        again.run()
+        assert not again.notes.has(TOO_LARGE)
         again = Kept(tmp_path, 1500)
         again.run("head -c 1600 /dev/zero >file")
         assert again.notes.has(TOO_LARGE)
@@ -126,7 +160,11 @@ class TestWhenCargoHasEnded:
         self, ends: str, is_room_left: bool, goes: bool, kept: Kept, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         room = build_dir.ROOM if is_room_left else build_dir.ROOM - 1
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+        monkeypatch.setattr(
+            shutil,
+            "disk_usage",
+            lambda path: SimpleNamespace(free=room) if path == str(kept.folder) else None,
+        )
         monkeypatch.setattr("pyo3_envshim.subprocesses.end_as", lambda status: status)
         kept.run("mkdir release; touch release/file", ends)
         assert kept.names() >= ({builds.USED, DISK_FULL} if goes else {"release"})
@@ -136,7 +174,10 @@ class TestWhenCargoHasEnded:
 class TestWhatBuildScriptsLeaveBesideResults:
     """A back end looks for it in the tree's target folder."""
 
-    LEAVES = ("mkdir -p release/gen/a release/deps", "echo new >release/gen/a/b.txt; echo new >release/c.h")
+    LEAVES = (
+        *("mkdir -p release/gen/a release/deps", "echo new >release/gen/a/b.txt; echo new >release/c.h"),
+        "touch -d @2000000000 release/c.h",
+    )
 
     def test_is_moved_there(self, kept: Kept) -> None:
         kept.run(*self.LEAVES, "touch release/.cargo-lock release/deps/d")
@@ -145,7 +186,9 @@ class TestWhatBuildScriptsLeaveBesideResults:
         assert sorted(os.listdir(kept.target / "release")) == ["c.h", "gen"]
         assert sorted(os.listdir(kept.folder / "release")) == [".cargo-lock", "deps"]
 
-    @pytest.mark.parametrize(("at", "said"), [(1_000_000_000, "new\n"), (4_000_000_000, "old")])
+    @pytest.mark.parametrize(
+        ("at", "said"), [(1_999_999_999, "new\n"), (2_000_000_000, "old"), (2_000_000_001, "old")]
+    )
     def test_takes_the_place_of_what_is_older(self, at: int, said: str, kept: Kept) -> None:
         (kept.target / "release" / "gen").mkdir(parents=True)
         (kept.target / "release" / "c.h").write_text("old")
@@ -154,6 +197,11 @@ class TestWhatBuildScriptsLeaveBesideResults:
         assert (kept.target / "release" / "c.h").read_text() == said
         assert (kept.target / "release" / "gen" / "a" / "b.txt").exists()
         assert sorted(os.listdir(kept.folder / "release")) == [".cargo-lock", "deps"]
+
+    def test_stays_where_nobody_looks_for_it(self, tmp_path: Path) -> None:
+        kept = Kept(tmp_path, is_looked_at=False)
+        kept.run(*self.LEAVES, "touch release/.cargo-lock")
+        assert (kept.folder / "release" / "c.h").exists()
 
     def test_stays_if_it_cannot_be_moved(self, kept: Kept) -> None:
         kept.target.parent.mkdir()
@@ -185,7 +233,9 @@ class TestAnOverlay:
         self.use(kept, python["A"], "1")
         assert there.cargo(python["A"], *ALL) == []
         self.use(kept, python["A"], "2")
-        assert {"run", "standin", "tiny"} <= set(there.cargo(python["A"], *ALL))
+        compiled = set(there.cargo(python["A"], *ALL))
+        assert compiled >= {"run", "standin", "tiny"}
+        assert compiled.isdisjoint({"core", "plain"})
         self.use(kept, python["A"], "2")
         assert there.cargo(python["A"], *ALL) == []
 
@@ -229,11 +279,12 @@ class TestASetThatHasComeBack:
         there = Fabricated(kept.folder)
         for name in "AB":
             there.build_for(python[name], *ALL)
+        (kept.folder / ".rustc_info.json").write_text('{"outputs": {"1": {"stdout": "host: here\\n"}}}')
         monkeypatch.setattr(metadata, "all_packages", all_packages)
         monkeypatch.setattr("pyo3_envshim.cargo.harmless.reusable", lambda *_: ({"core-x"}, {"core_x"}))
         kept.dir.judge_again()
         option = f'build.build-dir="{kept.folder}"'
-        assert asked == [(kept.call, [], ["--config", option])]
+        assert asked == [(kept.call, ["here"], ["--config", option])]
         assert there.place("core").exists() == is_known
         assert not there.place("tiny").exists()
         assert bool(there.sets()) == is_known

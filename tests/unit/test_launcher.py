@@ -172,6 +172,7 @@ class TestTheText:
         environ = {}
         if how == "the working directory":
             monkeypatch.chdir(ROOT)
+            environ["PYTHONPATH"] = "/other"
         elif how == "PYTHONPATH":
             environ["PYTHONPATH"] = os.pathsep.join(["/other", str(ROOT)])
         elif how == "nothing":

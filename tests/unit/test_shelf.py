@@ -66,6 +66,21 @@ class TestTheShelf:
         assert gone in found.prune(before=at)
         assert [each.values for each in found.sets()] == [{"CC": "new"}]
 
+    def test_knows_a_few_calls_before_if_their_units_may_be_there(self, tmp_path: Path) -> None:
+        def note(number: int, *, others: bool) -> list[str]:
+            shelf.Shelf(str(tmp_path)).note(CallNote(str(number), {}, {}), others)
+            return [call.root for call in shelf.Shelf(str(tmp_path)).last]
+
+        for number in range(shelf.KEPT + 2):
+            last = note(number, others=True)
+        assert last == [str(number) for number in range(1, shelf.KEPT + 2)]
+        assert note(5, others=True) == [*(it for it in last if it != "5"), "5"]
+        assert note(5, others=False) == ["5"]
+        file = tmp_path / ".envshim-sets" / "last"
+        os.utime(file, (1, 1))
+        assert note(5, others=False) == ["5"]
+        assert file.stat().st_mtime == 1  # nothing new, nothing written
+
     def test_takes_nothing_for_a_calls_if_that_cannot_be_noted(
         self, found: shelf.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
