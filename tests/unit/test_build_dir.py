@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -401,24 +402,63 @@ class TestACallIsEligible:
             self.acquire(tmp_path / "cache", answer)
         assert names_in(tmp_path / "cache" / "builds") == []
 
+    @pytest.mark.parametrize(
+        ("free", "with_others", "is_eligible", "stay"),
+        [(0, 0, True, True), (0, -1, True, False), (-1, -1, False, False)],
+    )
     def test_and_others_make_room_for_it(
-        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        free: int,
+        with_others: int,
+        is_eligible: bool,
+        stay: bool,
+        answer: dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def disk_usage(_: str) -> SimpleNamespace:
-            return SimpleNamespace(free=build_dir.ROOM - (tmp_path / "cache" / "builds" / "old").exists())
+        """What is free, beside what must be, without others and with them."""
+        above = tmp_path / "cache" / "builds"
+
+        def disk_usage(path: str) -> SimpleNamespace:
+            assert path == str(above)
+            return SimpleNamespace(free=build_dir.ROOM + (with_others if (above / "old").exists() else free))
 
         monkeypatch.setattr(shutil, "disk_usage", disk_usage)
         keep(tmp_path / "cache", old=1)
-        kept = self.acquire(tmp_path / "cache", answer)
-        kept.release()
-        assert names_in(tmp_path / "cache" / "builds") == [os.path.basename(kept.folder)]
+        if is_eligible:
+            self.acquire(tmp_path / "cache", answer).release()
+        else:
+            with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
+                self.acquire(tmp_path / "cache", answer)
+        assert (above / "old").exists() == stay
+
+    def test_and_has_what_is_known_of_it(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "BuildDir", lambda *it: it)
+        given: Any = self.acquire(tmp_path / "cache", answer, "3G")
+        call, folder, descriptor, limit, target = given
+        os.close(descriptor)
+        assert (call.arguments, call.environ[builds.VARIABLE]) == (["build"], "3G")
+        assert folder == str(tmp_path / "cache" / "builds" / key_of(answer))
+        assert (limit, target) == (3 << 30, answer["target_directory"])
+
+    def test_may_have_a_path_as_long_as_its_own(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "flaw_of", lambda folder, longest: f"{longest} letters")
+        with pytest.raises(build_dir.Ineligible, match=f"^{len(answer['target_directory'])} letters$"):
+            self.acquire(tmp_path / "cache", answer)
 
     @pytest.mark.parametrize("is_enough", [True, False])
     def test_not_where_a_build_in_it_has_filled_the_disk(
         self, is_enough: bool, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         free = builds.LIMIT if is_enough else builds.LIMIT - 1
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        above = str(tmp_path / "cache" / "builds")
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path: SimpleNamespace(free=free) if path == above else None
+        )
         folder = tmp_path / "cache" / "builds" / key_of(answer)
         folder.mkdir(parents=True)
         BuildNotes(str(folder)).mark(DISK_FULL)
@@ -440,8 +480,11 @@ class TestACallIsEligible:
     def test_not_where_something_may_depend_on_the_system(
         self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(harmless, "flaw_of", lambda *_: "a flaw")
-        with pytest.raises(build_dir.Ineligible, match=f"^a flaw; {builds.VARIABLE}=on keeps all$"):
+        def flaw_of(workspace: Workspace, environ: Mapping[str, str]) -> str:
+            return f"flaw {len(workspace.names)}{environ[builds.VARIABLE]}"
+
+        monkeypatch.setattr(harmless, "flaw_of", flaw_of)
+        with pytest.raises(build_dir.Ineligible, match=f"^flaw 1; {builds.VARIABLE}=on keeps all$"):
             self.acquire(tmp_path / "cache", answer, "")
         self.acquire(tmp_path / "cache", answer, "on").release()
 
