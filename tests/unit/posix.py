@@ -31,6 +31,9 @@ MODULES = {
     "cargo is a shell's script, and the files are its first layout's: windows/test_kept_there.py": """
         build_dir_run
     """,
+    "paths with slashes and stand-ins; windows/test_builds_there.py has the whole": """
+        wrapper_plans
+    """,
     "names that are not UTF-8, and what POSIX alone calls a file": """
         odd_input
     """,

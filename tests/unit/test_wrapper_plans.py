@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 from pyo3_envshim import _startup, wrapper
 from pyo3_envshim.call import MOVED, RECORDING, CargoCall, PassThrough, Plan
 from pyo3_envshim.cargo.metadata import MetadataError, Workspace
+from pyo3_envshim.environment.item import NotStorable
 from pyo3_envshim.set_aside import Exchange
 
 Said = pytest.CaptureFixture[str]
@@ -51,6 +56,10 @@ class Stage:
 
         self.let("cargo.metadata.Query", Query)
 
+    def did(self, what: object, answer: Any) -> Any:
+        self.done.append(what)
+        return answer
+
     def let(self, name: str, what: object) -> None:
         self.patch.setattr(f"pyo3_envshim.{name}", what)
 
@@ -69,6 +78,141 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_startup, "switch", lambda: str(tmp_path / "off"))
     return Stage(monkeypatch, tmp_path)
+
+
+class TestWhatIsImported:
+    """Nothing of the project's: not from the working directory, and not from PYTHONPATH."""
+
+    OWN = os.path.dirname(os.path.dirname(os.path.abspath(wrapper.__file__)))
+
+    def isolated(self, patch: pytest.MonkeyPatch, *path: str, named: str | None = None) -> list[str]:
+        patch.setattr(sys, "path", list(path))
+        if named is None:
+            patch.delenv("PYTHONPATH", raising=False)
+        else:
+            patch.setenv("PYTHONPATH", named)
+        wrapper.isolate_imports()
+        return sys.path
+
+    def test_comes_from_elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        here, other = str(tmp_path), str(tmp_path / "other")
+        found = self.isolated(monkeypatch, "", here, self.OWN, f"{here}/", "/lib", ".", other)
+        assert found == [self.OWN, "/lib", other]
+        named = os.pathsep.join(["/lib/", "other/../other", ""])
+        assert self.isolated(monkeypatch, self.OWN, "/lib", other, "/x", named=named) == [self.OWN, "/x"]
+
+    def test_comes_from_our_own_folder_which_an_overlay_hides(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert self.isolated(monkeypatch, "/lib") == ["/lib", self.OWN]
+
+    def test_comes_from_the_standard_library_wherever_that_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library = os.path.dirname(os.__file__)
+        monkeypatch.chdir(library)
+        assert self.isolated(monkeypatch, library, self.OWN, named=library) == [library, self.OWN]
+
+    def test_may_come_from_elsewhere_where_the_working_folder_is_gone(
+        self, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def getcwd() -> str:
+            raise FileNotFoundError
+
+        monkeypatch.setattr(os, "getcwd", getcwd)
+        assert self.isolated(monkeypatch, "", "lib", "/x", self.OWN, named="lib") == ["/x", self.OWN]
+
+
+class TestTheLocale:
+    """Where it is C, Python sets LC_CTYPE (PEP 538)."""
+
+    @pytest.mark.parametrize(
+        ("started_with", "left"),
+        [
+            (b"A=1\0LC_CTYPE=C\0B=2\0", {"A": "1", "LC_CTYPE": "C"}),
+            (b"A=1\0odd\0LC_CTYPE=a=b\0", {"A": "1", "LC_CTYPE": "a=b"}),
+            (b"A=1\0LC_ALL=C\0", {"A": "1"}),
+            (None, {"A": "1", "LC_CTYPE": "C.UTF-8"}),
+        ],
+    )
+    def test_is_as_this_process_was_started(
+        self, started_with: bytes | None, left: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def opened(path: str, mode: str) -> io.BytesIO:
+            assert (path, mode) == ("/proc/self/environ", "rb")
+            if started_with is None:
+                raise FileNotFoundError
+            return io.BytesIO(started_with)
+
+        monkeypatch.setattr("builtins.open", opened)
+        environ = {"A": "1", "LC_CTYPE": "C.UTF-8"}
+        wrapper._restore_locale(environ)
+        assert environ == left
+
+    def test_is_not_asked_for_where_nobody_set_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environ = {"A": "1"}
+        wrapper._restore_locale(environ)
+        assert environ == {"A": "1"}
+
+
+class TestTheCall:
+    @pytest.mark.parametrize(("value", "verbose"), [(None, False), ("", False), ("0", False), ("1", True)])
+    def test_is_what_this_process_was_started_for(
+        self, stage: Stage, value: str | None, verbose: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["pyo3-envshim-cargo", "build", "-v"])
+        monkeypatch.setenv("PYO3_ENVSHIM_CARGO", "/own/cargo")
+        monkeypatch.setenv("CARGO", "/env/bin/pyo3-envshim-cargo")
+        monkeypatch.delenv("PYO3_ENVSHIM_VERBOSE", raising=False)
+        if value is not None:
+            monkeypatch.setenv("PYO3_ENVSHIM_VERBOSE", value)
+        asked: list[Any] = []
+
+        def find_cargo(*it: object) -> str:
+            asked.append(it)
+            return "/found/cargo"
+
+        stage.let("wrapper.find_cargo", find_cargo)
+        call = wrapper.make_call()
+        assert call
+        assert (call.cargo, call.arguments, call.verbose) == ("/found/cargo", ["build", "-v"], verbose)
+        assert call.environ["CARGO"] == "/own/cargo"
+        assert asked == [(call.environ, os.environ)]
+
+    def test_that_has_no_cargo_ends_with_a_hint(self, stage: Stage, capsys: Said) -> None:
+        stage.let("wrapper.find_cargo", lambda *_: None)
+        stage.let("wrapper.isolate_imports", lambda: stage.done.append("isolated"))
+        assert wrapper.main() == 127
+        assert capsys.readouterr().err.splitlines() == [
+            "pyo3-envshim: cargo was not found on PATH",
+            "pyo3-envshim: hint: install it, or set PYO3_ENVSHIM_CARGO to its path",
+        ]
+        assert stage.done == ["isolated"]
+
+    def test_is_planned_set_aside_for_and_executed(self, stage: Stage) -> None:
+        call = stage.call()
+        plan = SimpleNamespace(execute=lambda: stage.did("executed", 3))
+        stage.let("wrapper.isolate_imports", lambda: None)
+        stage.let("wrapper.make_call", lambda: call)
+        stage.let("wrapper.make_plan", lambda it: stage.did(it, plan))
+        stage.let("wrapper.set_aside", stage.done.append)
+        assert wrapper.main() == 3
+        assert stage.done == [call, plan, "executed"]
+
+    def test_that_is_interrupted_ends_by_the_signal(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage.fails("wrapper.make_call", KeyboardInterrupt())
+        stage.let("wrapper.isolate_imports", lambda: None)
+        monkeypatch.setattr(signal, "signal", lambda *it: stage.done.append(it))
+        system = SimpleNamespace(**{**vars(os), "name": "posix", "kill": lambda *it: stage.done.append(it)})
+        monkeypatch.setattr(wrapper, "os", system)
+        assert wrapper.main() == 130
+        assert stage.done == [(signal.SIGINT, signal.SIG_DFL), (os.getpid(), signal.SIGINT)]
+        system.name = "nt"
+        assert wrapper.main() % (1 << 32) == 0xC000013A  # STATUS_CONTROL_C_EXIT
 
 
 class TestSettingAside:
@@ -162,6 +306,154 @@ class TestSettingAside:
         stage.fails("freshness.refresh", error)
         wrapper.set_aside(Plan(stage.call(), {}))
         assert capsys.readouterr().err == f"pyo3-envshim: {said}\n"
+
+
+class TestAStoredEnvironment:
+    @pytest.fixture
+    def entry(self, stage: Stage, tmp_path: Path) -> Any:
+        """An entry of the store, in which an ephemeral environment was stored."""
+        found = SimpleNamespace(
+            digest="0123456789abcdef",
+            is_new=False,
+            damage="",
+            path=lambda nonce="": f"/store/0123{'-' + nonce if nonce else ''}",
+            add_nonce=lambda nonce: stage.done.append(f"nonce {nonce}"),
+            inherit_lock=lambda: stage.done.append("locked"),
+            hold_in_child="hold",
+        )
+        self.environment: Any = SimpleNamespace(base="/base/python", hidden=False)
+        store = SimpleNamespace(
+            root="/store", hash_file="hash", acquire=lambda it: found if it is self.environment else None
+        )
+
+        def read(*it: object) -> object:
+            assert it == (str(tmp_path / "env"), stage.environ, "hash")
+            return self.environment
+
+        stage.environ |= {
+            "PYO3_PYTHON": str(tmp_path / "env" / "bin" / "python"),
+            "PATH": f"{tmp_path}/env/bin:/bin",
+        }
+        stage.let("wrapper.ephemeral_environment", lambda environ: str(tmp_path / "env"))
+        stage.let("store.store.Store.open", lambda environ: store if environ == stage.environ else None)
+        stage.let("environment.digest.read", read)
+        stage.let("wrapper.kept_build_dir", lambda *_: None)
+        stage.let("freshness.nonce_for", lambda workspace: stage.did(workspace, ""))
+        return found
+
+    @pytest.mark.parametrize(("nonce", "is_new"), [("", False), ("0a1b2c3d", True)])
+    def test_has_the_path_of_its_entry(
+        self, stage: Stage, entry: Any, nonce: str, is_new: bool, capsys: Said
+    ) -> None:
+        entry.is_new = is_new
+        stage.let("wrapper._prune", lambda *_: None)
+        stage.let("launcher.isolate", lambda _: None)
+        stage.let("freshness.nonce_for", lambda workspace: stage.did(workspace, nonce))
+        call = stage.call()
+        plan = wrapper.make_plan(call)
+        place = "/store/0123-0a1b2c3d" if nonce else "/store/0123"
+        base = f"{place}/bin/python" if nonce else "/base/python"
+        assert plan.environ == {
+            **stage.environ,
+            "PYO3_PYTHON": f"{place}/bin/python",
+            "PATH": f"{place}/bin:/bin",
+            "PYO3_BASE_PYTHON": base,
+            "PYO3_ENVSHIM_BASE": base,
+        }
+        assert (plan.call, plan.build_dir, plan.workspace) == (call, None, stage.workspace)
+        assert stage.done == ["asked", stage.workspace, *[f"nonce {nonce}"] * bool(nonce), "locked"]
+        assert stage.workspace.exclude[-1] == "/store"
+        note = "0123456789ab-0a1b2c3d stored" if nonce else "0123456789ab reused"
+        assert (
+            capsys.readouterr().err == f"pyo3-envshim: environment {note}: PYO3_PYTHON={place}/bin/python\n"
+        )
+
+    def test_whose_programs_are_not_stored_stays_on_path(self, stage: Stage, entry: Any) -> None:
+        self.environment.hidden = True
+        assert wrapper.make_plan(stage.call()).environ["PATH"] == stage.environ["PATH"]
+
+    def test_in_a_kept_build_folder_needs_no_guard(self, stage: Stage, entry: Any, capsys: Said) -> None:
+        stage.let(
+            "wrapper.kept_build_dir", lambda *it: stage.kept if it[1:] == (stage.workspace, "/store") else 0
+        )
+        plan = wrapper.make_plan(stage.call())
+        assert (plan.build_dir, plan.environ["KEPT"]) == (stage.kept, "1")
+        assert stage.done == ["asked", "locked"]
+        assert stage.kept.in_child == "hold"
+        assert f" reused, build folder {stage.kept.folder}: PYO3_PYTHON=" in capsys.readouterr().err
+
+    def test_lets_the_build_folder_go_if_something_fails(self, stage: Stage, entry: Any) -> None:
+        stage.let("wrapper.kept_build_dir", lambda *_: stage.kept)
+        stage.kept.variables = lambda _: 1 / 0
+        assert wrapper.make_plan(stage.call()).is_fallback
+        assert stage.done[-1] == "released"
+
+    @pytest.mark.parametrize(
+        ("name", "error", "said"),
+        [
+            (
+                "environment.digest.read",
+                NotStorable("an editable"),
+                "the environment cannot be stored: an editable",
+            ),
+            ("cargo.metadata.Query", MetadataError("no manifest"), "no manifest"),
+        ],
+    )
+    def test_that_cannot_be_had_is_passed_through(
+        self, stage: Stage, entry: Any, name: str, error: Exception, said: str, capsys: Said
+    ) -> None:
+        stage.fails(name, error)
+        call = stage.call()
+        plan = wrapper.make_plan(call)
+        is_ours = name == "cargo.metadata.Query"  # where it starts; see below for its answer
+        assert (plan.environ, plan.is_fallback) == (call.environ, is_ours)
+        assert capsys.readouterr().err.endswith(f": {said}\n")
+
+    def test_where_cargo_cannot_tell_is_passed_through(self, stage: Stage, entry: Any, capsys: Said) -> None:
+        def workspace(_: object) -> Workspace:
+            raise MetadataError("no manifest")
+
+        stage.let("cargo.metadata.Query.workspace", workspace)
+        plan = wrapper.make_plan(stage.call())
+        assert (plan.environ, plan.is_fallback) == (stage.environ, False)
+        assert capsys.readouterr().err == "pyo3-envshim: left alone: no manifest\n"
+
+    def test_is_told_if_it_had_changed(self, stage: Stage, entry: Any, capsys: Said) -> None:
+        entry.damage = "a file is longer"
+        store: Any = SimpleNamespace(acquire=lambda _: entry)
+        assert wrapper.store_environment(store, self.environment, {}) is entry
+        said = "a stored environment had changed and was replaced: /store/0123: a file is longer"
+        assert capsys.readouterr().err == f"pyo3-envshim: {said}\n"
+
+    def test_that_is_new_has_the_store_pruned_and_the_launcher_isolated(
+        self, stage: Stage, entry: Any
+    ) -> None:
+        store: Any = SimpleNamespace(acquire=lambda _: entry)
+        stage.let("wrapper._prune", lambda *it: stage.done.append(it))
+        stage.let("launcher.isolate", stage.done.append)
+        wrapper.store_environment(store, self.environment, {"A": "1"})
+        assert stage.done == []
+        entry.is_new = True
+        wrapper.store_environment(store, self.environment, {"A": "1"})
+        assert stage.done == [(store, {"A": "1"}), {"A": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, None),
+        ({"PYO3_NO_PYTHON": ""}, None),
+        ({"PYO3_NO_PYTHON": "1"}, "PYO3_NO_PYTHON"),
+        ({"PYO3_CROSS_LIB_DIR": "/x"}, "PYO3_CROSS_LIB_DIR"),
+        ({"CARGO_BUILD_TARGET": "x"}, "CARGO_BUILD_TARGET"),
+        ({"PYO3_CONFIG_FILE": "/p/target/maturin/pyo3-config-abi3.txt"}, None),
+        ({"PYO3_CONFIG_FILE": "/p/target/maturin/own.txt"}, "PYO3_CONFIG_FILE"),
+        ({"PYO3_CONFIG_FILE": "/p/target/other/pyo3-config-abi3.txt"}, "PYO3_CONFIG_FILE"),
+        ({"PYO3_CROSS": "/p/target/maturin/pyo3-config-abi3.txt"}, "PYO3_CROSS"),
+    ],
+)
+def test_what_a_user_has_told_pyo3_is_found(environ: dict[str, str], name: str | None) -> None:
+    assert wrapper.user_setting({"A": "1", **environ}) == name
 
 
 class TestAKeptBuildFolder:
