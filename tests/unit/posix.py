@@ -75,7 +75,7 @@ ABOUT_POSIX = {
     "modes and owners": """
         env::.*home_is_the_runners
         cache::.*told_in_a_line_and_a_hint
-        build_dir::.*is_not_inherited|.*others_can_write
+        build_dir::.*is_not_inherited|.*others_can_write|.*as_windows_needs_it
         builds::.*own_alone|TestAPlace
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
         files::.*with_its_mode|TestRemovingOnWindows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -18,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import build_dir, builds
+from pyo3_envshim import build_dir, builds, files
 from pyo3_envshim.build_notes import DISK_FULL, TOO_LARGE, BuildNotes
 from pyo3_envshim.call import CargoCall
-from pyo3_envshim.cargo import harmless, metadata
+from pyo3_envshim.cargo import harmless, inputs, metadata
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP
@@ -125,7 +126,12 @@ class TestASecondBuild:
     @pytest.fixture
     def folder(self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(harmless, "reusable", lambda *_: ({"good"}, {"good"}))
-        monkeypatch.setattr(harmless, "compiler", lambda *_: "rustc 1")
+
+        def compiler(settings: list[str], environ: Mapping[str, str], folder: str) -> str:
+            assert (settings, folder) == ([], str(tmp_path / "folder"))
+            return f"rustc 1{environ.get('RUSTUP_TOOLCHAIN', '')}"
+
+        monkeypatch.setattr(harmless, "compiler", compiler)
         self.build(tree, tmp_path / "folder", monkeypatch)
         unit(tmp_path / "folder" / "debug", "good", "good")
         unit(tmp_path / "folder" / "debug", "own", "own", OTHER)
@@ -157,6 +163,7 @@ class TestASecondBuild:
             (folder / "checksums").write_text("5")
         elif what == "large":
             notes.mark(TOO_LARGE)
+            (tree / "Cargo.lock").write_text(LOCK.replace("good", "other"))
         elif what == "damage":
             (folder / "debug" / "deps" / f"libgood-{HASH}.rlib").write_text("more")
         self.build(tree, folder, monkeypatch)
@@ -202,10 +209,67 @@ class TestASecondBuild:
         told = '{"outputs": {"1": {"stdout": "host: here\\n"}}}'
         (folder / ".rustc_info.json").write_text(told)
         (tree / "Cargo.toml").write_text("[package]")
-        monkeypatch.setattr(harmless, "is_compiler_known", lambda *_: is_known)
+        monkeypatch.setattr(harmless, "is_compiler_known", lambda *it: is_known and it[2] == str(folder))
         option = ["--config", f"build.build-dir={json.dumps(str(folder))}"] if is_known else []
         assert self.build(tree, folder, monkeypatch) == [(["here"], option)]
         assert (folder / ".rustc_info.json").exists() == is_known
+
+
+class TestWhatStays:
+    """Where not all is kept: what cannot depend on the system, by name."""
+
+    OURS = ("good", "asks", "near-it", "two-of", "other")
+    UNTOLD = """
+[[package]]
+name = "two-of"
+version = "2.0.0"
+
+[[package]]
+name = "other"
+version = "1.0.0"
+source = "registry"
+"""
+
+    def stay(self, monkeypatch: pytest.MonkeyPatch, folder: Path, **more: str) -> tuple[set[str], set[str]]:
+        place = os.path.normpath("/home/me/.cargo/registry/src/index")
+        found = [*(package(name, place) for name in self.OURS), package("vendored", "/tmp/tree/vendor")]
+        told = [{**it, "version": "1.0.0"} for it in [*found, package("own", "/tmp/tree", None)]]
+        told_of = {**answer(*told, **{"near-it": ["asks"]}), "workspace_root": str(folder)}
+        verified = inputs.verified_sources(HOME)
+
+        def all_packages(call: CargoCall, platforms: list[str], settings: list[str]) -> dict[str, Any]:
+            assert (call.cargo, platforms, settings) == ("/no/cargo", ["here"], ["--config", "a=1"])
+            return told_of
+
+        def system_dependent(packages: object, profiles: list[str], places: object) -> set[str]:
+            assert (packages, profiles, places) == (told, [str(folder / "debug")], verified)
+            return {"asks", "own"}
+
+        def may_ask(name: str, version: str, source: str | None, places: object) -> bool:
+            assert (name, version, source, places) == ("two-of", "2.0.0", None, verified)
+            return True
+
+        (folder / "debug").mkdir()
+        (folder / ".rustc_info.json").write_text('{"outputs": {"1": {"stdout": "host: here\\n"}}}')
+        (folder / "Cargo.lock").write_text(self.UNTOLD)
+        monkeypatch.setattr(metadata, "all_packages", all_packages)
+        monkeypatch.setattr(harmless, "system_dependent", system_dependent)
+        monkeypatch.setattr(harmless, "may_ask", may_ask)
+        call = CargoCall("/no/cargo", ["build"], {**HOME, **more})
+        return build_dir._staying(str(folder), call, ["--config", "a=1"])
+
+    def test_is_what_neither_asks_it_nor_needs_what_does(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of one with another version that cargo tells nothing of, it is not known which is which."""
+        assert self.stay(monkeypatch, tmp_path) == ({"good", "other"}, {"good", "other"})
+        assert BuildNotes(str(tmp_path)).each_time() == {"asks": ["asks"], "needs": ["near-it", "two-of"]}
+
+    def test_is_all_of_a_registry_if_that_is_wanted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names, _ = self.stay(monkeypatch, tmp_path, **{builds.VARIABLE: "on"})
+        assert names == set(self.OURS)
 
 
 class TestHolding:
@@ -218,6 +282,19 @@ class TestHolding:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
         os.close(held)
+
+    def test_makes_a_folder_as_windows_needs_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Below the user's profile, it is private as it is."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(files, "private_mode", functools.partial(files.private_mode, windows=True))
+        before = os.umask(0o022)
+        try:
+            os.close(build_dir.lock(str(tmp_path / "folder")))
+        finally:
+            os.umask(before)
+        assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
 
     @pytest.mark.parametrize("pruned", [0, 1, 2])
     def test_waits_says_so_once_and_holds_what_is_there_then(
