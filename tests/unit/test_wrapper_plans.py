@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,6 +43,7 @@ class Stage:
 
         class Query:
             def __init__(self, call: CargoCall) -> None:
+                assert call.cargo == "/cargo"
                 stage.done.append("asked")
 
             def __enter__(self) -> Query:
@@ -337,7 +338,7 @@ class TestAStoredEnvironment:
         stage.let("wrapper.ephemeral_environment", lambda environ: str(tmp_path / "env"))
         stage.let("store.store.Store.open", lambda environ: store if environ == stage.environ else None)
         stage.let("environment.digest.read", read)
-        stage.let("wrapper.kept_build_dir", lambda *_: None)
+        stage.let("wrapper.kept_build_dir", lambda call, *_: None if call.environ else 0)
         stage.let("freshness.nonce_for", lambda workspace: stage.did(workspace, ""))
         return found
 
@@ -346,8 +347,8 @@ class TestAStoredEnvironment:
         self, stage: Stage, entry: Any, nonce: str, is_new: bool, capsys: Said
     ) -> None:
         entry.is_new = is_new
-        stage.let("wrapper._prune", lambda *_: None)
-        stage.let("launcher.isolate", lambda _: None)
+        stage.let("wrapper._prune", lambda _, environ: environ["PATH"])
+        stage.let("launcher.isolate", lambda environ: environ["PATH"])
         stage.let("freshness.nonce_for", lambda workspace: stage.did(workspace, nonce))
         call = stage.call()
         plan = wrapper.make_plan(call)
@@ -371,6 +372,8 @@ class TestAStoredEnvironment:
     def test_whose_programs_are_not_stored_stays_on_path(self, stage: Stage, entry: Any) -> None:
         self.environment.hidden = True
         assert wrapper.make_plan(stage.call()).environ["PATH"] == stage.environ["PATH"]
+        del stage.environ["PATH"]
+        assert "PATH" not in wrapper.make_plan(stage.call()).environ
 
     def test_in_a_kept_build_folder_needs_no_guard(self, stage: Stage, entry: Any, capsys: Said) -> None:
         stage.let(
@@ -543,6 +546,11 @@ class TestUnderAnOverlay:
         assert wrapper._with_overlay(overlaid.call(**more)) is None
         assert overlaid.done == []
 
+    def test_nothing_is_asked_where_no_interpreter_is_named(self, overlaid: Stage) -> None:
+        del overlaid.environ["PYO3_PYTHON"]
+        assert wrapper._with_overlay(overlaid.call()) is None
+        assert overlaid.done == []
+
     @pytest.mark.parametrize(
         ("name", "answer"),
         [
@@ -589,9 +597,58 @@ class TestUnderAnOverlay:
         ]
 
 
+class TestTheMode:
+    OURS: ClassVar = {"PYO3_BASE_PYTHON": "/base", "PYO3_ENVSHIM_BASE": "/base"}
+
+    @pytest.fixture(autouse=True)
+    def served(self, stage: Stage) -> None:
+        stage.let("wrapper._with_stored_environment", lambda call: stage.did("served", Plan(call, {})))
+
+    @pytest.mark.parametrize(
+        ("value", "arguments", "has_base"),
+        [
+            ("base", ["build"], False),
+            ("off", ["build"], True),
+            ("", ["fetch"], True),
+            ("off", ["fetch"], True),
+        ],
+    )
+    def test_may_be_not_to_serve(
+        self, stage: Stage, value: str, arguments: list[str], has_base: bool, capsys: Said
+    ) -> None:
+        """A base of ours for another interpreter is taken back."""
+        call = stage.call(*arguments, PYO3_ENVSHIM=value, **self.OURS)
+        plan = wrapper.make_plan(call)
+        assert plan.call is call
+        assert plan.environ == {**stage.environ, "PYO3_ENVSHIM": value, **(self.OURS if has_base else {})}
+        assert (plan.is_fallback, stage.done, capsys.readouterr().err) == (False, [], "")
+
+    @pytest.mark.parametrize("value", ["", " on ", "1", "Yes", "TRUE"])
+    def test_is_on(self, stage: Stage, value: str, capsys: Said) -> None:
+        wrapper.make_plan(stage.call(PYO3_ENVSHIM=value))
+        wrapper.make_plan(stage.call())
+        assert (stage.done, capsys.readouterr().err) == (["served"] * 2, "")
+
+    def test_is_on_if_it_is_not_known(self, stage: Stage, capsys: Said) -> None:
+        wrapper.make_plan(stage.call(PYO3_ENVSHIM="maybe"))
+        said = "pyo3-envshim: warning: PYO3_ENVSHIM=maybe is not known and taken as on\n"
+        assert (stage.done, capsys.readouterr().err) == (["served"], said)
+
+    def test_is_as_if_we_were_not_there_where_not_even_the_base_is_known(
+        self, stage: Stage, capsys: Said
+    ) -> None:
+        stage.fails("wrapper.with_base", OSError("us"))
+        call = stage.call(**self.OURS)
+        plan = wrapper.make_plan(call)
+        assert plan.call is call
+        assert (plan.environ, plan.is_fallback) == (call.environ, True)
+        assert capsys.readouterr().err == "pyo3-envshim: warning: not used for this build: OSError: us\n"
+
+
 def test_other_trouble_of_ours_is_one_line(stage: Stage, capsys: Said) -> None:
     stage.fails("wrapper._with_stored_environment", OSError("us"))
     call = stage.call(PYO3_BASE_PYTHON="/own")
     plan = wrapper.make_plan(call)
+    assert plan.call is call
     assert (plan.environ, plan.is_fallback, plan.workspace) == (call.environ, True, None)
     assert capsys.readouterr().err == "pyo3-envshim: warning: not used for this build: OSError: us\n"
