@@ -441,6 +441,59 @@ class TestAStoredEnvironment:
         assert stage.done == [(store, {"A": "1"}), {"A": "1"}]
 
 
+class TestTheEnvironmentOfACall:
+    """The rest is in `TestACallThatIsPassedThrough` of test_wrapper."""
+
+    @pytest.mark.parametrize(
+        ("more", "reason"),
+        [
+            ({"PYO3_CROSS": "1"}, "PYO3_CROSS is set"),
+            ({_startup.MARKERS[0]: None}, "no build front end runs this"),
+            ({"PYO3_PYTHON": "/bin/python"}, "PYO3_PYTHON=/bin/python is in no environment"),
+            ({"PYO3_PYTHON": None}, "PYO3_PYTHON= is in no environment"),
+        ],
+    )
+    def test_is_none_of_a_front_end(self, more: dict[str, str | None], reason: str, tmp_path: Path) -> None:
+        (tmp_path / "env" / "bin").mkdir(parents=True)
+        (tmp_path / "env" / "pyvenv.cfg").touch()
+        python = f"{tmp_path}/env/bin/python"
+        environ = {"PYO3_PYTHON": python, _startup.MARKERS[0]: "1", **more}
+        with pytest.raises(PassThrough) as raised:
+            wrapper.ephemeral_environment({name: it for name, it in environ.items() if it is not None})
+        assert str(raised.value) == reason
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "3G"])
+def test_the_store_has_the_users_limit_or_ours(stage: Stage, value: str | None, capsys: Said) -> None:
+    stage.let("store.prune.prune", lambda *it: stage.done.append(it))
+    store: Any = "the store"
+    wrapper._prune(store, {} if value is None else {"PYO3_ENVSHIM_CACHE_SIZE": value})
+    assert (stage.done, capsys.readouterr().err) == ([(store, (3 if value == "3G" else 2) << 30)], "")
+
+
+class TestABaseOfOurs:
+    @pytest.mark.parametrize(
+        ("more", "base"),
+        [
+            ({}, "/base/of/env"),
+            ({"PYO3_PYTHON": "/other/bin/python"}, None),
+            ({"PYO3_PYTHON": None}, None),
+            ({"PYO3_CROSS": "1"}, None),
+        ],
+    )
+    def test_is_that_of_the_interpreter_of_the_call(
+        self, stage: Stage, more: dict[str, str | None], base: str | None
+    ) -> None:
+        stage.let("environment.interpreter.environment_of", {"/env/bin/python": "/env"}.get)
+        stage.let("environment.interpreter.base_of", {"/env": "/base/of/env"}.__getitem__)
+        of_another = {"PYO3_BASE_PYTHON": "/base", "PYO3_ENVSHIM_BASE": "/base"}
+        environ = {name: it for name, it in {**stage.environ, **more}.items() if it is not None}
+        of_this = dict.fromkeys(of_another, base) if base else {}
+        assert wrapper.with_base({**environ, **of_another}) == {**environ, **of_this}
+        own = {**environ, "PYO3_BASE_PYTHON": "/own"}
+        assert wrapper.with_base(own) == own
+
+
 @pytest.mark.parametrize(
     ("environ", "name"),
     [
