@@ -75,7 +75,8 @@ CAUSES: dict[str, tuple[str, str, str, str, str, str | None, str | None]] = {
             *(hint, None, None),
         )
         for name, path, brief, hint in (
-            ("MissingFile", "/p/src/gone.txt", "src/gone.txt", WATCHES),
+            ("MissingFile", "/p/a/src/gone.txt", "src/gone.txt", WATCHES),
+            ("MissingFile", "/p/targets/x.c", "targets/x.c", WATCHES),
             ("FailedToReadMetadata", "/p/src/*.c", "src/*.c", EXPANDS),
             ("UnableToReadFile", "/p/src/?.c", "src/?.c", EXPANDS),
         )
@@ -88,6 +89,11 @@ CAUSES: dict[str, tuple[str, str, str, str, str, str | None, str | None]] = {
         *("file", LIB, "lib.rs changed", "… changed", "-", None, None),
     ),
     f"FsStatusOutdated(StaleItem({stale(8, 980_000_000)}))": (
+        *("file", LIB, "lib.rs changed", "… changed while this command ran"),
+        "something writes it in every build, before cargo: let it write only what differs",
+        *(None, None),
+    ),
+    f"FsStatusOutdated(StaleItem({stale(13)}))": (  # when the call ended
         *("file", LIB, "lib.rs changed", "… changed while this command ran"),
         "something writes it in every build, before cargo: let it write only what differs",
         *(None, None),
@@ -109,11 +115,11 @@ CAUSES: dict[str, tuple[str, str, str, str, str, str | None, str | None]] = {
     'FsStatusOutdated(StaleItem(ChangedChecksum { source: "/p/src/lib.rs", new_checksum: 2 }))': (
         *("file", LIB, "lib.rs changed", "… changed", "-", None, None),
     ),
-    'FsStatusOutdated(StaleItem(ChangedEnv { var: "X", previous: Some("1"), current: None }))': (
-        *("variable", "X", "X changed", "X changed: 1 → unset"),
+    'FsStatusOutdated(StaleItem(ChangedEnv { var: "X", previous: Some("1"), current: Some("2") }))': (
+        *("variable", "X", "X changed", "X changed: 1 → 2"),
         "the programs that build here (editor, terminal, front end) set X differently: set it alike, or put "
         "the shim in front of each (pyo3-envshim env --path), which keeps both",
-        *("1", None),
+        *("1", "2"),
     ),
 }
 
@@ -356,6 +362,26 @@ COLD: list[tuple[dict[str, Any], list[Any], dict[str, Any], tuple[Any, ...]]] = 
             "b",
         ),
     ),
+    (
+        *({}, [], {"target": None}),
+        (
+            *("profile", "/p/target/debug", "first build for /p/target/debug"),
+            "this is the first build in /p/target/debug; there is debug",
+            f"cargo keeps a folder for each profile and platform: {EITHER}",
+            *(None, "/p/target/debug"),
+        ),
+    ),
+    (
+        *({**OWN, "profile": 2}, [{"ended": 1, "facts": {**OWN, "profile": 3}}], {}),
+        (
+            *("profile", "the profile's settings", "the profile's settings changed"),
+            *("the profile's settings changed", causes.KEPT, None, None),
+        ),
+    ),
+    (
+        *({**FACTS, **OWN}, [ended(1)], {}),
+        ("version", "top", "1.0 → ", "top changed: 1.0 → ", "", "1.0", ""),
+    ),
 ]
 
 
@@ -414,6 +440,101 @@ class TestTheCrate:
         assert found == causes.Cause("taking-turns", "low", "low was compiled by another build", text, hint)
         (found,) = causes_of(AT, DIRTY, reason)
         assert found.kind == "unknown"
+
+
+class TestADependent:
+    """What it follows, and the causes of that."""
+
+    def unit(self, name: str, number: int, *needs: tuple[str, int]) -> tuple[str, dict[str, Any]]:
+        package, _, unit = name.partition("/")
+        place = PLACE.replace("top-48737be18984da83/lib-top", f"{package}-{number:016}/{unit}")
+        facts = {"deps": [[0, crate, False, need] for crate, need in needs]}
+        text = number.to_bytes(8, "little").hex()
+        return place, {"hash": text, "facts": facts, "begun": 10.0 + number, "ended": 20.0}
+
+    def lines(self, place: str, version: str, reason: str) -> list[str]:
+        return [f"fingerprint at: {place}", DIRTY.replace("top v0.1.0", version), f"    dirty: {reason}"]
+
+    @pytest.mark.parametrize(
+        "follows",
+        [
+            "UnitDependencyInfoChanged { old_name: 1 }",
+            "FsStatusOutdated(StaleDepFingerprint { unit: UnitIndex(0) })",
+            "unit dependency information changed",
+            "current filesystem status shows we're outdated",
+        ],
+    )
+    def test_has_the_causes_of_all_that_it_needs(self, follows: str) -> None:
+        units = [
+            self.unit("low/lib-low", 1),
+            self.unit("mid/lib-mid", 2, ("low", 1)),
+            self.unit("top/build-script-x", 3, ("mid", 2)),
+            self.unit("top/lib-top", 4, ("build_script_build", 3)),
+        ]
+        versions = ("low v1.0.0", "mid v1.1.0", "top v0.1.0", "top v0.1.0")
+        reasons = ("RustcChanged", follows, follows, follows)
+        messages = [
+            line
+            for (place, _), version, reason in zip(units, versions, reasons)
+            for line in self.lines(place, version, reason)
+        ]
+        found = causes.diagnose(
+            record(*messages, compiled=("low v1.0.0", "mid v1.1.0", "top v0.1.0"), units=dict(units)), 9.0
+        )
+        assert (found.understood, found.total) == (True, 3)
+        low, mid, top = found.crates
+        assert [(it.name, it.because) for it in found.crates] == [
+            ("low", []),
+            ("mid", ["low"]),
+            ("top", ["mid"]),
+        ]
+        assert [cause.kind for cause in low.causes] == ["toolchain"]
+        assert (mid.causes, top.causes) == ([], [])
+        assert {it.kind for it in mid.roots} == {it.kind for it in top.roots} == {"toolchain"}
+
+
+def test_a_crate_that_the_log_tells_nothing_of() -> None:
+    messages = AT, DIRTY, "    dirty: RustcChanged"
+    odd, _ = causes.diagnose(record(*messages, compiled=("top v0.1.0", "odd v1.0 v2")), 9.0).crates
+    assert (odd.name, odd.version, odd.because, odd.roots) == ("odd", "1.0 v2", [], odd.causes)
+    assert [it.brief for it in odd.causes] == ["cargo gave no reason"]
+
+
+def test_a_log_that_is_not_understood() -> None:
+    found = causes.diagnose(record(AT, DIRTY, "    dirty: RustcChanged", units={}), 9.0)
+    assert (found.crates, found.total, found.understood) == ([], 1, False)
+    assert found.understood is False
+
+
+class TestAVariable:
+    def cause(self, name: str, new: str, **environment: Any) -> causes.Cause:
+        reason = f'EnvVarChanged {{ name: "{name}", old_value: Some("/a"), new_value: Some("{new}") }}'
+        made = {"python": None, "front_end": None, "stored": False, "mode": "on", **environment}
+        (found,) = causes_of(AT, DIRTY, f"    dirty: {reason}", environment=made)
+        return found
+
+    def test_may_name_an_ephemeral_environment(self) -> None:
+        assert self.cause("PYO3_PYTHON", "/b", python="/b", front_end="uv").kind == "ephemeral"
+
+    def test_may_name_a_stored_one(self) -> None:
+        found = self.cause("PYO3_PYTHON", "/b", python="/b", stored=True)
+        assert found.kind == "stored"
+        assert found.text == "PYO3_PYTHON changed: /a → /b (the environment's permanent address)"
+        assert found.hint == (
+            "the build requirements, the interpreter or the sources' state changed, or this is the first "
+            "build with the shim: the next one is warm"
+        )
+        assert self.cause("X", "/b", python="/c", stored=True).kind == "variable"
+        assert self.cause("X", "/b", python="/b").kind == "variable"
+
+    @pytest.mark.parametrize("name", ["PATH", "VIRTUAL_ENV"])
+    def test_may_be_of_a_place(self, name: str) -> None:
+        found = self.cause(name, "/b")
+        assert found.hint == (
+            f"the programs that build here (editor, terminal, front end) set {name} differently: set it "
+            "alike, or put the shim in front of each (pyo3-envshim env --path), which keeps both; "
+            "PYO3_PYTHON, set to one interpreter, takes the place of both"
+        )
 
 
 class TestTheCause:
