@@ -79,6 +79,7 @@ ABOUT_POSIX = {
         builds::.*own_alone|TestAPlace
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
         files::.*with_its_mode|TestRemovingOnWindows
+        install::TestInThisProcess
         switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
         store::TestTrust
