@@ -472,7 +472,7 @@ class TestADependent:
             self.unit("top/lib-top", 4, ("build_script_build", 3)),
         ]
         versions = ("low v1.0.0", "mid v1.1.0", "top v0.1.0", "top v0.1.0")
-        reasons = ("RustcChanged", follows, follows, follows)
+        reasons = ("RustcChanged", "CompileKindChanged", follows, follows)
         messages = [
             line
             for (place, _), version, reason in zip(units, versions, reasons)
@@ -483,14 +483,11 @@ class TestADependent:
         )
         assert (found.understood, found.total) == (True, 3)
         low, mid, top = found.crates
-        assert [(it.name, it.because) for it in found.crates] == [
-            ("low", []),
-            ("mid", ["low"]),
-            ("top", ["mid"]),
-        ]
-        assert [cause.kind for cause in low.causes] == ["toolchain"]
-        assert (mid.causes, top.causes) == ([], [])
-        assert {it.kind for it in mid.roots} == {it.kind for it in top.roots} == {"toolchain"}
+        assert [(it.name, it.because) for it in found.crates] == [("low", []), ("mid", []), ("top", ["mid"])]
+        kinds = [([cause.kind for cause in it.causes], {root.kind for root in it.roots}) for it in (low, mid)]
+        both = {"toolchain", "target"}
+        assert kinds == [(["toolchain"], {"toolchain"}), (["target"], both)]
+        assert (top.causes, {root.kind for root in top.roots}) == ([], both)
 
 
 def test_a_crate_that_the_log_tells_nothing_of() -> None:
