@@ -241,7 +241,7 @@ def check(workspace: Workspace, environ: Mapping[str, str]) -> None:
 def key(workspace: Workspace) -> str:
     """Return the name of the folder for a workspace."""
     text = "\0".join(workspace.names)
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{workspace.names[0][:40]}-{digest}" if workspace.names else digest
 
 

@@ -127,7 +127,7 @@ def _counts(python: str, environ: Mapping[str, str]) -> bool:
 def _replace(path: str, text: bytes) -> bool:
     """Put *text* in the place of the script at *path*, if it runs there. Raises OSError."""
     files.remove_unfinished(path)
-    new = files.write_beside(path, text, executable=True)
+    new = files.write_beside(path, text)
     try:
         old = os.stat(path)
         if os.stat(new).st_gid != old.st_gid:  # a group may be all who can run it

@@ -68,7 +68,6 @@ class Place:
         self.profiles = target_dir.profiles_called(workspace.profile, self.build)
         self.call = call
         self.shelf = shelf
-        self.units: list[UnitFolder] = []
 
     def read(self) -> None:
         """Read what cargo has left. Raises OSError, UnknownFormat."""
@@ -119,14 +118,15 @@ def _check_folders(place: Place) -> None:
     import stat
 
     device = os.stat(place.build).st_dev
+    names = (".fingerprint", "build", "deps", "deps/artifact", "examples", shelf.FOLDER)
     for profile in place.profiles:
-        for name in ("", ".fingerprint", "build", "deps", "deps/artifact", "examples", shelf.FOLDER):
+        for path in (profile, *(os.path.join(profile, name) for name in names)):
             try:
-                found = os.lstat(os.path.join(profile, name))
+                found = os.lstat(path)
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
-                raise Refused(f"{os.path.join(profile, name)} is a link, or on another device")
+                raise Refused(f"{path} is a link, or on another device")
 
 
 def _shared(place: Place, stems: Container[Stem], units: Iterable[UnitFolder]) -> str:
@@ -223,7 +223,7 @@ def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
     """Return what the set's units need that is not in the set, as it is now."""
     needs = {need for unit in moving for it in unit.fingerprints for need in it.needs}
     return [
-        _state(place, unit, it.name, it.number)
+        _state(place, unit, it.number)
         for unit in place.units
         if unit not in moving
         for it in unit.fingerprints
@@ -231,9 +231,9 @@ def _outside(place: Place, moving: list[UnitFolder]) -> list[dict[str, Any]]:
     ]
 
 
-def _state(place: Place, unit: UnitFolder, name: str, number: int) -> dict[str, Any]:
+def _state(place: Place, unit: UnitFolder, number: int) -> dict[str, Any]:
     outputs = states(place.outputs_of(unit), place.build)
-    return {"place": place.relative(unit.place), "name": name, "number": number, "outputs": outputs}
+    return {"place": place.relative(unit.place), "number": number, "outputs": outputs}
 
 
 def _rename(source: str, target: str, moved: list[tuple[str, str]]) -> None:
@@ -309,7 +309,7 @@ def _is_as_it_was(place: Place, units: Mapping[str, UnitFolder], noted: dict[str
     unit = units.get(noted["place"])
     if unit is None or noted["number"] not in {it.number for it in unit.fingerprints}:
         return False
-    return _state(place, unit, noted["name"], noted["number"]) == noted
+    return _state(place, unit, noted["number"]) == noted
 
 
 def _stems(place: Place, body: dict[str, Any]) -> set[Stem]:

@@ -63,9 +63,10 @@ def exchange(
     """
     done = Exchange()
     build, profile = workspace.build_dir, os.path.join(workspace.build_dir, workspace.profile)
-    shelf, profiles = Shelf(profile), target_dir.profiles_called(workspace.profile, build)
+    shelf = Shelf(profile)
     call = CallNote("", {}, {})  # explains nothing, until it is known
     try:
+        profiles = target_dir.profiles_called(workspace.profile, build)
         sets, recorded = shelf.sets(), recorded_variables(profiles)
         names = {*recorded, *(name for each in sets for name in each.values)}
         call = call_note(_KEPT if is_kept else workspace.root, names, environ)

@@ -183,7 +183,7 @@ class Shelf:
         kinds = [(call.root, call.interpreters_of(values)) for call in found]
         return found[0] if found and kinds.count(kinds[0]) == len(kinds) else None
 
-    def note(self, call: CallNote, others: bool = False) -> None:
+    def note(self, call: CallNote, others: bool) -> None:
         """Note a call that is about to start. If that fails, its units must not be taken for another's.
 
         *others*: whether units of those before may still be in place, or at work. Where there is another

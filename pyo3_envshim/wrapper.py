@@ -185,8 +185,8 @@ def _with_stored_environment(call: CargoCall) -> Plan:
         python = layout.interpreter(path)
         # A PyO3 that reads PYO3_BASE_PYTHON would not see the nonce otherwise.
         environ = redirect(call.environ, root, path, python if nonce else environment.base)
-        if environment.hidden:  # its programs are not in the entry
-            environ["PATH"] = call.environ.get("PATH", "")
+        if environment.hidden and "PATH" in environ:  # its programs are not in the entry
+            environ["PATH"] = call.environ["PATH"]
         if build_dir:
             environ = build_dir.variables(environ)
             build_dir.in_child = entry.hold_in_child

@@ -17,7 +17,7 @@ def turn(on: bool) -> str:
         elif not on:
             above = os.path.dirname(path)
             os.makedirs(above, files.private_mode(above), exist_ok=True)
-            with open(path, "a", encoding="ascii"):
+            with open(path, "ab"):
                 pass
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}", "is the folder yours?") from None

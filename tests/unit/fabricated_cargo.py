@@ -93,10 +93,10 @@ class Fabricated:
                         if path.parent.name in ("deps", "examples"):
                             path.unlink(missing_ok=True)
 
-    def exchange(self, environ: Environ, root: str = "") -> Exchange:
+    def exchange(self, environ: Environ, root: str = "", *, is_kept: bool = False) -> Exchange:
         """Do what the wrapper does before cargo starts."""
         answer = {"workspace_root": root or self.root, "target_directory": str(self.build), "packages": []}
-        return exchange(environ, Workspace(answer, [], ["build"]))
+        return exchange(environ, Workspace(answer, [], ["build"]), is_kept=is_kept)
 
     def cargo(self, environ: Environ, *wanted: str, breaks_at: str = "") -> list[str]:
         """Build some units, and what they need; return the names of those that were compiled.

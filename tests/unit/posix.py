@@ -28,6 +28,12 @@ MODULES = {
     "explain does not run on Windows": """
         recorder
     """,
+    "cargo is a shell's script, and the files are its first layout's: windows/test_kept_there.py": """
+        build_dir_run
+    """,
+    "paths with slashes and stand-ins; windows/test_builds_there.py has the whole": """
+        wrapper_plans
+    """,
     "names that are not UTF-8, and what POSIX alone calls a file": """
         odd_input
     """,
@@ -48,7 +54,7 @@ ABOUT_POSIX = {
         env::.*with_path|.*shadows_no_program|TestAnInstallationThatIsNotWhole
         build_dir::.*follows_no_link
         entry::.*\\[.*(link|broken.interpreter|another.interpreter|second.name)
-        files::.*write_to_what_is_there
+        files::.*write_to_what_is_there|.*last_changed_is_asked
         freshness::.*_link|.*behind_a_link
         harmless::.*behind_a_link
         prune::.*(whose_entry_is_gone|gives_one|wrapper_is_gone|not_the_stores)
@@ -70,17 +76,19 @@ ABOUT_POSIX = {
     "modes and owners": """
         env::.*home_is_the_runners
         cache::.*told_in_a_line_and_a_hint
-        build_dir::.*is_not_inherited|.*others_can_write
-        builds::.*own_alone
+        build_dir::.*is_not_inherited|.*others_can_write|.*as_windows_needs_it
+        builds::.*own_alone|TestAPlace
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
-        files::.*with_its_mode
+        files::.*with_its_mode|TestRemovingOnWindows
+        install::TestInThisProcess
+        switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
         store::TestTrust
     """,
     "a file can be replaced, or removed, while it is open": """
         builds::.*needs_no_working_folder|.*it_cannot_take
         entry::.*cannot_be_mended
-        files::.*open_elsewhere|.*while_it_writes
+        files::.*open_elsewhere|.*while_it_writes|.*needs_no_working_folder
         target_dir::.*something_stays
     """,
     "programs are scripts, and PATH has colons": """
@@ -116,6 +124,7 @@ ABOUT_POSIX = {
         entry::TestATamperedEntry|.*configuration_the_original|.*shares_its_files|.*does_not_share|.*only_changes_times
         assessment::TestWhat|TestAVendored|.*somebody_reads_it
         freshness::.*stamp_and_cargos_tag|.*there_is_not_tagged|.*units_are_for_us
+        shelf::TestTheInterpreter|.*case_of_a_variable
         prune::.*(by_a_use|what_is_held|file_too|those_in_use|without_the_original)
         layout::.*know_their_own_separators
         metadata::.*root_package|TestAQuery
@@ -156,6 +165,7 @@ ABOUT_POSIX = {
     """,
     "signals, exec, and a locale": """
         build_dir::.*by_the_signal|.*cannot_be_run
+        files::TestWhatWasLeft
         wrapper::.*(by_signal|signals_are_taken|interruption|the_process_itself|the_locale)
     """,
 }

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pyo3_envshim import build_dir, builds
+from pyo3_envshim import build_dir, builds, files
+from pyo3_envshim.build_notes import DISK_FULL, TOO_LARGE, BuildNotes
 from pyo3_envshim.call import CargoCall
-from pyo3_envshim.cargo import metadata
+from pyo3_envshim.cargo import harmless, inputs, metadata
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP
@@ -32,6 +37,13 @@ from .test_target_dir import HASH, OTHER, unit
 from .test_wrapper import Bench, break_package, fine, warned
 
 CALL = CargoCall("/no/cargo", ["build"], HOME)
+LOCK = """
+[[package]]
+name = "good"
+version = "1.0.0"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+checksum = "0a"
+"""
 
 
 @pytest.mark.parametrize("arguments", [["rustc", "--lib"], ["+nightly", "rustc", "--", "-C", "x"]])
@@ -86,13 +98,179 @@ class TestASecondBuild:
         self.build(tree, folder, monkeypatch)
         assert built.exists() == stays
 
-    def build(self, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(
+        self, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, keeps: str = "on"
+    ) -> list[tuple[Any, ...]]:
+        """Prepare a folder for a build of a tree; return what cargo was asked, beside the call."""
+        asked: list[tuple[Any, ...]] = []
+
+        def all_packages(_: CargoCall, *how: Any) -> dict[str, Any]:
+            asked.append(how)
+            return answer()
+
         folder.mkdir(exist_ok=True)
-        monkeypatch.setattr(metadata, "all_packages", lambda *_: answer())
+        monkeypatch.setattr(metadata, "all_packages", all_packages)
         where = {"workspace_root": str(tree), "target_directory": f"{tree}/target", "packages": []}
-        keeping_all = {**HOME, "PYO3_ENVSHIM_BUILD_CACHE": "on"}  # there is no compiler here
-        call = CargoCall("/no/cargo", ["build"], keeping_all)
+        call = CargoCall("/no/cargo", ["build"], {**HOME, builds.VARIABLE: keeps})
         build_dir.evict_stale(str(folder), Workspace(where, []), call)
+        return asked
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        """An unpacked tree that was built in `folder`, with what may stay there."""
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "Cargo.toml").touch()
+        (tree / "Cargo.lock").write_text(LOCK)
+        return tree
+
+    @pytest.fixture
+    def folder(self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(harmless, "reusable", lambda *_: ({"good"}, {"good"}))
+
+        def compiler(settings: list[str], environ: Mapping[str, str], folder: str) -> str:
+            assert (settings, folder) == ([], str(tmp_path / "folder"))
+            return f"rustc 1{environ.get('RUSTUP_TOOLCHAIN', '')}"
+
+        monkeypatch.setattr(harmless, "compiler", compiler)
+        self.build(tree, tmp_path / "folder", monkeypatch)
+        unit(tmp_path / "folder" / "debug", "good", "good")
+        unit(tmp_path / "folder" / "debug", "own", "own", OTHER)
+        os.utime(tmp_path / "folder" / STAMP, (3_000_000_000,) * 2)  # long after all sources
+        BuildNotes(str(tmp_path / "folder")).note_outputs()
+        return tmp_path / "folder"
+
+    def left(self, folder: Path) -> list[str]:
+        return sorted(names_in(folder / "debug" / ".fingerprint"))
+
+    def test_keeps_what_comes_from_a_registry_where_the_tree_is_another(
+        self, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tree / "Cargo.toml").write_text("[package]")
+        self.build(tree, folder, monkeypatch)
+        assert self.left(folder) == [f"good-{HASH}"]
+
+    @pytest.mark.parametrize("what", ["nothing", "more", "checksum", "rubbish", "large", "damage"])
+    def test_keeps_nothing_in_doubt_about_what_comes_from_there(
+        self, what: str, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notes = BuildNotes(str(folder))
+        (folder / "debug" / ".envshim-sets" / "0a1b").mkdir(parents=True)
+        if what == "more":
+            (tree / "Cargo.lock").write_text(LOCK + LOCK.replace("good", "better").replace("0a", "0b"))
+        elif what == "checksum":
+            (tree / "Cargo.lock").write_text(LOCK.replace("0a", "0b"))
+        elif what == "rubbish":
+            (folder / "checksums").write_text("5")
+        elif what == "large":
+            notes.mark(TOO_LARGE)
+            (tree / "Cargo.lock").write_text(LOCK.replace("good", "other"))
+        elif what == "damage":
+            (folder / "debug" / "deps" / f"libgood-{HASH}.rlib").write_text("more")
+        self.build(tree, folder, monkeypatch)
+        stays = what in ("nothing", "more")
+        assert self.left(folder) == ([f"good-{HASH}", f"own-{OTHER}"] if stays else [])
+        assert (folder / "debug" / ".envshim-sets").exists() == stays
+        assert not notes.has(TOO_LARGE)
+        known = metadata.checksums(str(tree / "Cargo.lock"))
+        assert (notes.checksums(), len(known)) == (known, 2 if what == "more" else 1)
+
+    def test_knows_the_checksums_of_all_builds_there(
+        self, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = metadata.checksums(str(tree / "Cargo.lock"))
+        (tree / "Cargo.lock").write_text(LOCK.replace("good", "other"))
+        self.build(tree, folder, monkeypatch)
+        after = metadata.checksums(str(tree / "Cargo.lock"))
+        assert BuildNotes(str(folder)).checksums() == {**before, **after} != after
+
+    @pytest.mark.parametrize(
+        ("keeps", "compiler", "stays"),
+        [("", "rustc 1", True), ("", "rustc 2", False), ("", "", False), ("on", "rustc 2", True)],
+    )
+    def test_keeps_nothing_of_another_compiler(
+        self,
+        keeps: str,
+        compiler: str,
+        stays: bool,
+        tree: Path,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """With ``on``, as cargo does, which compares its version."""
+        BuildNotes(str(folder)).note_compiler(compiler)
+        self.build(tree, folder, monkeypatch, keeps)
+        assert bool(self.left(folder)) == stays
+        assert BuildNotes(str(folder)).compiler() == ""  # until cargo has ended
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_has_cargo_ask_which_compiler_it_is_where_cargo_would_not(
+        self, is_known: bool, tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = '{"outputs": {"1": {"stdout": "host: here\\n"}}}'
+        (folder / ".rustc_info.json").write_text(told)
+        (tree / "Cargo.toml").write_text("[package]")
+        monkeypatch.setattr(harmless, "is_compiler_known", lambda *it: is_known and it[2] == str(folder))
+        option = ["--config", f"build.build-dir={json.dumps(str(folder))}"] if is_known else []
+        assert self.build(tree, folder, monkeypatch) == [(["here"], option)]
+        assert (folder / ".rustc_info.json").exists() == is_known
+
+
+class TestWhatStays:
+    """Where not all is kept: what cannot depend on the system, by name."""
+
+    OURS = ("good", "asks", "near-it", "two-of", "other")
+    UNTOLD = """
+[[package]]
+name = "two-of"
+version = "2.0.0"
+
+[[package]]
+name = "other"
+version = "1.0.0"
+source = "registry"
+"""
+
+    def stay(self, monkeypatch: pytest.MonkeyPatch, folder: Path, **more: str) -> tuple[set[str], set[str]]:
+        place = os.path.normpath("/home/me/.cargo/registry/src/index")
+        found = [*(package(name, place) for name in self.OURS), package("vendored", "/tmp/tree/vendor")]
+        told = [{**it, "version": "1.0.0"} for it in [*found, package("own", "/tmp/tree", None)]]
+        told_of = {**answer(*told, **{"near-it": ["asks"]}), "workspace_root": str(folder)}
+        verified = inputs.verified_sources(HOME)
+
+        def all_packages(call: CargoCall, platforms: list[str], settings: list[str]) -> dict[str, Any]:
+            assert (call.cargo, platforms, settings) == ("/no/cargo", ["here"], ["--config", "a=1"])
+            return told_of
+
+        def system_dependent(packages: object, profiles: list[str], places: object) -> set[str]:
+            assert (packages, profiles, places) == (told, [str(folder / "debug")], verified)
+            return {"asks", "own"}
+
+        def may_ask(name: str, version: str, source: str | None, places: object) -> bool:
+            assert (name, version, source, places) == ("two-of", "2.0.0", None, verified)
+            return True
+
+        (folder / "debug").mkdir()
+        (folder / ".rustc_info.json").write_text('{"outputs": {"1": {"stdout": "host: here\\n"}}}')
+        (folder / "Cargo.lock").write_text(self.UNTOLD)
+        monkeypatch.setattr(metadata, "all_packages", all_packages)
+        monkeypatch.setattr(harmless, "system_dependent", system_dependent)
+        monkeypatch.setattr(harmless, "may_ask", may_ask)
+        call = CargoCall("/no/cargo", ["build"], {**HOME, **more})
+        return build_dir._staying(str(folder), call, ["--config", "a=1"])
+
+    def test_is_what_neither_asks_it_nor_needs_what_does(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of one with another version that cargo tells nothing of, it is not known which is which."""
+        assert self.stay(monkeypatch, tmp_path) == ({"good", "other"}, {"good", "other"})
+        assert BuildNotes(str(tmp_path)).each_time() == {"asks": ["asks"], "needs": ["near-it", "two-of"]}
+
+    def test_is_all_of_a_registry_if_that_is_wanted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names, _ = self.stay(monkeypatch, tmp_path, **{builds.VARIABLE: "on"})
+        assert names == set(self.OURS)
 
 
 class TestHolding:
@@ -105,6 +283,19 @@ class TestHolding:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
         os.close(held)
+
+    def test_makes_a_folder_as_windows_needs_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Below the user's profile, it is private as it is."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setattr(files, "private_mode", functools.partial(files.private_mode, windows=True))
+        before = os.umask(0o022)
+        try:
+            os.close(build_dir.lock(str(tmp_path / "folder")))
+        finally:
+            os.umask(before)
+        assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
 
     @pytest.mark.parametrize("pruned", [0, 1, 2])
     def test_waits_says_so_once_and_holds_what_is_there_then(
@@ -288,6 +479,100 @@ class TestACallIsEligible:
         with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
             self.acquire(tmp_path / "cache", answer)
         assert names_in(tmp_path / "cache" / "builds") == []
+
+    @pytest.mark.parametrize(
+        ("free", "with_others", "is_eligible", "stay"),
+        [(0, 0, True, True), (0, -1, True, False), (-1, -1, False, False)],
+    )
+    def test_and_others_make_room_for_it(
+        self,
+        free: int,
+        with_others: int,
+        is_eligible: bool,
+        stay: bool,
+        answer: dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What is free, beside what must be, without others and with them."""
+        above = tmp_path / "cache" / "builds"
+
+        def disk_usage(path: str) -> SimpleNamespace:
+            assert path == str(above)
+            return SimpleNamespace(free=build_dir.ROOM + (with_others if (above / "old").exists() else free))
+
+        monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+        keep(tmp_path / "cache", old=1)
+        if is_eligible:
+            self.acquire(tmp_path / "cache", answer).release()
+        else:
+            with pytest.raises(build_dir.Ineligible, match="less than 1G is free"):
+                self.acquire(tmp_path / "cache", answer)
+        assert (above / "old").exists() == stay
+
+    def test_and_has_what_is_known_of_it(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "BuildDir", lambda *it: it)
+        given: Any = self.acquire(tmp_path / "cache", answer, "3G")
+        call, folder, descriptor, limit, target = given
+        os.close(descriptor)
+        assert (call.arguments, call.environ[builds.VARIABLE]) == (["build"], "3G")
+        assert folder == str(tmp_path / "cache" / "builds" / key_of(answer))
+        assert (limit, target) == (3 << 30, answer["target_directory"])
+
+    def test_may_have_a_path_as_long_as_its_own(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "flaw_of", lambda folder, longest: f"{longest} letters")
+        with pytest.raises(build_dir.Ineligible, match=f"^{len(answer['target_directory'])} letters$"):
+            self.acquire(tmp_path / "cache", answer)
+
+    @pytest.mark.parametrize("is_enough", [True, False])
+    def test_not_where_a_build_in_it_has_filled_the_disk(
+        self, is_enough: bool, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = builds.LIMIT if is_enough else builds.LIMIT - 1
+        above = str(tmp_path / "cache" / "builds")
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path: SimpleNamespace(free=free) if path == above else None
+        )
+        folder = tmp_path / "cache" / "builds" / key_of(answer)
+        folder.mkdir(parents=True)
+        BuildNotes(str(folder)).mark(DISK_FULL)
+        (tmp_path / "cache").chmod(0o700)
+        if is_enough:
+            self.acquire(tmp_path / "cache", answer).release()
+            assert not BuildNotes(str(folder)).has(DISK_FULL)
+        else:
+            with pytest.raises(build_dir.Ineligible, match=r"the last build in .* failed"):
+                self.acquire(tmp_path / "cache", answer)
+
+    def test_not_where_there_are_no_locks(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_dir, "try_lock", lambda *_, **__: None)
+        with pytest.raises(build_dir.Ineligible, match="there are no locks"):
+            self.acquire(tmp_path / "cache", answer)
+
+    def test_not_where_something_may_depend_on_the_system(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def flaw_of(workspace: Workspace, environ: Mapping[str, str]) -> str:
+            return f"flaw {len(workspace.names)}{environ[builds.VARIABLE]}"
+
+        monkeypatch.setattr(harmless, "flaw_of", flaw_of)
+        with pytest.raises(build_dir.Ineligible, match=f"^flaw 1; {builds.VARIABLE}=on keeps all$"):
+            self.acquire(tmp_path / "cache", answer, "")
+        self.acquire(tmp_path / "cache", answer, "on").release()
+
+    def test_not_while_a_cargo_holds_it_that_nobody_waits_for(
+        self, answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        used = str(tmp_path / "cache" / "builds" / key_of(answer) / builds.USED)
+        monkeypatch.setattr(build_dir, "is_held", lambda path: path == used)
+        with pytest.raises(build_dir.Ineligible, match="that nobody waits for"):
+            self.acquire(tmp_path / "cache", answer)
 
     @pytest.mark.parametrize(
         "name", ["debug/.cargo-lock", "debug/.cargo-build-lock", "x86_64/debug/.cargo-lock"]

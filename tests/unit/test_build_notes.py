@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from pyo3_envshim.build_notes import DISK_FULL, TOO_LARGE, BuildNotes
+
+from .environments import ROOT, run
 
 HASH = "0123456789abcdef"
 
@@ -24,6 +27,14 @@ def test_what_was_noted_is_read(tmp_path: Path) -> None:
     assert notes.compiler() == f"{odd} 1 2\n"
     assert notes.overlays() == {odd: "34", "/b": "56"}
     assert notes.each_time() == {"asks": ["b", "c"], "needs": []}
+
+
+def test_it_is_read_whatever_the_locale(tmp_path: Path) -> None:
+    BuildNotes(str(tmp_path)).note_overlays({"/\u00fc": "12"})
+    code = "import sys; from pyo3_envshim.build_notes import BuildNotes as it; "
+    code += "print(ascii(it(sys.argv[1]).overlays()))"
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert run([sys.executable, "-c", code, tmp_path], environ, ROOT) == "{'/\\xfc': '12'}\n"
 
 
 def test_until_cargo_has_ended_nothing_is_known_of_its_end(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import errno
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyo3_envshim import build_dir, builds
+from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP
 
 from .posix import fcntl, names_in
@@ -46,6 +48,45 @@ def test_a_variable_that_says_nothing_is_taken_as_its_default() -> None:
     assert (limit, flaw) == (builds.LIMIT, told)
 
 
+@pytest.mark.parametrize(("value", "all_is_kept"), [(" On ", True), ("1", True), ("3G", False), ("", False)])
+def test_the_variable_says_whether_all_is_kept(value: str, all_is_kept: bool) -> None:
+    assert builds.keeps_all({builds.VARIABLE: value}) == all_is_kept
+    assert not builds.keeps_all({})
+
+
+class TestAPlace:
+    @pytest.mark.parametrize("number", [0xD800, 0xDFFF])
+    def test_whose_path_is_not_unicode_is_none(self, number: int) -> None:
+        assert "can work with the path" in builds.flaw_of(f"/{chr(number)}", 0)
+
+    @pytest.mark.parametrize(
+        ("length", "longest", "is_one"),
+        [(128, 0, True), (129, 0, False), (129, 129, True), (130, 129, False)],
+    )
+    def test_must_not_be_too_long_for_windows(
+        self, length: int, longest: int, is_one: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pyo3_envshim.store.ownership.flaw_of", lambda _: None)
+        folder = "/" + "x" * (length - 1)
+        assert not builds.flaw_of(folder, longest)
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        assert builds.flaw_of(folder, longest) == (
+            "" if is_one else f"the path {folder} is too long for compilers on Windows"
+        )
+
+    def test_is_none_where_nothing_can_be_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = str(tmp_path / "builds" / "tiny")
+        monkeypatch.setattr(os, "ST_NOEXEC", 8, raising=False)
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=1), raising=False)
+        assert builds.flaw_of(folder, 0) == ""
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=9), raising=False)
+        assert "no build script can be started" in builds.flaw_of(folder, 0)
+        monkeypatch.delattr(os, "ST_NOEXEC")  # macOS
+        assert builds.flaw_of(folder, 0) == ""
+
+
 def keep(cache: Path, **days: float) -> dict[str, Path]:
     """Write build folders of 1000 bytes, last used so many days ago."""
     found = {}
@@ -79,8 +120,18 @@ class TestPruning:
         os.close(held)
         assert builds.clear(str(tmp_path)) == ["old"]
 
+    def test_takes_nothing_that_a_cargo_works_in(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody waits for it, if the wrapper was killed."""
+        folders = keep(tmp_path, old=3, new=1)
+        used = str(folders["old"] / builds.USED)
+        monkeypatch.setattr(builds, "is_held", lambda path: path == used)
+        assert builds.clear(str(tmp_path)) == ["new"]
+
     def test_sweeps_what_was_being_removed(self, tmp_path: Path) -> None:
         (tmp_path / "builds" / ".old-1-abc" / "debug").mkdir(parents=True)
+        assert builds.builds(str(tmp_path)) == []
         assert builds.prune(str(tmp_path), 0) == []
         assert names_in(tmp_path / "builds") == []
 

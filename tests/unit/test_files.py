@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +20,14 @@ from pyo3_envshim import files
 
 def refuse(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Let the module take this for Windows; return its `os`."""
+    found = SimpleNamespace(**{**vars(os), "name": "nt"})
+    monkeypatch.setattr(files, "os", found)
+    return found
 
 
 def test_what_the_profile_makes_private_needs_no_list_of_its_own_on_windows(
@@ -40,7 +53,8 @@ class TestInsistingOnWindows:
             tried.append(1)
             if len(tried) <= times:
                 error = OSError(errno.EIO, "in use")
-                error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
+                if winerror is not None:
+                    error.winerror = winerror  # type: ignore[attr-defined,unused-ignore]
                 raise error
 
         files._insist(attempt)
@@ -56,23 +70,57 @@ class TestInsistingOnWindows:
         with pytest.raises(OSError, match="in use"):
             self.fail(1, winerror, monkeypatch)
 
-    def test_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(("tries", "seconds"), [((), 1), ((files.A_SCAN,), 10)])
+    def test_ends(self, tries: tuple[int, ...], seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def rename(*_: str) -> None:
+            error = OSError(errno.EIO, "in use")
+            error.winerror = 5  # type: ignore[attr-defined,unused-ignore]
+            raise error
+
+        slept: list[float] = []
+        monkeypatch.setattr("time.sleep", slept.append)
+        monkeypatch.setattr(files, "os", SimpleNamespace(name="nt", rename=rename))
         with pytest.raises(OSError, match="in use"):
-            self.fail(10**6, 5, monkeypatch)
+            files.rename("a", "b", False, *tries)
+        assert sum(slept) == pytest.approx(seconds)
+
+
+@pytest.mark.usefixtures("windows")
+def test_when_a_file_last_changed_is_asked_of_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = SimpleNamespace(change_time=lambda path, is_link: (path, is_link))
+    monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", asked)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        path = str(tmp_path / name)
+        assert files.change_time(path, os.lstat(path)) == (path, name == "link")  # type: ignore[comparison-overlap]
 
 
 class TestReplacing:
-    @pytest.mark.parametrize(("executable", "mode"), [(False, 0o644), (True, 0o755)])
-    def test_writes_a_file_with_its_mode(self, executable: bool, mode: int, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("old")
+    @pytest.mark.parametrize("write", [files.create, files.write_beside, files.replace])
+    @pytest.mark.parametrize(("executable", "mode"), [((), 0o644), ((False,), 0o644), ((True,), 0o755)])
+    def test_writes_a_file_with_its_mode(
+        self, write: Callable[..., object], executable: tuple[bool, ...], mode: int, tmp_path: Path
+    ) -> None:
+        if write is files.replace:
+            (tmp_path / "file").write_text("old")
         before = os.umask(0)
         try:
-            files.replace(str(tmp_path / "file"), b"new", executable)
+            write(str(tmp_path / "file"), b"new", *executable)
         finally:
             os.umask(before)
+        (found,) = tmp_path.iterdir()
+        assert found.read_text() == "new"
+        assert stat.S_IMODE(found.stat().st_mode) == mode
+
+    def test_needs_no_working_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        (tmp_path / "here").rmdir()
+        files.replace(str(tmp_path / "file"), b"new")
         assert (tmp_path / "file").read_text() == "new"
-        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
-        assert os.listdir(tmp_path) == ["file"]
 
     def test_leaves_the_file_that_is_open_elsewhere_as_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("old")
@@ -123,7 +171,93 @@ class TestWritingBeside:
         assert not (tmp_path / "elsewhere").exists()
 
 
+class TestWhatWasLeft:
+    """By `write_beside`, in a process that was killed."""
+
+    @pytest.fixture
+    def left(self, tmp_path: Path) -> tuple[Path, Path]:
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            pass
+        found = tmp_path / f"file.{ended.pid}-0a1b", tmp_path / f"file.{os.getpid()}-0a1b"
+        for path in found:
+            path.touch()
+        return found
+
+    def test_is_removed_unless_the_process_lives(self, left: tuple[Path, Path], tmp_path: Path) -> None:
+        for name in ("file", "file.txt", "other.1-0a1b"):
+            (tmp_path / name).touch()
+        files.remove_unfinished(str(tmp_path / "file"))
+        assert sorted(os.listdir(tmp_path)) == sorted(["file", "file.txt", left[1].name, "other.1-0a1b"])
+
+    def test_is_asked_for_without_harm(self, tmp_path: Path) -> None:
+        def prepare() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, preexec_fn=prepare) as process:
+            (tmp_path / f"file.{process.pid}-0a1b").touch()
+            files.remove_unfinished(str(tmp_path / "file"))
+        assert process.returncode == 0
+        assert len(os.listdir(tmp_path)) == 1
+
+    @pytest.mark.usefixtures("windows")
+    def test_stays_on_windows(self, left: tuple[Path, Path], tmp_path: Path) -> None:
+        """There, the question would be a signal."""
+        files.remove_unfinished(str(tmp_path / "file"))
+        assert all(path.exists() for path in left)
+
+
+class TestRemovingOnWindows:
+    """Nobody can remove there what is marked read-only, or is open."""
+
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path: Path, windows: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+        def check(path: str) -> None:
+            if path.endswith("open") or not os.lstat(path).st_mode & stat.S_IWRITE:
+                raise PermissionError(errno.EACCES, "Access is denied", path)
+
+        def unlink(path: str) -> None:
+            check(path)
+            os.unlink(path)
+
+        def rmtree(path: str, ignore_errors: bool = False) -> None:
+            for above, _, names in os.walk(path, topdown=False):
+                for place in [*(os.path.join(above, name) for name in names), above]:
+                    try:
+                        check(place)
+                        (os.rmdir if place == above else os.unlink)(place)
+                    except OSError:
+                        if not ignore_errors:
+                            raise
+
+        windows.unlink = unlink
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+    @pytest.mark.parametrize("remove", [files.remove, files.delete])
+    def test_removes_what_is_read_only(self, remove: Callable[[str], None], tmp_path: Path) -> None:
+        (tmp_path / "folder" / "below").mkdir(parents=True)
+        for name in ("file", "folder/below/file"):
+            (tmp_path / name).touch(0o444)
+        (tmp_path / "folder" / "writable").touch()
+        for name in ("file", "folder"):
+            remove(str(tmp_path / name))
+        assert os.listdir(tmp_path) == []
+
+    def test_leaves_no_more_than_what_is_open(self, tmp_path: Path) -> None:
+        for name in ("a", "b-open", "c"):
+            (tmp_path / name).touch(0o444)
+        files.remove(str(tmp_path))
+        assert os.listdir(tmp_path) == ["b-open"]
+
+
 class TestRemoving:
+    def test_fails_where_there_is_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        files.unlink(str(tmp_path / "file"))
+        assert os.listdir(tmp_path) == []
+        for remove in (files.unlink, files.delete):
+            with pytest.raises(FileNotFoundError):
+                remove(str(tmp_path / "file"))
+
     def test_removes_files_links_and_folders(self, tmp_path: Path) -> None:
         (tmp_path / "folder" / "below").mkdir(parents=True)
         (tmp_path / "kept").mkdir()

@@ -71,6 +71,158 @@ def answers_for(folder: Path, python: Path) -> None:
     program(python, f"print({json.dumps([str(folder), '3.13.1'])!r})")
 
 
+class TestInThisProcess:
+    """The functions, with a text of ours that is not the wheel's."""
+
+    OURS = "# pyo3-envshim: written by us\n"
+
+    @pytest.fixture(autouse=True)
+    def text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(install, "_sitecustomize", lambda: self.OURS)
+
+    @pytest.fixture
+    def python(self, library: Path) -> str:
+        return str(library / PYTHON)
+
+    @pytest.mark.parametrize("umask", [0, 0o077])
+    def test_everybody_can_read_what_is_installed(self, python: str, library: Path, umask: int) -> None:
+        path = library / "sitecustomize.py"
+        before = os.umask(umask)
+        try:
+            assert install.install(python) == f"installed {path} for Python 3.13.1"
+        finally:
+            os.umask(before)
+        assert path.read_text() == self.OURS
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert install.install(python) == f"already installed: {path}"
+        assert sorted(os.listdir(library)) == [PYTHON, "sitecustomize.py"]
+
+    def test_an_older_one_of_ours_is_replaced(self, python: str, library: Path) -> None:
+        (library / "sitecustomize.py").write_text(f"{self.OURS}# older\n")
+        install.install(python)
+        assert (library / "sitecustomize.py").read_text() == self.OURS
+
+    @pytest.mark.parametrize("what", ["", "theirs = 1\n", "a link"])
+    def test_another_owners_is_chained_and_given_back(self, python: str, library: Path, what: str) -> None:
+        path, before = library / "sitecustomize.py", library / "sitecustomize-before-pyo3-envshim.py"
+        before.write_text("stale: an upgrade had overwritten ours")
+        if what == "a link":
+            path.symlink_to("theirs.py")
+        else:
+            path.write_text(what)
+        for options in ({}, {"force": True}, {"dry_run": True}):
+            with pytest.raises(CommandError, match=f"^{path} belongs to another owner$"):
+                install.install(python, **options)
+        would = install.install(python, chain=True, dry_run=True)
+        done = install.install(python, chain=True)
+        assert done == f"installed {path} for Python 3.13.1, which runs {before}"
+        assert would == f"would have {done}"
+        assert path.read_text() == self.OURS
+        assert before.is_symlink() == (what == "a link")
+        assert install.uninstall(python, dry_run=True) == f"would have restored {path} of Python 3.13.1"
+        assert install.uninstall(python) == f"restored {path} of Python 3.13.1"
+        assert (os.readlink(path) if what == "a link" else path.read_text()) == (
+            "theirs.py" if what == "a link" else what
+        )
+        assert install.uninstall(python) == f"not installed: {path}"
+
+    def test_what_was_kept_of_a_file_that_came_back_goes(self, python: str, library: Path) -> None:
+        (library / "sitecustomize.py").write_text("theirs = 2\n")
+        kept = library / "sitecustomize-before-pyo3-envshim.py"
+        kept.write_text("theirs = 1\n")
+        assert install.uninstall(python, dry_run=True).startswith("not installed: ")
+        assert kept.exists()
+        install.uninstall(python)
+        assert not kept.exists()
+        assert (library / "sitecustomize.py").read_text() == "theirs = 2\n"
+
+    def test_what_is_externally_managed_is_refused(self, python: str, library: Path) -> None:
+        (library / "EXTERNALLY-MANAGED").touch()
+        with pytest.raises(CommandError) as raised:
+            install.install(python)
+        assert str(raised.value) == (
+            f"{python} (Python 3.13.1) is externally managed: {library}/EXTERNALLY-MANAGED"
+        )
+        assert install.install(python, force=True).startswith("installed ")
+        assert install.install(python).startswith("already installed: ")
+
+    def test_what_cannot_be_written_leaves_nothing_beside(
+        self, python: str, library: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def replace(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        before = tree(library)
+        for name in ("pyo3_envshim.files.write_beside", "os.replace"):
+            with monkeypatch.context() as patch:
+                patch.setattr(name, replace)
+                with pytest.raises(
+                    CommandError, match=r"cannot be written: No space left on device$"
+                ) as raised:
+                    install.install(python)
+            assert raised.value.hint == "is the folder yours?"
+            assert tree(library) == before
+
+    def test_byte_code_of_ours_goes_and_no_other(self, python: str, library: Path) -> None:
+        install.install(python)
+        names = ("sitecustomize.x.pyc", "sitecustomize-before-pyo3-envshim.x.pyc", "site.x.pyc")
+        for name in names:
+            script(library / "__pycache__" / name, "")
+        assert install.uninstall(python) == f"removed {library / 'sitecustomize.py'} of Python 3.13.1"
+        assert os.listdir(library / "__pycache__") == ["site.x.pyc"]
+
+    def test_what_cannot_be_removed_is_told_of(
+        self, python: str, library: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unlink(*_: object) -> None:
+            raise OSError(16, "Device or resource busy")
+
+        install.install(python)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", unlink)
+            with pytest.raises(CommandError, match=r"cannot be removed: Device or resource busy$") as raised:
+                install.uninstall(python)
+        assert raised.value.hint == "is the folder yours?"
+
+    @pytest.mark.parametrize("command", [install.install, install.uninstall])
+    def test_a_folder_that_is_not_ours_to_write_to_is_refused(
+        self, command: Callable[..., str], python: str, library: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if command is install.uninstall:
+            install.install(python)
+        monkeypatch.setattr(os, "access", lambda path, how: (path, how) != (str(library), os.W_OK))
+        with pytest.raises(CommandError, match=f"^{library} is not writable$") as raised:
+            command(python)
+        assert raised.value.hint == "run this as the interpreter's owner"
+
+    @pytest.mark.parametrize("answer", ["", "[1]", "exit 1"])
+    def test_what_does_not_answer_is_no_python(self, answer: str, tmp_path: Path) -> None:
+        text = f"import sys\nprint({answer!r})\nsys.exit({answer.startswith('exit'):d})"
+        python = str(program(tmp_path / "python", text))
+        with pytest.raises(CommandError, match=r"is not a Python that runs$") as raised:
+            install.install(python)
+        assert raised.value.hint == "name one with --python"
+
+    def test_it_is_whole_if_the_package_that_it_names_is_there(self, python: str, library: Path) -> None:
+        path = library / "sitecustomize.py"
+        assert install.installed(python) is None
+        for site, is_whole in ((library, False), (Path(install.__file__).parents[2], True)):
+            path.write_text(f"{self.OURS}try:\n    sitedir = {json.dumps(str(site))}\n")
+            assert install.installed(python) == (str(path), is_whole)
+        path.write_text(self.OURS)
+        assert install.installed(python) == (str(path), False)
+        path.write_text("# another owner's\n")
+        assert install.installed(python) is None
+
+
+def test_the_text_names_the_folder_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "\u00fc" / "pyo3_envshim"
+    package.mkdir(parents=True)
+    (package / "_sitecustomize.py.in").write_text('# pyo3-envshim: written by\nsitedir = "@SITE@"\n')
+    monkeypatch.setattr("pyo3_envshim._startup.__file__", str(package / "_startup.py"))
+    assert install._sitecustomize() == f'# pyo3-envshim: written by\nsitedir = "{package.parent}"\n'
+
+
 class TestAnInterpretersLibrary:
     """What `install` does there; builds/test_ways_in.py then runs the interpreter."""
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import errno
-import importlib
+import importlib.util
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import platformdirs
 import pytest
 import uv
 
@@ -22,6 +25,7 @@ from pyo3_envshim.environment.item import NotStorable
 from support.interpreters import interpreter
 
 from .environments import (
+    ROOT,
     VERSIONS,
     Shared,
     install,
@@ -83,6 +87,162 @@ def make(shared: Shared, a_python: str, environ: dict[str, str], tmp_path: Path)
 @pytest.fixture
 def installed(make: Make) -> Installed:
     return make()
+
+
+BODY = """\
+# -*- coding: utf-8 -*-
+import sys
+from pyo3_envshim.wrapper import main
+if __name__ == "__main__":
+    sys.argv[0] = sys.argv[0].removesuffix('.exe')
+    sys.exit(main())
+"""
+
+
+class TestTheText:
+    """In this process, whose Python is the script's, and whose checkout is what is installed."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        return script(tmp_path / "bin" / _startup.WRAPPER, f"#!{sys.executable}\n{BODY}")
+
+    def text(self, path: Path, **environ: str) -> str | None:
+        found = launcher.rewritten(str(path), environ)
+        return found.decode() if found is not None else None
+
+    def test_names_the_folders_to_import_from(self, path: Path) -> None:
+        first, second, *rest = (self.text(path) or "").splitlines()
+        assert first == f"#!{sys.executable} -IS"
+        assert second.startswith(SECOND_LINE)
+        folders = ast.literal_eval(
+            next(line for line in rest if line.startswith("sys.path"))[len("sys.path += ") :]
+        )
+        assert folders == [str(ROOT), os.path.dirname(os.path.dirname(platformdirs.__file__))]
+
+    def test_names_one_folder_once(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda _: SimpleNamespace(origin=f"{ROOT}/p/__init__.py")
+        )
+        assert f"sys.path += ['{ROOT}']\n" in (self.text(path) or "")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+        assert f"sys.path += ['{ROOT}']\n" in (self.text(path) or "")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: SimpleNamespace(origin=None))
+        assert f"sys.path += ['{ROOT}']\n" in (self.text(path) or "")
+
+    @pytest.mark.parametrize(("name", "is_known"), [("cpython", True), ("pypy", True), ("graalpy", False)])
+    def test_is_for_pythons_that_know_the_options(
+        self, name: str, is_known: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys.implementation, "name", name)
+        assert bool(self.text(path)) == is_known
+
+    def test_is_not_for_windows(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(launcher, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        assert self.text(path) is None
+
+    @pytest.mark.parametrize(("mode", "is_ours"), [(0o755, True), (0o700, True), (0o555, False)])
+    def test_is_for_what_its_owner_may_write(self, mode: int, is_ours: bool, path: Path) -> None:
+        path.chmod(mode)
+        assert bool(self.text(path)) == is_ours
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "//{python}",  # no interpreter's line, as long as one
+            "#!{python} -E",
+            "#!python",
+            "#!/usr/bin/env",
+        ],
+    )
+    def test_is_for_a_line_that_names_this_python_alone(self, line: str, path: Path) -> None:
+        path.write_text(f"{line.format(python=sys.executable)}\n{BODY}")
+        assert self.text(path) is None
+
+    @pytest.mark.parametrize(("length", "fits"), [(126, True), (127, False)])
+    def test_is_for_a_line_that_linux_reads(self, length: int, fits: bool, path: Path) -> None:
+        room = length - len(f"#!{sys.executable} -IS")
+        path.write_text(f"#!{'/' * room}{sys.executable}\n{BODY}")
+        assert bool(self.text(path)) == fits
+
+    @pytest.mark.parametrize("how", ["the working directory", "PYTHONPATH", "nothing", "not ASCII", "a file"])
+    def test_is_for_a_package_that_is_installed(
+        self, how: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        environ = {}
+        if how == "the working directory":
+            monkeypatch.chdir(ROOT)
+            environ["PYTHONPATH"] = "/other"
+        elif how == "PYTHONPATH":
+            environ["PYTHONPATH"] = os.pathsep.join(["/other", str(ROOT)])
+        elif how == "nothing":
+            monkeypatch.setattr(sys, "path", [it for it in sys.path if it != str(ROOT)])
+        else:
+            place = tmp_path / ("\u00fc" if how == "not ASCII" else "archive.zip")
+            monkeypatch.setattr(launcher, "__file__", f"{place}/pyo3_envshim/launcher.py")
+            monkeypatch.syspath_prepend(str(place))
+            if how == "not ASCII":
+                place.mkdir()
+        assert self.text(path, **environ) is None
+
+    @pytest.mark.parametrize("executable", [None, "", "/bin/sh", "beside"])
+    def test_is_for_the_python_that_runs_this(
+        self, executable: str | None, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if executable == "beside":
+            (tmp_path / "python").symlink_to(sys.executable)
+            executable = str(tmp_path / "python")
+        monkeypatch.setattr(sys, "executable", executable)
+        assert self.text(path) is None
+
+    def test_is_for_a_python_in_no_environment(
+        self, path: Path, a_python: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "executable", a_python)
+        path.write_text(f"#!{a_python}\n{BODY}")
+        assert self.text(path)
+
+    def test_is_for_no_environment_whose_content_counts(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An ephemeral one, or an entry of the store."""
+        root = tmp_path / "build-env-a1b2c3d4"
+        (root / "bin").mkdir(parents=True)
+        root.chmod(0o700)
+        (root / "pyvenv.cfg").touch()
+        (root / "bin" / "python").symlink_to(sys.executable)
+        monkeypatch.setattr(sys, "executable", str(root / "bin" / "python"))
+        path.write_text(f"#!{root}/bin/python\n{BODY}")
+        assert self.text(path, TMPDIR=str(tmp_path)) is None
+        assert self.text(path, TMPDIR="/nothing")
+        (root / ".manifest").touch()
+        assert self.text(path, TMPDIR="/nothing") is None
+
+    def test_is_for_folders_that_are_as_safe_as_the_script(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def is_as_safe_as(script: str, folder: str) -> bool:
+            asked.append((script, folder))
+            return len(asked) < 2
+
+        monkeypatch.setattr("pyo3_envshim.store.ownership.is_as_safe_as", is_as_safe_as)
+        assert self.text(path) is None
+        assert [script for script, _ in asked] == [str(path)] * 2
+        assert asked[0][1] == str(ROOT)
+
+
+def test_a_script_that_was_rewritten_is_known(tmp_path: Path) -> None:
+    first, second = "#!/python -IS", launcher._TEXT.splitlines()[0]
+    for text, is_one in (
+        (f"{first}\n{second}\nmore\n", True),
+        (f"{first}\nsomething else\n", False),
+        (f"#!/python\n{second}\n", False),
+    ):
+        (tmp_path / "script").write_text(text)
+        assert launcher.is_isolated(str(tmp_path / "script")) == is_one
+    assert not launcher.is_isolated(str(tmp_path / "gone"))
 
 
 class TestTheScript:
@@ -393,7 +553,7 @@ class TestRewriting:
         path = script(tmp_path / "script", "before")
         os.chown(path, -1, 12345)
         assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\n")
-        assert path.stat().st_gid == 12345
+        assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), 12345)
 
     @pytest.mark.parametrize("mode", [0o755, 0o700, 0o775, 0o750])
     def test_keeps_the_mode(self, mode: int, tmp_path: Path) -> None:
@@ -413,6 +573,22 @@ class TestRewriting:
             pass
         assert path.read_text() == "#!/bin/sh\n"
         assert os.listdir(tmp_path) == [path.name]
+
+    def test_tries_it_in_silence(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """And leaves cargo's input alone."""
+        path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")
+        kept = os.dup(0)
+        with tempfile.TemporaryFile() as given:
+            given.write(b"for cargo\n")
+            given.seek(0)
+            os.dup2(given.fileno(), 0)
+        try:
+            assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\necho noise >&2\nread line\n:\n")
+            assert os.read(0, 100) == b"for cargo\n"
+        finally:
+            os.dup2(kept, 0)
+            os.close(kept)
+        assert capfd.readouterr() == ("", "")
 
     def test_removes_what_a_killed_process_has_left(self, tmp_path: Path) -> None:
         path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,13 @@ import pytest
 
 from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.metadata import Workspace
+from pyo3_envshim.set_aside import exchange
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, read_stamp, write_stamp
 
 from .fabricated_cargo import UNITS, Environ, Fabricated, Killed, Unit
 from .posix import fcntl
+from .test_inputs import dep_info
 
 ALL = ("tiny", "test", "bin", "example", "plug", "plain", "cross")
 SOME = ("tiny", "plug")
@@ -49,6 +57,14 @@ def environs(folder: Path) -> Environs:
     return found
 
 
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> str:
+    """One more unit that asks for a Python, by its name."""
+    unit = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
+    monkeypatch.setitem(UNITS, "other", unit)
+    return "other"
+
+
 class TestRounds:
     def test_what_was_compiled_for_each_value_comes_back(self, there: Fabricated, python: Environs) -> None:
         for name in ("A", "B", "C", "none"):
@@ -62,12 +78,21 @@ class TestRounds:
         there.build_for(python["B"], *ALL)
         done = there.exchange(python["A"])
         assert there.files() == before
-        assert (done.put_aside, done.brought_back, done.reason) == (8, 8, "")
+        assert str(done) == "8 units set aside, 8 brought back"
 
     def test_the_same_value_again_moves_nothing(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
         done = there.exchange(python["A"])
         assert (done.put_aside, done.brought_back, done.reason, there.sets()) == (0, 0, "", [])
+
+    def test_it_comes_back_wherever_cargo_is_started(
+        self, there: Fabricated, python: Environs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert there.build_for(python["A"], *ALL) == []
 
     def test_an_edit_between_the_rounds_costs_what_it_concerns(
         self, there: Fabricated, python: Environs
@@ -136,23 +161,49 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         assert there.exchange(python["A"], "/other").brought_back == 0
         assert there.exchange(python["A"]).brought_back == 8
 
+    def test_gets_one_in_a_folder_that_is_kept_for_unpacked_sources(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        for number, name in enumerate("ABA"):
+            tree = tmp_path / str(number)
+            tree.mkdir()
+            done = there.exchange(python[name], str(tree), is_kept=True)
+            there.cargo(python[name], *ALL)
+        assert str(done) == "8 units set aside, 8 brought back"
+
+    def test_makes_a_set_of_its_own(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["A"], "/other")
+        there.cargo(python["A"], *ALL)
+        there.exchange(python["B"])
+        assert [each.root for each in shelf.Shelf(str(there.build / "debug")).sets()] == ["/other"]
+
     def test_units_that_nobody_knows_the_workspace_of_make_no_set(
         self, there: Fabricated, python: Environs
     ) -> None:
         there.cargo(python["A"], *ALL)
         assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
-    def test_and_keep_no_others_from_making_one(self, there: Fabricated, python: Environs) -> None:
+    def test_and_keep_no_others_from_making_one(
+        self, there: Fabricated, python: Environs, other: str
+    ) -> None:
         """What a cargo without us left before, and nobody has overwritten since."""
-        UNITS["other"] = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
-        try:
-            there.cargo(python["C"], *ALL, "other")
-            for number in range(2):
-                for name in "AB":
-                    assert there.build_for(python[name], *SOME) == [] or number == 0
-                    there.check()
-        finally:
-            del UNITS["other"]
+        there.cargo(python["C"], *ALL, other)
+        for number in range(2):
+            for name in "AB":
+                assert there.build_for(python[name], *SOME) == [] or number == 0
+                there.check()
+
+    def test_but_keep_them_if_they_may_be_later_than_the_last_call(
+        self, there: Fabricated, python: Environs, other: str
+    ) -> None:
+        there.cargo(python["C"], other)
+        there.build_for(python["A"], *SOME)
+        noted = (there.build / "debug" / ".envshim-sets" / "last").stat().st_mtime_ns
+        place = there.place(other)
+        os.utime(place / UNITS[other].name, ns=(noted, noted))
+        os.utime(place, ns=(0, 0))  # cargo writes over a fingerprint that is there
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
     def test_and_make_room_for_a_set_that_comes_back(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)
@@ -163,6 +214,54 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         assert (done.put_aside, done.brought_back) == (8, 8)
         assert there.cargo(python["A"], *ALL) == []
         there.check()
+
+
+class TestTheStamp:
+    """A set has the one of its units, by which they are judged when they come back."""
+
+    def exchange(self, there: Fabricated, environ: Environ, *is_stamped: bool) -> None:
+        where = {"workspace_root": there.root, "target_directory": str(there.build), "packages": []}
+        workspace = Workspace(where, [], ["build"])
+        workspace.packages = {there.root: {"tiny"}}
+        exchange(environ, workspace, *is_stamped)
+
+    @pytest.mark.parametrize("name", [STAMP, OLD_STAMP])
+    def test_is_that_of_the_last_build_there(self, there: Fabricated, python: Environs, name: str) -> None:
+        """The old one, where the guard has left another for this call."""
+        there.build_for(python["A"], *ALL)
+        profile = there.build / "debug"
+        write_stamp(str(profile), "/old", "", {})
+        if name == OLD_STAMP:
+            (profile / STAMP).rename(profile / OLD_STAMP)
+            write_stamp(str(profile), "/new", "", {})
+        self.exchange(there, python["B"])
+        (found,) = there.sets()
+        stamp = read_stamp(str(found / STAMP))
+        assert stamp
+        assert stamp.root == "/old"
+        assert not (profile / OLD_STAMP).exists()
+
+    def test_without_one_what_is_local_is_compiled(self, there: Fabricated, python: Environs) -> None:
+        there.build_for(python["A"], *ALL)
+        for name in "BA":
+            self.exchange(there, python[name])
+        assert there.cargo(python["A"], *ALL) == ["tiny", "test", "bin", "example"]
+
+    @pytest.mark.parametrize("is_stamped", [(True,), (False,), ()])
+    def test_in_place_knows_what_has_come_back(
+        self, there: Fabricated, python: Environs, tmp_path: Path, is_stamped: tuple[bool, ...]
+    ) -> None:
+        """If it is this call's: otherwise it would seem to be the state at an earlier one."""
+        source = tmp_path / "elsewhere.rs"
+        source.touch()
+        there.build_for(python["A"], *ALL)
+        (there.place("tiny") / "dep-lib-tiny").write_bytes(dep_info(str(source)))
+        self.exchange(there, python["B"])
+        write_stamp(str(there.build / "debug"), there.root, "", {})
+        self.exchange(there, python["A"], *is_stamped)
+        stamp = read_stamp(str(there.build / "debug" / STAMP))
+        assert stamp
+        assert (str(source) in stamp.files) == any(is_stamped)
 
 
 class TestAtEveryMoment:
@@ -226,6 +325,7 @@ def test_what_was_not_committed_is_no_set(tmp_path: Path) -> None:
     """However whole it looks."""
     found = shelf.Shelf(str(tmp_path))
     os.makedirs(temporary := found.temporary())
+    assert os.path.dirname(temporary) == found.folder
     found.commit(temporary, {"X": "1"}, shelf.CallNote("/work", {"X": "1"}, {}), {})
     (kept,) = found.sets()
     os.rename(kept.path, found.temporary())
@@ -251,6 +351,21 @@ class TestErrorsOfTheFileSystem:
                 break
         assert at > 50
         assert there.build_for(python["A"], *SOME) == []
+
+    @pytest.mark.parametrize("variable", ["PYO3_PYTHON", "CC"])
+    def test_what_cannot_be_listed(
+        self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        def listdir(_: object) -> list[str]:
+            raise PermissionError(errno.EACCES, "may not be listed")
+
+        monkeypatch.setitem(UNITS, "run", dataclasses.replace(UNITS["run"], variables=[variable]))
+        A, B = ({variable: python[name]["PYO3_PYTHON"]} for name in "AB")
+        there.build_for(A, *ALL)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listdir)
+            assert "may not be listed" in there.exchange(B).reason
+        assert (there.exchange(B).put_aside, len(there.sets())) == (8, 1)
 
     def test_a_refusal_leaves_everything_as_it_was(
         self, there: Fabricated, python: Environs, monkeypatch: pytest.MonkeyPatch
@@ -380,6 +495,8 @@ class TestASetThatIsNotWhatItWas:
         else:
             output.write_text(output.read_text() + ("x" if what == "longer" else ""))
             os.utime(output, (at, at) if what == "longer" else (at, at + 1))
+        reason = "" if what == "manifest" else "the set is not what it was"
+        assert there.exchange(python["A"]).reason == reason
         assert set(there.build_for(python["A"], *ALL)) == DEPENDENT
         assert found not in there.sets()
 
@@ -389,7 +506,8 @@ class TestNothingIsMoved:
         there.build_for(python["A"], *ALL)
         before = there.files()
         done = there.exchange(python["B"])
-        assert (done.put_aside, words in done.reason) == (0, True), done.reason
+        assert str(done) == f"0 units set aside, 0 brought back: {done.reason}"
+        assert words in done.reason
         assert there.files() == before
 
     @pytest.mark.parametrize("name", target_dir.LOCKS)
@@ -411,11 +529,28 @@ class TestNothingIsMoved:
         monkeypatch.setattr("pyo3_envshim.store.lock.is_on_network", lambda _: True)
         self.refused(there, python, "network")
 
-    @pytest.mark.parametrize("name", ["deps", "build", ".fingerprint", ".envshim-sets"])
+    @pytest.mark.parametrize(
+        "name", ["", ".fingerprint", "build", "deps", "deps/artifact", "examples", ".envshim-sets"]
+    )
     def test_a_folder_is_a_link(self, first: Fabricated, python: Environs, tmp_path: Path, name: str) -> None:
-        (tmp_path / "elsewhere").mkdir()
-        (first.build / "debug" / name).symlink_to(tmp_path / "elsewhere")
-        self.refused(first, python, "link")
+        folder = first.build / "debug" / name
+        if folder.exists():
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            (tmp_path / "elsewhere").mkdir()
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(tmp_path / "elsewhere")
+        self.refused(first, python, "is a link")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what is running")
+    @pytest.mark.parametrize(("name", "put_aside"), [("test", 0), ("bin", 8)])
+    def test_a_test_is_running(self, there: Fabricated, python: Environs, name: str, put_aside: int) -> None:
+        there.build_for(python["A"], *ALL)
+        program = shutil.copy(shutil.which("cat") or "cat", there.outputs(name)[0].with_suffix(""))
+        with subprocess.Popen([program], stdin=subprocess.PIPE) as process:
+            done = there.exchange(python["B"])
+            process.communicate()
+        assert (done.put_aside, "in use" in done.reason) == (put_aside, not put_aside)
 
     @pytest.mark.parametrize(
         ("path", "text"),
@@ -475,16 +610,27 @@ class TestValues:
         (tmp_path / ".cargo" / "config.toml").write_text('[env]\nPYO3_PYTHON = "python3"\n')
         assert there.exchange(python["B"]).put_aside == 0
 
-    def test_values_that_contradict_are_not_kept(self, there: Fabricated, python: Environs) -> None:
+    @pytest.mark.parametrize("character", [0xD800, 0xDCFF, 0xDFFF])
+    def test_one_that_is_not_unicode(
+        self, first: Fabricated, monkeypatch: pytest.MonkeyPatch, character: int
+    ) -> None:
+        """cargo notes nothing for it. On Windows, it may be any surrogate."""
+        monkeypatch.setitem(UNITS, "run", dataclasses.replace(UNITS["run"], variables=["CC"]))
+        odd = {"CC": f"/{chr(character)}"}
+        first.exchange(odd)
+        first.cargo({}, *ALL)
+        assert first.exchange(odd).put_aside == 0
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_values_that_contradict_are_not_kept(
+        self, there: Fabricated, python: Environs, other: str, is_known: bool
+    ) -> None:
         there.build_for(python["A"], *ALL)
-        UNIT = Unit("other", "run-build-script-build-script-build", [], ["PYO3_PYTHON"])
-        UNITS["other"] = UNIT
-        try:
-            there.cargo(python["B"], "other")
-            there.exchange(python["C"])
-            assert there.sets() == []
-        finally:
-            del UNITS["other"]
+        there.cargo(python["B"], other)
+        if not is_known:
+            (there.build / "debug" / ".envshim-sets" / "last").unlink()
+        done = there.exchange(python["C"])
+        assert (done.put_aside, done.reason, there.sets()) == (0, "", [])
 
     @pytest.mark.parametrize("name", ["build-env-abcd1234", ".tmpAbc123", "tmpabcd1234"])
     def test_an_ephemeral_environment_that_is_gone(
@@ -497,6 +643,22 @@ class TestValues:
         there.build_for(own, *ALL)
         assert there.exchange(gone).put_aside == 8
         assert len(there.sets()) == 1  # tox will make it anew
+
+    def test_another_interpreter_at_the_same_path(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        for name in "AB":
+            there.build_for(python[name], *ALL)
+        (tmp_path / "A").write_text("another")
+        assert (there.exchange(python["A"]).brought_back, len(there.sets())) == (0, 2)
+
+    def test_one_of_two_interpreters_at_a_path_and_it_is_not_known_which(
+        self, there: Fabricated, python: Environs, tmp_path: Path
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        (tmp_path / "A").write_text("another")
+        there.build_for(python["A"], *ALL)  # to cargo, it is the same one
+        assert (there.exchange(python["B"]).put_aside, there.sets()) == (0, [])
 
     def test_what_is_for_an_interpreter_that_is_gone_goes_first(
         self, there: Fabricated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

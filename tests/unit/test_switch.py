@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import _startup
+from pyo3_envshim import _startup, files
 from pyo3_envshim.cli import doctor, switch
 from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.store.store import folder
@@ -29,6 +30,18 @@ def test_it_is_off_until_it_is_on_again(home: Path) -> None:
     for _ in range(2):
         assert switch.turn(on=True) == "switched on for this user"
         assert _startup.mode({}) == "on"
+
+
+@pytest.mark.parametrize(("windows", "mode"), [(False, 0o700), (True, 0o777)])
+def test_its_folder_is_the_users_alone(windows: bool, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, all below the profile is."""
+    monkeypatch.setattr(files, "private_mode", functools.partial(files.private_mode, windows=windows))
+    before = os.umask(0)
+    try:
+        switch.turn(on=False)
+    finally:
+        os.umask(before)
+    assert os.stat(os.path.dirname(_startup.switch())).st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize(("value", "mode"), [("on", "on"), ("1", "on"), ("base", "base"), ("off", "off")])

@@ -341,11 +341,11 @@ class Diagnoser:
 
     def _of_file(self, path: str, mtime: float) -> Cause:
         text, hint = f"{path} changed", ""
-        if mtime >= self.started - 0.02:  # the file system's clock may be a tick late
+        if mtime > self.record["ended"]:
+            hint = "its time stamp lies in the future: touch it"
+        elif mtime >= self.started - 0.02:  # the file system's clock may be a tick late
             text += " while this command ran"
             hint = "something writes it in every build, before cargo: let it write only what differs"
-        elif mtime > self.record["ended"]:
-            hint = "its time stamp lies in the future: touch it"
         return Cause("file", path, f"{os.path.basename(path)} changed", text, hint)
 
     def _of_content(self, unit: Unit, old: str, new: str) -> Cause:
