@@ -351,7 +351,7 @@ def _finds_them_equal(block: Block, bench: Bench) -> None:
 _WAYS: dict[tuple[str, str], Callable[[Block, Bench], None]] = {
     (
         "README.md",
-        "$ ./scripts/demo    # the rows of one function in place on your machine, and pip's, given Python 3.9+ and cargo",
+        "$ ./scripts/demo    # the first two rows on your machine, and pip's, given Python 3.9+ and cargo",
     ): _ci_runs_it,
     ("README.md", "# pyproject.toml of a PyO3 project: nothing else needed, whoever builds it"): _a_pyproject,
     ("README.md", "# pyproject.toml of a project that uv builds a third-party sdist for"): _a_setting_of_uv,
