@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pyo3_envshim.environment import hashing, interpreter
+from pyo3_envshim.environment import digest as digests
+from pyo3_envshim.environment import hashing, interpreter, overlay
 from pyo3_envshim.environment.item import NotStorable
 from pyo3_envshim.store.store import Store
 
@@ -399,10 +401,11 @@ class TestDifferentEnvironments:
         found = {digest(root), digest(root, PYTHONPATH="/a"), digest(root, PYTHONPATH="/b")}
         assert len(found) == 3
 
-    def test_are_not_those_with_an_empty_path(self, sample: SampleWheels) -> None:
+    @pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME"])
+    def test_are_not_those_with_an_empty_path(self, name: str, sample: SampleWheels) -> None:
         """pip's venv isolation and build set ``PYTHONPATH=``; uv does not."""
         root = sample.environment()
-        assert digest(root, PYTHONPATH="") == digest(root)
+        assert digest(root, **{name: ""}) == digest(root)
 
     def test_have_a_distribution_of_another_version_with_the_same_files(self, sample: SampleWheels) -> None:
         assert digest(sample.environment("one", "other")) != digest(sample.environment("two", "other2"))
@@ -735,3 +738,17 @@ class TestBelowAnOverlay:
         root = sample.environment("one", "tiny")
         mine = {**self.overlaid(tmp_path, "aaaaaaaa", "1", root), "TMPDIR": str(tmp_path / "other")}
         assert not read(root, **mine).hidden
+
+    def test_is_left_alone_on_windows_where_names_have_no_case(
+        self, sample: SampleWheels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = sample.environment("one", "tiny")
+        overlaid = self.overlaid(tmp_path, "aaaaaaaa", "1", root)
+        customize = tmp_path / "pip-build-env-aaaaaaaa" / "site" / "sitecustomize.py"
+        customize.write_text(customize.read_text().upper())
+        assert not read(root, **overlaid).hidden
+        for module in (digests, overlay):
+            monkeypatch.setattr(module, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        with pytest.raises(NotStorable, match="an overlay hides it"):
+            read(root, **overlaid)
+        assert not read(root).hidden
