@@ -34,6 +34,9 @@ MODULES = {
     "each test makes an environment, for which Wine takes 4 s: windows/test_environment_there.py has one": """
         digest digest_properties snapshot
     """,
+    "paths with slashes, links and modes: windows/test_kept_there.py has its own": """
+        overlay
+    """,
     "the same on all systems, with thousands of files, which take long under Wine": """
         freshness_histories set_aside_histories
     """,
@@ -109,7 +112,8 @@ ABOUT_POSIX = {
         cache::.*users_cache_folder
         install::.*wrapper_start_python_isolated
         frontends::.*usual_folders_is_known
-        interpreter::.*(calls_it|keeps_the_name|of_its_names|it_was_called|nested_environments|be_run)
+        interpreter::.*(calls_it|copy_in_an_environment|keeps_the_name|of_its_names|it_was_called)
+        interpreter::.*(nested_environments|be_run)
         interpreter::.*(all_that_decide|on_windows|in_a_framework|its_build_data|shared_library)
         wrapper::.*(name_the_entry|name_it_wherever|store_made_absolute|is_open_to_others)
         entry::TestATamperedEntry|.*configuration_the_original|.*shares_its_files|.*does_not_share|.*only_changes_times
@@ -118,6 +122,7 @@ ABOUT_POSIX = {
         layout::.*know_their_own_separators
         metadata::.*root_package
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
+        startup::.*end_overlays_it$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         switch::.*one_clear_line
         fingerprints::.*profile_was_built_before

@@ -92,7 +92,6 @@ def test_what_cannot_be_seen_is_not_noticed(what: str, tmp_path: Path) -> None:
     assert path.endswith(os.pathsep + "/elsewhere")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes in folders")
 def test_a_pipe_in_it_is_not_waited_for(tmp_path: Path) -> None:
     environ = overlaid(tmp_path, "aaaaaaaa")
     os.mkfifo(tmp_path / "pip-build-env-aaaaaaaa" / "pipe")

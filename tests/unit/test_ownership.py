@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -346,6 +347,14 @@ class TestWithModes:
         assert os.listdir(parent) == []
         parent.chmod(mode & ~0o022)
         Store(str(parent / "middle" / "store"))
+
+    def test_are_not_looked_at_on_windows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All below the user's profile is private there."""
+        monkeypatch.setattr(ownership, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        for name in ("", "middle/store/environments"):
+            Store(str(tmp_path / "middle" / "store"))
+            (tmp_path / name).chmod(0o777)
+        Store(str(tmp_path / "middle" / "store"))
 
     def test_what_is_behind_a_link_of_ones_own_is_looked_at_too(self, tmp_path: Path) -> None:
         (tmp_path / "open").mkdir()
