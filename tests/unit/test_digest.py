@@ -128,6 +128,7 @@ NOTICED: dict[str, Change] = {
     "a script that cannot be run": mode("bin/tool", 0o644),
     "a module that can be run": mode("share/tiny/shared.txt", 0o755),
     "a link": link("tiny/link.txt", "data.txt"),
+    "a link to a script": lambda root: os.symlink("hello", root / "bin" / "greet"),
     "a link to the folder of libraries": lambda root: os.symlink("lib", root / "lib32"),
     "a file in a package with the name of an installer's note": add("tiny/INSTALLER"),
     "a module instead of a folder": lambda root: (site_packages(root) / "tiny" / "include").rename(
@@ -195,6 +196,9 @@ NOT_STORABLE: dict[str, Change] = {
     "with an absolute link into itself": lambda root: link("absolute", str(site_packages(root) / "other.py"))(
         root
     ),
+    "with a link to its interpreter among its modules": lambda root: link(
+        "python", os.path.realpath(root / "bin" / "python")
+    )(root),
     "with a dangling link": link("dangling", "nothing"),
     "with a link to itself": link("loop", "loop"),
     "with a path file that adds a folder": add("add.pth", "/project/src\n"),
@@ -467,6 +471,13 @@ class TestANormalForm:
         root = sample.environment()
         before = digest(root)
         (root / "bin" / name).symlink_to(sample.python)
+        assert digest(root) == before
+
+    def test_has_no_name_that_is_not_called_like_an_interpreter(self, sample: SampleWheels) -> None:
+        """As the one that venv makes on Python 3.14."""
+        root = sample.environment()
+        before = digest(root)
+        (root / "bin" / "\U0001d70bthon").symlink_to("python")
         assert digest(root) == before
 
     def test_has_what_stands_beside_the_libraries(self, sample: SampleWheels) -> None:
