@@ -141,7 +141,7 @@ ABOUT_POSIX = {
         freshness::.*cargo_works_in_the_folder
         prune::.*(no_locks|build_uses_them|may_go|cannot_be_held)
         set_aside::.*cargo_works_there
-        store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
+        store::TestOnWindows|.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """
         build_dir::.*cannot_be_told_the_path|.*the_path_is_trouble\\[[^{]

@@ -28,6 +28,7 @@ from pyo3_envshim.store.lock import (
 from support.daemon import Daemon
 
 from .environments import ROOT
+from .windows_stand_in import StandIn
 
 HOLDER = """\
 import fcntl, os, sys
@@ -166,25 +167,6 @@ class TestCargosLocks:
         without_locks(monkeypatch, errno.ENOLCK)
         with Locks(paths) as had:
             assert not had
-
-
-class StandIn:
-    """What `windows` does, by means of POSIX."""
-
-    @staticmethod
-    def try_lock(descriptor: int, exclusive: bool, wait: bool) -> bool:
-        how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        try:
-            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    @staticmethod
-    def open_lock(path: str) -> int:
-        return os.open(path, os.O_RDONLY)
-
-    is_folder = staticmethod(os.path.isdir)
 
 
 class TestOnWindows:

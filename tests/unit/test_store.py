@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -14,16 +15,19 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.digest import Environment
+from pyo3_envshim.environment.item import Item
 from pyo3_envshim.store import entry as entry_module
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
 from pyo3_envshim.store.store import Acquired, Store, StoreError, folder
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
-from .environments import ROOT, program_in, run, site_packages, started_together
+from .environments import ROOT, program_in, run, script, site_packages, started_together
 from .posix import fcntl, names_in
 from .sample_wheels import SampleWheels, read
+from .windows_stand_in import StandIn
 
 PREFIX = "import sys; print(sys.prefix)"
 
@@ -371,6 +375,151 @@ class TestAnAlias:
 
     def test_without_a_nonce_is_the_entry_itself(self, store: Store) -> None:
         assert store.path("digest", "") == store.path("digest")
+
+
+class TestOnWindows:
+    """A second name is a folder there, and a lock is of a name; tests/windows shows the same there."""
+
+    NONCE = "0a1b2c3d"
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", StandIn)
+        items = []
+        for name, mode in (("bin/python", 0o755), ("module.py", 0o644)):
+            source = script(tmp_path / "original" / name, name)
+            source.chmod(mode)
+            content = hashing.of_file(str(source))
+            items.append(Item(name, content, executable=mode == 0o755, source=str(source)))
+        return Environment(sys.executable, items, "0" * 32, hidden=False)
+
+    def second(self, store: Store, environment: Environment) -> Path:
+        """Give the entry a second name; return its path."""
+        acquired = store.acquire(environment)
+        try:
+            acquired.add_nonce(self.NONCE)
+        finally:
+            acquired.release()
+        return Path(acquired.path(self.NONCE))
+
+    @staticmethod
+    def is_right(path: Path) -> bool:
+        names = {str(it.relative_to(path)) for it in path.rglob("*") if it.is_file()}
+        entry = path.with_name("0" * 32)
+        right = {it for it in names if (entry / it).samefile(path / it) and not it.startswith(MANIFEST)}
+        return right == {"bin/python", "module.py"} and all(it.startswith(MANIFEST) for it in names - right)
+
+    def test_a_second_name_has_the_entrys_files(self, store: Store, environment: Environment) -> None:
+        path = self.second(store, environment)
+        assert self.is_right(path)
+        before = path.stat().st_ino
+        assert self.second(store, environment).stat().st_ino == before
+        assert sorted(os.listdir(store.environments)) == [environment.digest, path.name]
+
+    @pytest.mark.parametrize("how", ["another", "fewer", "more", "link"])
+    def test_a_second_name_that_was_changed_is_made_anew(
+        self, how: str, store: Store, environment: Environment
+    ) -> None:
+        path = self.second(store, environment)
+        if how == "link":
+            path.rename(path.with_name("elsewhere"))
+            path.symlink_to("elsewhere")
+        elif how == "more":
+            (path / "added.py").touch()
+        else:
+            (path / "module.py").unlink()
+            if how == "another":
+                (path / "module.py").write_text("module.py")
+        assert self.is_right(self.second(store, environment))
+        assert not [name for name in os.listdir(store.environments) if name.startswith(".")]
+
+    def test_a_second_name_that_a_running_build_uses_is_not_replaced(
+        self, store: Store, environment: Environment
+    ) -> None:
+        path, other = self.second(store, environment), store.acquire(environment)
+        (path / "added.py").touch()
+        with pytest.raises(StoreError, match=f"^{path} had changed, and a running build uses it"):
+            self.second(store, environment)
+        other.release()
+        mine = store.acquire(environment)
+        mine.add_nonce(self.NONCE)
+        assert self.is_right(path)
+        assert prune.clear(Store(store.root)) == [environment.digest]  # it is still held
+        store.acquire(environment).release()  # and others may use it
+        mine.release()
+
+    def test_a_second_name_takes_the_place_of_others_where_there_are_too_many(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        link = os.link
+
+        def always(source: str, target: str) -> None:
+            raise OSError(errno.EMLINK, "a file has too many names")
+
+        def refuse(source: str, target: str) -> None:
+            if os.stat(source).st_nlink > 4:
+                always(source, target)
+            link(source, target)
+
+        acquired = store.acquire(environment)
+        monkeypatch.setattr(os, "link", refuse)
+        for number in range(5):
+            acquired.add_nonce(f"0000000{number}")
+            assert self.is_right(Path(acquired.path(f"0000000{number}")))
+        assert f"{environment.digest}-00000000" not in os.listdir(store.environments)
+        other = store.acquire(environment)
+        monkeypatch.setattr(os, "link", always)
+        with pytest.raises(StoreError, match=f"^{acquired.path()} has too many names, and a running build"):
+            acquired.add_nonce("11111111")
+        other.release()
+        acquired.release()
+
+    def test_a_second_name_waits_for_who_gives_another(self, store: Store, environment: Environment) -> None:
+        put(store, environment)
+        give = functools.partial(add_nonce, store, environment.digest, self.NONCE)
+        assert waits_for(store.environments, fcntl.LOCK_SH, give)
+
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_a_second_name_goes_with_its_entry(
+        self, gone: bool, store: Store, environment: Environment
+    ) -> None:
+        self.second(store, environment)
+        os.mkdir(store.path("digest", "kept"))  # something else
+        if gone:
+            store.discard(store.path(environment.digest))
+            prune.prune(store, None)
+        else:
+            assert prune.clear(store) == []
+        assert os.listdir(store.environments) == ["digest-kept"]
+
+    def test_an_entrys_mode_says_nothing(self, store: Store, environment: Environment) -> None:
+        put(store, environment)
+        os.chmod(store.path(environment.digest), 0o755)
+        assert is_whole(store, environment)
+
+    def test_a_folder_whose_path_is_too_long_is_refused(
+        self, tmp_path: Path, environment: Environment
+    ) -> None:
+        """Windows starts no program whose path has 260 characters or more."""
+        used = len(f"/environments/{'0' * 32}-{'0' * 8}/bin/python")
+        room = 259 - used - len(str(tmp_path)) - 1
+        assert Store(str(tmp_path / ("x" * room))).root
+        with pytest.raises(StoreError, match="too long") as found:
+            Store(str(tmp_path / ("x" * (room + 1))))
+        assert found.value.hint == "set PYO3_ENVSHIM_CACHE_DIR to a shorter one"
+
+    def test_the_store_is_where_cargo_sees_it(self, tmp_path: Path, environment: Environment) -> None:
+        """What Microsoft Store's Python makes below AppData lies in its package's folder."""
+        (tmp_path / "LocalCache").mkdir()
+        (tmp_path / "Local").symlink_to("LocalCache")
+        store = Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "Local" / "cache")})
+        assert store.root == os.path.realpath(tmp_path / "LocalCache" / "cache")
+
+    def test_there_is_no_other_folder_than_the_users(self, tmp_path: Path, environment: Environment) -> None:
+        (tmp_path / ".cache").touch()
+        with pytest.raises((OSError, StoreError)):
+            Store.open({"HOME": str(tmp_path), "TMPDIR": str(tmp_path)})
 
 
 class TestTrust:
