@@ -473,6 +473,15 @@ class TestANormalForm:
         (root / "bin" / name).symlink_to(sample.python)
         assert digest(root) == before
 
+    def test_has_links_within_the_environment(self, sample: SampleWheels) -> None:
+        root = sample.environment()
+        site = site_packages(root)
+        (site / "tiny" / "link.py").symlink_to("../other.py")
+        (root / "libraries").symlink_to(site.relative_to(root))
+        links = {item.path: item.target for item in read(root).items}
+        assert links[(site / "tiny" / "link.py").relative_to(root).as_posix()] == "../other.py"
+        assert links["libraries"] == site.relative_to(root).as_posix()
+
     def test_has_no_name_that_is_not_called_like_an_interpreter(self, sample: SampleWheels) -> None:
         """As the one that venv makes on Python 3.14."""
         root = sample.environment()

@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from pyo3_envshim import files
 from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.environment.item import Item
@@ -386,6 +387,11 @@ class TestOnWindows:
     def environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
         monkeypatch.setattr(layout, "WINDOWS", True)
         monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", StandIn)
+
+        def change_time(path: str, found: os.stat_result) -> int:  # which is by the path, there
+            return os.lstat(path).st_ctime_ns
+
+        monkeypatch.setattr(files, "change_time", change_time)
         items = []
         for name, mode in (("bin/python", 0o755), ("module.py", 0o644)):
             source = script(tmp_path / "original" / name, name)
@@ -449,27 +455,35 @@ class TestOnWindows:
         store.acquire(environment).release()  # and others may use it
         mine.release()
 
+    @pytest.mark.parametrize("code", ["EMLINK", "ERROR_TOO_MANY_LINKS", "EIO"])
     def test_a_second_name_takes_the_place_of_others_where_there_are_too_many(
-        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+        self, code: str, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        link = os.link
-
-        def always(source: str, target: str) -> None:
-            raise OSError(errno.EMLINK, "a file has too many names")
+        error = OSError(getattr(errno, code, errno.EINVAL), "refused")
+        if code == "ERROR_TOO_MANY_LINKS":
+            error.winerror = 1142  # type: ignore[attr-defined]
+        link, most = os.link, 4
 
         def refuse(source: str, target: str) -> None:
-            if os.stat(source).st_nlink > 4:
-                always(source, target)
+            if os.stat(source).st_nlink > most:
+                raise error
             link(source, target)
 
         acquired = store.acquire(environment)
         monkeypatch.setattr(os, "link", refuse)
-        for number in range(5):
-            acquired.add_nonce(f"0000000{number}")
-            assert self.is_right(Path(acquired.path(f"0000000{number}")))
-        assert f"{environment.digest}-00000000" not in os.listdir(store.environments)
-        other = store.acquire(environment)
-        monkeypatch.setattr(os, "link", always)
+        names = [f"0000000{number}" for number in range(5)]
+        for name in names[:3]:
+            acquired.add_nonce(name)
+        if code == "EIO":
+            with pytest.raises(OSError, match="refused"):
+                acquired.add_nonce(names[3])
+            assert self.is_right(Path(acquired.path(names[0])))
+            return
+        for name in names[3:]:
+            acquired.add_nonce(name)
+            assert self.is_right(Path(acquired.path(name)))
+        assert not os.path.exists(acquired.path(names[0]))
+        other, most = store.acquire(environment), 0
         with pytest.raises(StoreError, match=f"^{acquired.path()} has too many names, and a running build"):
             acquired.add_nonce("11111111")
         other.release()
@@ -492,6 +506,14 @@ class TestOnWindows:
         else:
             assert prune.clear(store) == []
         assert os.listdir(store.environments) == ["digest-kept"]
+
+    def test_a_use_is_noted_without_a_flag_for_links(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(os, "O_NOFOLLOW")
+        for _ in range(2):
+            use(store, environment)
+        assert Path(store.path(environment.digest), USES).read_bytes() == b".."
 
     def test_an_entrys_mode_says_nothing(self, store: Store, environment: Environment) -> None:
         put(store, environment)
