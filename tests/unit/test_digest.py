@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from pyo3_envshim.environment import digest as digests
-from pyo3_envshim.environment import hashing, interpreter, overlay
+from pyo3_envshim.environment import hashing, interpreter, layout, overlay
 from pyo3_envshim.environment.item import NotStorable
+from pyo3_envshim.environment.launchers import normal_launcher
 from pyo3_envshim.store.store import Store
 
 from .entries import stored
@@ -29,6 +30,7 @@ from .environments import (
     site_packages,
 )
 from .sample_wheels import SampleWheels, digest, read, sha256_of
+from .test_launchers import launcher
 
 Change = Callable[[Path], object]
 
@@ -477,10 +479,10 @@ class TestANormalForm:
         root = sample.environment()
         site = site_packages(root)
         (site / "tiny" / "link.py").symlink_to("../other.py")
-        (root / "libraries").symlink_to(site.relative_to(root))
+        (root / "shared").symlink_to("share")  # which holds a folder only
         links = {item.path: item.target for item in read(root).items}
         assert links[(site / "tiny" / "link.py").relative_to(root).as_posix()] == "../other.py"
-        assert links["libraries"] == site.relative_to(root).as_posix()
+        assert links["shared"] == "share"
 
     def test_has_no_name_that_is_not_called_like_an_interpreter(self, sample: SampleWheels) -> None:
         """As the one that venv makes on Python 3.14."""
@@ -772,3 +774,32 @@ class TestBelowAnOverlay:
         with pytest.raises(NotStorable, match="an overlay hides it"):
             read(root, **overlaid)
         assert not read(root).hidden
+
+
+class TestOnWindows:
+    """Of an environment's parts; tests/windows reads whole ones there."""
+
+    @pytest.fixture(autouse=True)
+    def windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(layout, "WINDOWS", True)
+
+    def test_the_programs_of_entry_points_are_written_anew(self, tmp_path: Path) -> None:
+        distribution = "Lib/site-packages/tiny-1.dist-info"
+        (tmp_path / distribution).mkdir(parents=True)
+        walk = digests._Walk(str(tmp_path), "", "Lib/site-packages")
+        walk.records[distribution] = b"../../Scripts/hello.exe,sha256=x,1\ntiny.py,,\n"
+        walk.entry_points[distribution] = b"[console_scripts]\nhello = tiny:main\n"
+        program = launcher(tmp_path, rf"{tmp_path}\Scripts\python.exe")
+        walk.scripts["Scripts/hello.exe"] = program, False
+        found = {item.path: item.text for item in digests._distributions(walk)}
+        assert found == {
+            "Scripts/hello.exe": normal_launcher(program, walk.names, "tiny:main"),
+            f"{distribution}/RECORD": b"../../Scripts/hello.exe,,\ntiny.py,,\n",
+        }
+        walk.entry_points.clear()
+        with pytest.raises(NotStorable, match="own path"):
+            digests._distributions(walk)
+
+    def test_no_name_of_the_interpreter_is_a_link_and_its_library_has_one_name(self, tmp_path: Path) -> None:
+        assert digests._interpreter_links("/base/python.exe", "") == []
+        assert digests._library(str(tmp_path)) == ""

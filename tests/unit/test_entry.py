@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim import files
 from pyo3_envshim.environment import layout
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.environment.item import PLACEHOLDER, Item, NotStorable
@@ -524,3 +525,15 @@ def test_a_script_keeps_its_first_line_where_that_can_start_it(monkeypatch: pyte
             is_first_line = found == f"#!{path}/bin/python\n".encode()
             assert is_first_line is (windows or path == "/short")
             assert is_first_line or found.startswith(b"#!/bin/sh\n")
+
+
+def test_a_file_whose_changes_are_not_kept_is_read_each_time(
+    store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on FAT (Windows): its times and size say nothing."""
+    monkeypatch.setattr(files, "change_time", lambda path, found: None)
+    put(store, small)
+    assert is_whole(store, small)
+    module = Path(store.path(small.digest), "module.py")
+    states = [state_of(str(module), module.stat()) for _ in range(2)]
+    assert states[0] != states[1]
