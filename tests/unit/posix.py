@@ -61,7 +61,7 @@ ABOUT_POSIX = {
         set_aside::.*folder_is_a_link
         sources::.*link|.*step_up
         startup::.*in_no_environment_forgets|.*environment_links_to
-        store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else
+        store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else|.*by_that_name
     """,
     "on Windows, a wrapper's path does not name the user's cargo (`_startup.by_way_of`) yet": """
         startup::.*own_cargo_to_the_wrapper|.*whose_environment_is_gone

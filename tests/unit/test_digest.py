@@ -522,6 +522,18 @@ class TestANormalForm:
         assert found.text == f"{text}executable = {sample.python}\n".encode()
         assert not found.executable
 
+    def test_names_an_interpreter_called_python_once(self, tmp_path: Path) -> None:
+        paths = [item.path for item in digests._interpreter_links(str(tmp_path / "python"), "python3.13")]
+        assert sorted(paths) == sorted({*paths, "bin/python", "bin/python3", "bin/python3.13"})
+
+    def test_names_a_base_whose_path_is_not_utf_8(self, tmp_path: Path) -> None:
+        real = tmp_path / "base\udcff"
+        real.mkdir()
+        (tmp_path / "link").symlink_to(real.name)
+        text = digests._normal_configuration(str(tmp_path / "link" / "python"), {})
+        assert os.fsencode(f"home = {tmp_path}/link\n") in text
+        assert os.fsencode(f"executable = {real}/python\n") in text
+
     def test_is_sorted_and_names_each_path_once(self, sample: SampleWheels) -> None:
         paths = [item.path for item in read(sample.environment()).items]
         assert paths == sorted(set(paths))

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from pyo3_envshim.environment.item import Item
 from pyo3_envshim.store import entry as entry_module
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
-from pyo3_envshim.store.store import Acquired, Store, StoreError, folder
+from pyo3_envshim.store.lock import close
+from pyo3_envshim.store.store import Acquired, Store, StoreError, folder, folder_in_use
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
 from .environments import ROOT, program_in, run, script, site_packages, started_together
@@ -179,11 +181,13 @@ class TestHolding:
         def write_too_late(environment: Environment, new: str, path: str) -> None:
             monkeypatch.setattr(entry_module, "write", write)
             write(environment, new, path)
-            put(Store(store.root), environment)
+            others.append(Store(store.root).acquire(environment))
 
+        others: list[Acquired] = []
         before = open_files()
         monkeypatch.setattr(entry_module, "write", write_too_late)
         acquired = store.acquire(small)
+        others[0].release()
         assert (acquired.is_new, acquired.damage) == (True, None)
         assert names_in(store.environments) == [small.digest]
         assert prune.prune(Store(store.root), 0) == []
@@ -236,6 +240,25 @@ class TestHolding:
         assert swept[0].startswith(".new-")
         assert names_in(store.environments) == [small.digest]
         assert len(open_files()) == len(before)
+
+    @pytest.mark.parametrize("how", ["mode", "file"])
+    def test_keeps_what_was_changed_from_being_replaced(
+        self, how: str, store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        acquired = store.acquire(small)
+        if how == "mode":
+            os.chmod(acquired.path(), 0o755)
+        else:
+            Path(acquired.path(), "added").touch()
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with pytest.raises(
+            StoreError, match=r"had changed \((its owner|added file).*a running build uses it"
+        ):
+            store.acquire(small)
+        assert sum(slept) > 0.5
+        acquired.release()
+        assert store.acquire(small).is_new
 
     def test_waits_for_who_takes_the_entry_away(self, store: Store, small: Environment) -> None:
         put(store, small)
@@ -392,6 +415,7 @@ class TestOnWindows:
             return os.lstat(path).st_ctime_ns
 
         monkeypatch.setattr(files, "change_time", change_time)
+        monkeypatch.setattr(files, "private_mode", functools.partial(files.private_mode, windows=True))
         items = []
         for name, mode in (("bin/python", 0o755), ("module.py", 0o644)):
             source = script(tmp_path / "original" / name, name)
@@ -445,8 +469,9 @@ class TestOnWindows:
     ) -> None:
         path, other = self.second(store, environment), store.acquire(environment)
         (path / "added.py").touch()
-        with pytest.raises(StoreError, match=f"^{path} had changed, and a running build uses it"):
+        with pytest.raises(StoreError, match=f"^{path} had changed, and a running build uses it") as found:
             self.second(store, environment)
+        assert found.value.hint == ""
         other.release()
         mine = store.acquire(environment)
         mine.add_nonce(self.NONCE)
@@ -514,6 +539,16 @@ class TestOnWindows:
         for _ in range(2):
             use(store, environment)
         assert Path(store.path(environment.digest), USES).read_bytes() == b".."
+
+    def test_an_entry_is_held_from_its_first_moment_on(self, store: Store, environment: Environment) -> None:
+        held = store._put(environment)
+        assert prune.clear(Store(store.root)) == [environment.digest]
+        close(held)
+        assert prune.clear(Store(store.root)) == []
+
+    def test_an_interpreters_hash_is_remembered(self, store: Store, environment: Environment) -> None:
+        for _ in range(2):
+            assert len(store.hash_file(sys.executable)) == 64
 
     def test_an_entrys_mode_says_nothing(self, store: Store, environment: Environment) -> None:
         put(store, environment)
@@ -684,6 +719,22 @@ class TestTheFolder:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert folder({"PYO3_ENVSHIM_CACHE_DIR": "cache"}) == str(tmp_path / "cache")
+
+    def test_in_use_is_the_one_that_was_asked_for_though_it_cannot_be_used(self, tmp_path: Path) -> None:
+        for name in ("cache", "file"):
+            (tmp_path / "file").touch()
+            environ = {"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / name), "TMPDIR": str(tmp_path)}
+            assert folder_in_use(environ) == str(tmp_path / name)
+        for name in (".cache", f"pyo3-envshim-{getattr(os, 'geteuid', int)()}"):
+            (tmp_path / name).touch()
+        environ = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        assert folder_in_use(environ) == folder(environ)
+
+    def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
+        """On Windows, one in a package's folder is used by its own."""
+        (tmp_path / "LocalCache").mkdir()
+        (tmp_path / "link").symlink_to("LocalCache")
+        assert Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "link")}).root == str(tmp_path / "link")
 
     def test_is_the_users_where_none_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
