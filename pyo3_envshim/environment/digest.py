@@ -56,7 +56,7 @@ FORMAT = "pyo3-envshim 3"  # changes with the normal form
 class Environment:
     """A build environment: its base interpreter, its items, its digest; whether an overlay hides it."""
 
-    def __init__(self, base: str, items: list[Item], digest: str, hidden: bool = False) -> None:
+    def __init__(self, base: str, items: list[Item], digest: str, hidden: bool) -> None:
         self.hidden = hidden
         self.base = base
         self.items = items

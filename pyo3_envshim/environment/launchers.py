@@ -54,7 +54,7 @@ def undated(data: bytes, interpreters: bytes) -> bytes:
             members = [part for name in found.namelist() for part in (name.encode(), found.read(name))]
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError):
         return data
-    return b"\0".join([program, line.replace(interpreters, b"") if interpreters else line, *members])
+    return b"\0".join([program, line.replace(interpreters, b""), *members])
 
 
 def _called_in(interpreter: bytes, names: Sequence[bytes]) -> bytes | None:

@@ -18,10 +18,11 @@ def folders(environ: Mapping[str, str]) -> list[str]:
     """Return the folders that a front end has filled for this build, and that ``PYTHONPATH`` leads to."""
     found = []
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):
-        above = os.path.dirname(os.path.realpath(entry)) if entry else ""
-        has_hook = os.path.exists(os.path.join(above, "site", "sitecustomize.py"))
-        if os.path.basename(entry) == "site" and has_hook and frontends.is_overlay(above, environ):
-            found.append(above)
+        if os.path.basename(entry) == "site":
+            above = os.path.dirname(os.path.realpath(entry))
+            has_hook = os.path.exists(os.path.join(above, "site", "sitecustomize.py"))
+            if has_hook and frontends.is_overlay(above, environ):
+                found.append(above)
     return found
 
 
@@ -57,7 +58,7 @@ def is_all(environ: Mapping[str, str]) -> bool:
 def path_by_content(environ: Mapping[str, str]) -> str:
     """Return ``PYTHONPATH`` with the content of overlays in place of their random names. Raises OSError."""
     path = environ.get("PYTHONPATH", "")
-    found = folders(environ) if path else []
+    found = folders(environ)
     if not found:
         return path
     rest = [it for it in path.split(os.pathsep) if os.path.dirname(os.path.realpath(it)) not in found]
@@ -104,9 +105,7 @@ def _content(path: str, interpreters: bytes) -> str:
 
         data = undated(data, interpreters)
     if is_script:
-        return hashing.of_bytes(
-            data.replace(interpreters, b"") if data[:2] == b"#!" and interpreters else data
-        )
+        return hashing.of_bytes(data.replace(interpreters, b"") if data[:2] == b"#!" else data)
     lines = (
         line for line in data.splitlines() if not line.startswith(b"..") and b"/direct_url.json," not in line
     )

@@ -22,7 +22,7 @@ def small_environment(folder: Path) -> Environment:
         content = hashing.of_file(sys.executable)
         python = Item("Scripts/python.exe", content, source=sys.executable)
     items = [python, Item("module.py", hashing.of_file(str(source)), source=str(source))]
-    return Environment(sys.executable, items, "0" * 32)
+    return Environment(sys.executable, items, "0" * 32, hidden=False)
 
 
 def put(store: Store, environment: Environment) -> None:

@@ -40,6 +40,9 @@ MODULES = {
     "each test makes an environment, for which Wine takes 4 s: windows/test_environment_there.py has one": """
         digest digest_properties snapshot
     """,
+    "paths with slashes, links and modes: windows/test_kept_there.py has its own": """
+        overlay
+    """,
     "the same on all systems, with thousands of files, which take long under Wine": """
         freshness_histories set_aside_histories
     """,
@@ -65,7 +68,7 @@ ABOUT_POSIX = {
         assessment::.*names_that_it_used
         sources::.*link|.*step_up|TestAJunctionOnWindows|.*where_that_leads|.*when_it_changed
         startup::.*in_no_environment_forgets|.*environment_links_to
-        store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else
+        store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else|.*by_that_name
     """,
     "on Windows, a wrapper's path does not name the user's cargo (`_startup.by_way_of`) yet": """
         startup::.*own_cargo_to_the_wrapper|.*whose_environment_is_gone
@@ -118,7 +121,8 @@ ABOUT_POSIX = {
         cache::.*users_cache_folder
         install::.*wrapper_start_python_isolated
         frontends::.*usual_folders_is_known
-        interpreter::.*(calls_it|keeps_the_name|of_its_names|it_was_called|nested_environments|be_run)
+        interpreter::.*(calls_it|copy_in_an_environment|keeps_the_name|of_its_names|it_was_called)
+        interpreter::.*(nested_environments|be_run)
         interpreter::.*(all_that_decide|on_windows|in_a_framework|its_build_data|shared_library)
         wrapper::.*(name_the_entry|name_it_wherever|store_made_absolute|is_open_to_others)
         entry::TestATamperedEntry|.*configuration_the_original|.*shares_its_files|.*does_not_share|.*only_changes_times
@@ -129,6 +133,7 @@ ABOUT_POSIX = {
         layout::.*know_their_own_separators
         metadata::.*root_package|TestAQuery
         startup::.*python_does_not_tell|.*pipX|.*where_installers_put_them$|.*debians|.*site_packages$
+        startup::.*end_overlays_it$
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         sources::.*crates_folder_counts|.*beside_the_sources
         switch::.*one_clear_line
@@ -151,6 +156,7 @@ ABOUT_POSIX = {
         set_aside::.*cargo_works_there
         target_dir::.*cargo_works_there
         store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
+        store::TestOnWindows|.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """
         build_dir::.*cannot_be_told_the_path|.*the_path_is_trouble\\[[^{]

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pyo3_envshim.environment import hashing, interpreter
+from pyo3_envshim.environment import digest as digests
+from pyo3_envshim.environment import hashing, interpreter, layout, overlay
 from pyo3_envshim.environment.item import NotStorable
+from pyo3_envshim.environment.launchers import normal_launcher
 from pyo3_envshim.store.store import Store
 
 from .entries import stored
@@ -27,6 +30,7 @@ from .environments import (
     site_packages,
 )
 from .sample_wheels import SampleWheels, digest, read, sha256_of
+from .test_launchers import launcher
 
 Change = Callable[[Path], object]
 
@@ -126,6 +130,7 @@ NOTICED: dict[str, Change] = {
     "a script that cannot be run": mode("bin/tool", 0o644),
     "a module that can be run": mode("share/tiny/shared.txt", 0o755),
     "a link": link("tiny/link.txt", "data.txt"),
+    "a link to a script": lambda root: os.symlink("hello", root / "bin" / "greet"),
     "a link to the folder of libraries": lambda root: os.symlink("lib", root / "lib32"),
     "a file in a package with the name of an installer's note": add("tiny/INSTALLER"),
     "a module instead of a folder": lambda root: (site_packages(root) / "tiny" / "include").rename(
@@ -193,6 +198,9 @@ NOT_STORABLE: dict[str, Change] = {
     "with an absolute link into itself": lambda root: link("absolute", str(site_packages(root) / "other.py"))(
         root
     ),
+    "with a link to its interpreter among its modules": lambda root: link(
+        "python", os.path.realpath(root / "bin" / "python")
+    )(root),
     "with a dangling link": link("dangling", "nothing"),
     "with a link to itself": link("loop", "loop"),
     "with a path file that adds a folder": add("add.pth", "/project/src\n"),
@@ -399,10 +407,11 @@ class TestDifferentEnvironments:
         found = {digest(root), digest(root, PYTHONPATH="/a"), digest(root, PYTHONPATH="/b")}
         assert len(found) == 3
 
-    def test_are_not_those_with_an_empty_path(self, sample: SampleWheels) -> None:
+    @pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME"])
+    def test_are_not_those_with_an_empty_path(self, name: str, sample: SampleWheels) -> None:
         """pip's venv isolation and build set ``PYTHONPATH=``; uv does not."""
         root = sample.environment()
-        assert digest(root, PYTHONPATH="") == digest(root)
+        assert digest(root, **{name: ""}) == digest(root)
 
     def test_have_a_distribution_of_another_version_with_the_same_files(self, sample: SampleWheels) -> None:
         assert digest(sample.environment("one", "other")) != digest(sample.environment("two", "other2"))
@@ -466,6 +475,22 @@ class TestANormalForm:
         (root / "bin" / name).symlink_to(sample.python)
         assert digest(root) == before
 
+    def test_has_links_within_the_environment(self, sample: SampleWheels) -> None:
+        root = sample.environment()
+        site = site_packages(root)
+        (site / "tiny" / "link.py").symlink_to("../other.py")
+        (root / "shared").symlink_to("share")  # which holds a folder only
+        links = {item.path: item.target for item in read(root).items}
+        assert links[(site / "tiny" / "link.py").relative_to(root).as_posix()] == "../other.py"
+        assert links["shared"] == "share"
+
+    def test_has_no_name_that_is_not_called_like_an_interpreter(self, sample: SampleWheels) -> None:
+        """As the one that venv makes on Python 3.14."""
+        root = sample.environment()
+        before = digest(root)
+        (root / "bin" / "\U0001d70bthon").symlink_to("python")
+        assert digest(root) == before
+
     def test_has_what_stands_beside_the_libraries(self, sample: SampleWheels) -> None:
         root = sample.environment()
         add("/lib/pkgconfig/tiny.pc")(root)
@@ -496,6 +521,18 @@ class TestANormalForm:
         text = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
         assert found.text == f"{text}executable = {sample.python}\n".encode()
         assert not found.executable
+
+    def test_names_an_interpreter_called_python_once(self, tmp_path: Path) -> None:
+        paths = [item.path for item in digests._interpreter_links(str(tmp_path / "python"), "python3.13")]
+        assert sorted(paths) == sorted({*paths, "bin/python", "bin/python3", "bin/python3.13"})
+
+    def test_names_a_base_whose_path_is_not_utf_8(self, tmp_path: Path) -> None:
+        real = tmp_path / "base\udcff"
+        real.mkdir()
+        (tmp_path / "link").symlink_to(real.name)
+        text = digests._normal_configuration(str(tmp_path / "link" / "python"), {})
+        assert os.fsencode(f"home = {tmp_path}/link\n") in text
+        assert os.fsencode(f"executable = {real}/python\n") in text
 
     def test_is_sorted_and_names_each_path_once(self, sample: SampleWheels) -> None:
         paths = [item.path for item in read(sample.environment()).items]
@@ -735,3 +772,46 @@ class TestBelowAnOverlay:
         root = sample.environment("one", "tiny")
         mine = {**self.overlaid(tmp_path, "aaaaaaaa", "1", root), "TMPDIR": str(tmp_path / "other")}
         assert not read(root, **mine).hidden
+
+    def test_is_left_alone_on_windows_where_names_have_no_case(
+        self, sample: SampleWheels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = sample.environment("one", "tiny")
+        overlaid = self.overlaid(tmp_path, "aaaaaaaa", "1", root)
+        customize = tmp_path / "pip-build-env-aaaaaaaa" / "site" / "sitecustomize.py"
+        customize.write_text(customize.read_text().upper())
+        assert not read(root, **overlaid).hidden
+        for module in (digests, overlay):
+            monkeypatch.setattr(module, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        with pytest.raises(NotStorable, match="an overlay hides it"):
+            read(root, **overlaid)
+        assert not read(root).hidden
+
+
+class TestOnWindows:
+    """Of an environment's parts; tests/windows reads whole ones there."""
+
+    @pytest.fixture(autouse=True)
+    def windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(layout, "WINDOWS", True)
+
+    def test_the_programs_of_entry_points_are_written_anew(self, tmp_path: Path) -> None:
+        distribution = "Lib/site-packages/tiny-1.dist-info"
+        (tmp_path / distribution).mkdir(parents=True)
+        walk = digests._Walk(str(tmp_path), "", "Lib/site-packages")
+        walk.records[distribution] = b"../../Scripts/hello.exe,sha256=x,1\ntiny.py,,\n"
+        walk.entry_points[distribution] = b"[console_scripts]\nhello = tiny:main\n"
+        program = launcher(tmp_path, rf"{tmp_path}\Scripts\python.exe")
+        walk.scripts["Scripts/hello.exe"] = program, False
+        found = {item.path: item.text for item in digests._distributions(walk)}
+        assert found == {
+            "Scripts/hello.exe": normal_launcher(program, walk.names, "tiny:main"),
+            f"{distribution}/RECORD": b"../../Scripts/hello.exe,,\ntiny.py,,\n",
+        }
+        walk.entry_points.clear()
+        with pytest.raises(NotStorable, match="own path"):
+            digests._distributions(walk)
+
+    def test_no_name_of_the_interpreter_is_a_link_and_its_library_has_one_name(self, tmp_path: Path) -> None:
+        assert digests._interpreter_links("/base/python.exe", "") == []
+        assert digests._library(str(tmp_path)) == ""

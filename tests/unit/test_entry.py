@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim import files
+from pyo3_envshim.environment import layout
 from pyo3_envshim.environment.digest import Environment
-from pyo3_envshim.environment.item import Item, NotStorable
-from pyo3_envshim.store.entry import MANIFEST, link_files, read_manifest, state_of
+from pyo3_envshim.environment.item import PLACEHOLDER, Item, NotStorable
+from pyo3_envshim.store.entry import MANIFEST, _placed, link_files, read_manifest, state_of
 from pyo3_envshim.store.store import Store, StoreError
 
 from .entries import damage, is_whole, put, small_environment, stored, use
@@ -510,3 +512,28 @@ def test_a_second_name_that_cannot_be_given_is_told_in_a_line(
     with pytest.raises(OSError, match="Incorrect function") as found:
         link_files(str(entry), str(tmp_path / "another"))
     assert len(str(found.value)) < 100
+    with pytest.raises(FileNotFoundError):  # what cannot be read is not left out
+        link_files(str(tmp_path / "gone"), str(tmp_path / "another"))
+
+
+def test_a_script_keeps_its_first_line_where_that_can_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"#!" + PLACEHOLDER + b"/bin/python\n"
+    for windows in (False, True):
+        monkeypatch.setattr(layout, "WINDOWS", windows)
+        for path in ("/short", "/with space", "/long" * 50):
+            found = _placed(text, path)
+            is_first_line = found == f"#!{path}/bin/python\n".encode()
+            assert is_first_line is (windows or path == "/short")
+            assert is_first_line or found.startswith(b"#!/bin/sh\n")
+
+
+def test_a_file_whose_changes_are_not_kept_is_read_each_time(
+    store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on FAT (Windows): its times and size say nothing."""
+    monkeypatch.setattr(files, "change_time", lambda path, found: None)
+    put(store, small)
+    assert is_whole(store, small)
+    module = Path(store.path(small.digest), "module.py")
+    states = [state_of(str(module), module.stat()) for _ in range(2)]
+    assert states[0] != states[1]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pyo3_envshim.environment import frontends
+
+from .environments import script
+
+WINDOWS = SimpleNamespace(**{**vars(os), "name": "nt"})
 
 
 def front_end_of(root: str | Path, **environ: str) -> str | None:
@@ -46,6 +51,14 @@ class TestAnEnvironmentInTheTemporaryFolder:
         made(tmp_path / name)
         (tmp_path / name.split("/")[0]).chmod(0o755)
         assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) is None
+
+    def test_is_its_front_ends_whatever_its_mode_on_windows(
+        self, name: str, front_end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made(tmp_path / name)
+        (tmp_path / name.split("/")[0]).chmod(0o755)
+        monkeypatch.setattr(frontends, "os", WINDOWS)
+        assert front_end_of(tmp_path / name, TMPDIR=str(tmp_path)) == front_end
 
     def test_is_not_what_lies_in_it(self, name: str, front_end: str, tmp_path: Path) -> None:
         made(tmp_path / name)
@@ -87,6 +100,27 @@ def test_poetrys_environment_is_alone_in_its_folder(tmp_path: Path) -> None:
     assert front_end_of(tmp_path / "tmpa1b2c3d4" / ".venv", TMPDIR=str(tmp_path)) is None
 
 
+def test_pipxs_environment_has_its_shared_libraries(tmp_path: Path) -> None:
+    root = tmp_path / "tmpa1b2c3d4"
+    made(root)
+    assert front_end_of(root, TMPDIR=str(tmp_path)) is None
+    script(root / "lib" / "python3.13" / "site-packages" / "tiny.py", "")
+    assert front_end_of(root, TMPDIR=str(tmp_path)) is None
+    script(root / "lib" / "python3.13" / "site-packages" / "pipx_shared.pth", "")
+    assert front_end_of(root, TMPDIR=str(tmp_path)) == "pipx"
+    assert front_end_of(root) is None
+
+
+def test_pre_commits_environment_lies_in_its_clone(tmp_path: Path) -> None:
+    made(tmp_path / "repoab12_xyz" / ".git")
+    assert front_end_of(tmp_path / "repoab12_xyz" / "py_env-python3.13") is None
+    for name in ("db.db", "README"):
+        (tmp_path / name).touch()
+    assert front_end_of(tmp_path / "repoab12_xyz" / "py_env-python3.13") == "pre-commit"
+    assert front_end_of(tmp_path / "repoab12_xyz" / "node_env-22") is None
+    assert front_end_of(tmp_path / "py_env-python3.13") is None
+
+
 @pytest.mark.parametrize("name", ["pip-build-env-x0_8kz3q", "build-env-a1b2c3d4", "tmpa1b2c3d4/.venv"])
 def test_an_environment_that_is_gone_is_nobodys(name: str, tmp_path: Path) -> None:
     try:
@@ -99,7 +133,7 @@ def made(root: Path) -> None:
     """Make the folders down to *root*, as `tempfile.mkdtemp` does."""
     root.mkdir(parents=True)
     for folder in (root, root.parent):
-        if folder.name.startswith(("tmp", "pip-", "build-")):
+        if folder.name.startswith(("tmp", "pip-", "pdm-", "build-")):
             folder.chmod(0o700)
 
 
@@ -164,10 +198,62 @@ def test_each_front_end_says_how_it_is_asked_and_what_to_do() -> None:
     assert [name for name, it in by_name.items() if it.in_place] == ["build", "uv"]
 
 
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("pip-build-env-x0_8kz3q", True),
+        ("pdm-build-env-x0_8kz3q", True),
+        ("build-env-x0_8kz3q", False),
+        ("pip-build-env-mine", False),
+        ("mine/pip-build-env-x0_8kz3q", False),
+    ],
+)
+def test_an_overlay_is_known_by_its_place(name: str, there: bool, tmp_path: Path) -> None:
+    made(tmp_path / name)
+    assert frontends.is_overlay(str(tmp_path / name), {"TMPDIR": str(tmp_path)}) is there
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/gone/build-env-a1b2c3d4/bin/python", True),
+        ("/gone/tmpa1b2c3d4/.venv/bin/python", True),
+        ("/gone/uv/builds-v0/.tmpAb3xYz/bin/python", True),
+        ("/gone/repoab12_xyz/py_env-python3.13/bin/python", True),
+        ("/gone/build-env-a1b2/bin/python", False),
+        ("/gone/tmp/bin/python", False),
+        ("/gone/template01/bin/python", False),
+        ("/home/me/project/.venv/bin/python", False),
+    ],
+)
+def test_an_environment_that_is_gone_is_known_by_its_names(path: str, is_one: bool) -> None:
+    assert frontends.is_named_as_ephemeral(path.replace("/", os.sep)) is is_one
+
+
+def test_a_file_of_a_wheel_in_uvs_cache_is_known_by_its_place(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "my"):
+        script(folder / "CACHEDIR.TAG", "")
+    for path, is_one in (
+        ("archive-v0/AbCdEf/tiny.py", True),
+        ("archive-v0/AbCdEf/tiny/archive-v0/data.py", True),
+        ("archive-v01/AbCdEf/tiny.py", False),
+        ("myarchive-v0/AbCdEf/tiny.py", False),
+        ("AbCdEf/tiny.py", False),
+        ("untagged/archive-v0/AbCdEf/tiny.py", False),
+    ):
+        file = script(tmp_path / path, "")
+        assert frontends.in_uvs_cache(str(file)) is is_one, path
+    assert not frontends.in_uvs_cache(str(tmp_path / "archive-v0" / "AbCdEf" / "gone.py"))
+
+
+@pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("environ", [{}, {"TMPDIR": "/one", "TEMP": "/two", "TMP": "/three"}])
 def test_the_temporary_folders_are_tempfiles(
-    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], windows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if windows:
+        monkeypatch.setattr(frontends, "os", WINDOWS)
+        monkeypatch.setattr(tempfile, "_os", WINDOWS)
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
@@ -175,6 +261,15 @@ def test_the_temporary_folders_are_tempfiles(
     *candidates, here = tempfile._candidate_tempdir_list()  # type: ignore[attr-defined]
     assert here == os.getcwd()  # tempfile's last resort, which we do not trust
     assert frontends.temporary_folders(environ) == [os.path.realpath(folder) for folder in candidates]
+
+
+def test_the_temporary_folder_is_the_first_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"TMPDIR": str(tmp_path / "gone"), "TEMP": str(tmp_path)}
+    assert frontends.temporary_folder(environ) == os.path.realpath(tmp_path)
+    monkeypatch.setattr(frontends, "temporary_folders", lambda environ: ["/gone"])
+    assert frontends.temporary_folder(environ) == os.sep
 
 
 class TestWhatAFrontEndUnpacked:
@@ -188,6 +283,7 @@ class TestWhatAFrontEndUnpacked:
             ("cache/sdists-v9/pypi/tiny/0.1.0/abc/src", "uv"),
             ("cache/git-v0/checkouts/0123456789abcdef/a1b2c3d", "uv"),
             ("cache/git-vault/checkouts/0123456789abcdef/a1b2c3d", None),
+            ("cache/git-v0/db/0123456789abcdef", None),
             ("cache/repoab12_xyz", "pre-commit"),
             ("cache/repoab12_xyz/rust", "pre-commit"),
             ("cache/repoab12", None),
@@ -219,9 +315,16 @@ class TestWhatAFrontEndUnpacked:
         folder.chmod(0o755)
         assert frontends.unpacked_at(str(folder), {"TMPDIR": str(tmp_path)}) is None
 
-    def test_is_also_a_clone_which_pip_has_git_make(self, tmp_path: Path) -> None:
+    def test_is_no_clone_without_what_git_keeps(self, tmp_path: Path) -> None:
+        for name in ("db.db", "README"):
+            (tmp_path / name).touch()
+        (tmp_path / "repoab12_xyz").mkdir()
+        assert frontends.unpacked_at(str(tmp_path / "repoab12_xyz"), {}) is None
+
+    @pytest.mark.parametrize("kept", [".git", ".hg", ".bzr", ".svn"])
+    def test_is_also_a_clone_which_pip_has_git_make(self, kept: str, tmp_path: Path) -> None:
         folder = tmp_path / "pip-req-build-abcd1234"
-        (folder / ".git").mkdir(parents=True)
+        (folder / kept).mkdir(parents=True)
         folder.chmod(0o755)
         found = frontends.unpacked_at(str(folder / "rust"), {"TMPDIR": str(tmp_path)})
         assert found is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -215,21 +217,24 @@ class TestThePartsOfAnInterpreter:
 
 
 class TestTheStateOfAnInterpreter:
-    @pytest.mark.parametrize("name", ["bin/python3.11", "lib/python3.11/_sysconfigdata_x.py"])
-    def test_is_another_when_it_was_built_anew_or_is_another_one(self, tmp_path: Path, name: str) -> None:
-        for file in ("bin/python3.11", "lib/python3.11/_sysconfigdata_x.py", "lib/python3.11/os.py"):
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / file).write_text("")
+    @pytest.mark.parametrize("lib", ["lib", "lib64"])
+    @pytest.mark.parametrize("name", ["bin/python3.11", "{}/python3.11/_sysconfigdata_x.py"])
+    def test_is_another_when_it_was_built_anew_or_is_another_one(
+        self, tmp_path: Path, name: str, lib: str
+    ) -> None:
+        name = name.format(lib)
+        for file in ("bin/python3.11", f"{lib}/python3.11/_sysconfigdata_x.py", f"{lib}/python3.11/os.py"):
+            script(tmp_path / file, "")
         python = str(tmp_path / "bin" / "python3.11")
         if os.name == "nt":
             (tmp_path / "bin" / "python311.dll").write_text("")
             (tmp_path / "bin" / "include").mkdir()
-            name = name.replace("lib/python3.11/_sysconfigdata_x.py", "bin/python311.dll")
+            name = name.replace(f"{lib}/python3.11/_sysconfigdata_x.py", "bin/python311.dll")
         else:
             (tmp_path / "bin" / "python3").symlink_to("python3.11")
             python = str(tmp_path / "bin" / "python3")
         before = interpreter.state_of(python)
-        (tmp_path / "lib" / "python3.11" / "os.py").write_text("edited")
+        (tmp_path / lib / "python3.11" / "os.py").write_text("edited")
         assert interpreter.state_of(python) == before
         (tmp_path / name).write_text("built anew")
         assert interpreter.state_of(python) != before
@@ -238,10 +243,34 @@ class TestTheStateOfAnInterpreter:
         inside = layout.interpreter(str(shared.environment(a_python, "venv")))
         assert interpreter.state_of(inside) == interpreter.state_of(a_python)
 
-    @pytest.mark.parametrize("name", ["python", "bin/python", "shims/python", "shims/python.bat"])
-    def test_is_not_known_of_a_name_of_nothing_and_of_a_script(self, tmp_path: Path, name: str) -> None:
+    def test_of_a_copy_in_an_environment_is_its_bases(self, a_python: str, tmp_path: Path) -> None:
+        (tmp_path / "bin").mkdir()
+        shutil.copy(a_python, tmp_path / "bin" / "python")
+        (tmp_path / "pyvenv.cfg").write_text(f"home = {Path(a_python).parent}\nexecutable = {a_python}\n")
+        assert interpreter.state_of(str(tmp_path / "bin" / "python")) == interpreter.state_of(a_python)
+
+    def test_is_that_of_its_libraries_too_on_windows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        python, library = script(tmp_path / "python.exe", ""), script(tmp_path / "python313.dll", "")
+        monkeypatch.setattr(interpreter, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        on_windows = functools.partial(interpreter.parts_of, windows=True)
+        monkeypatch.setattr(interpreter, "parts_of", on_windows)
+        before = interpreter.state_of(str(python))
+        library.write_text("built anew")
+        assert interpreter.state_of(str(python)) != before
+
+    @pytest.mark.parametrize(
+        "name", ["python", "bin/python", "shims/python", "shims/python.bat", "shims/Python.CMD"]
+    )
+    def test_is_not_known_of_a_name_of_nothing_and_of_a_script(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(tmp_path / "python", "")
+        monkeypatch.chdir(tmp_path)
         script(tmp_path / "shims" / "python", "#!/bin/sh\n")
-        script(tmp_path / "shims" / "python.bat", "@echo off\n")
+        for ending in ("python.bat", "Python.CMD"):
+            script(tmp_path / "shims" / ending, "@echo off\n")
         path = str(tmp_path / name) if "/" in name else name
         assert interpreter.state_of(path) == ""
 

@@ -58,3 +58,7 @@ class TestAnInterpretersName:
 def test_the_flavours_know_their_own_separators() -> None:
     assert layout.paths(True) is ntpath
     assert layout.paths(False) is os.path
+
+
+def test_an_entry_of_path_may_be_quoted_on_windows() -> None:
+    assert layout.is_entry_for(r'"X:\env\Scripts"', r"x:\env\scripts", windows=True)

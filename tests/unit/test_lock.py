@@ -12,11 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from pyo3_envshim.environment import layout
 from pyo3_envshim.store import lock
-from pyo3_envshim.store.lock import Lock, hold, is_held, is_locked, open_folder, share, stands, try_lock
+from pyo3_envshim.store.lock import (
+    Lock,
+    Locks,
+    hold,
+    is_held,
+    is_locked,
+    open_folder,
+    share,
+    stands,
+    try_lock,
+)
 from support.daemon import Daemon
 
 from .environments import ROOT
+from .windows_stand_in import StandIn
 
 HOLDER = """\
 import fcntl, os, sys
@@ -121,7 +133,90 @@ class TestALock:
         assert not stands(opened, str(folder))
 
 
+class TestCargosLocks:
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[str]:
+        return [str(tmp_path / name) for name in (".cargo-lock", ".cargo-build-lock")]
+
+    def test_are_made_as_cargo_makes_them_and_had_alone(self, paths: list[str]) -> None:
+        mask = os.umask(0)
+        try:
+            with Locks(paths) as had:
+                assert had
+                assert [is_locked(path) for path in paths] == [True, True]
+        finally:
+            os.umask(mask)
+        assert [is_locked(path) for path in paths] == [False, False]
+        assert {os.stat(path).st_mode & 0o777 for path in paths} == {0o666}
+
+    @pytest.mark.parametrize("how", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_are_not_had_if_another_process_has_one(self, which: int, how: int, paths: list[str]) -> None:
+        before = len(os.listdir("/dev/fd"))
+        Path(paths[which]).touch()
+        holder = locking(Path(paths[which]), how)
+        with Locks(paths) as had:
+            assert not had
+        holder.communicate("\n")
+        assert not any(is_locked(path) for path in paths)
+        assert len(os.listdir("/dev/fd")) == before
+
+    def test_are_not_had_where_there_are_none(
+        self, paths: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        without_locks(monkeypatch, errno.ENOLCK)
+        with Locks(paths) as had:
+            assert not had
+
+
+class TestOnWindows:
+    """What is asked there; `windows` itself is tested in tests/windows."""
+
+    @pytest.fixture(autouse=True)
+    def stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", StandIn)
+
+    @pytest.mark.parametrize("exclusive", [False, True])
+    def test_a_lock_is_refused_or_waited_for_if_another_process_has_it(
+        self, exclusive: bool, folder: Path
+    ) -> None:
+        holder = locking(folder, fcntl.LOCK_SH)
+        with Lock(str(folder), exclusive, without=True) as had:
+            assert had is not exclusive
+        assert holder.stdin is not None
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        with Lock(str(folder), exclusive, without=True, wait=True) as had:
+            assert had
+        holder.communicate()
+
+    def test_a_lock_is_of_the_name_and_no_file_is_held(self, folder: Path, opened: int) -> None:
+        assert stands(opened, str(folder))
+        folder.rmdir()
+        assert not stands(opened, str(folder))
+        folder.touch()
+        assert hold(str(folder)) is None
+        assert is_held(str(folder)) is False
+        lock.inherit(-1)
+
+
 class TestSharing:
+    def test_waits_for_who_has_it_alone(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        holder, flock = locking(folder, fcntl.LOCK_EX), fcntl.flock
+
+        def release_and_flock(descriptor: int, how: int) -> None:
+            if not how & fcntl.LOCK_NB:
+                holder.communicate("\n")
+            flock(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", release_and_flock)
+        shared = share(str(folder))
+        holder.communicate()
+        with Lock(str(folder), exclusive=True, without=True) as had:
+            assert not had
+        lock.close(shared)
+
     def test_goes_with_others_that_share(self, folder: Path) -> None:
         one, other = share(str(folder)), share(str(folder))
         assert one is not None
@@ -130,6 +225,16 @@ class TestSharing:
         with Lock(str(folder), exclusive=True, without=True) as had:
             assert not had
         os.close(other)
+
+    def test_is_an_error_where_nothing_more_can_be_opened(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: str) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+        monkeypatch.setattr(lock, "open_folder", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            share(str(folder))
 
     @pytest.mark.parametrize("name", ["gone", "file", "file/below", "link"])
     def test_is_nothing_where_there_is_no_folder(self, name: str, folder: Path) -> None:
@@ -261,8 +366,21 @@ class TestAHeldFile:
 
 def test_where_cargo_takes_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not lock.is_on_network(str(tmp_path))
-    device = os.stat(tmp_path).st_dev
-    mounts = f"36 35 {os.major(device)}:{os.minor(device)} / /x rw master:1 - nfs4 server:/ rw\n"
-    (tmp_path / "mountinfo").write_text(mounts)
-    monkeypatch.setattr("builtins.open", lambda *_, **__: (tmp_path / "mountinfo").open())
-    assert lock.is_on_network(str(tmp_path))
+    note, device = tmp_path / "mountinfo", os.stat(tmp_path).st_dev
+    here = f"{os.major(device)}:{os.minor(device)}"
+    names = b"/ /odd\xff\xe2\x80\x83-\xe2\x80\x83ext4 rw master:1"  # not UTF-8; wide spaces
+    opened = open
+
+    def open_note(path: str, **how: str) -> object:
+        assert path == "/proc/self/mountinfo"
+        return opened(note, **how)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(lock, "open", open_note, raising=False)
+    for number, there in ((f"{here}1", False), (here, True)):
+        note.write_bytes(b"36 35 %b %b - nfs4 server:/ rw\n" % (number.encode(), names))
+        assert lock.is_on_network(str(tmp_path)) is there
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not lock.is_on_network(str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    note.unlink()
+    assert not lock.is_on_network(str(tmp_path))

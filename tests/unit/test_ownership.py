@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -9,9 +10,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pyo3_envshim import files
 from pyo3_envshim.store import ownership
 from pyo3_envshim.store.entry import NOT_A_FOLDER, NOT_OURS, surface
 from pyo3_envshim.store.store import Store, StoreError
@@ -185,6 +188,10 @@ class TestAFolderToImportFrom:
         for path in (found, link(base / "link", found, 0)):
             assert not ownership.is_as_safe_as(script, str(path))
 
+    def test_below_one_that_all_can_write_to_is_not(self, script: str, base: Path) -> None:
+        found = folder(folder(base / "open", 0, 0o777) / "packages", 0)
+        assert not ownership.is_as_safe_as(script, str(found))
+
     def test_that_a_group_can_write_to_is_if_it_can_replace_the_script(self, script: str, base: Path) -> None:
         found = folder(base / "packages", 0, 0o775)
         assert not ownership.is_as_safe_as(script, str(found))
@@ -276,7 +283,7 @@ class TestWhereNoneWasChosen:
 
 
 @AS_ROOT
-@pytest.mark.parametrize("inside", ["0", str(ME)], ids=["as root", "as oneself"])
+@pytest.mark.parametrize("inside", ["0", str(ME), "65533"], ids=["as root", "as oneself", "next to nobody"])
 class TestInAUserNamespace:
     """Where one user is known, and root's folders belong to nobody (bubblewrap, ``unshare -Ur``)."""
 
@@ -298,13 +305,18 @@ class TestInAUserNamespace:
         spare = f"{temporary}/pyo3-envshim-{inside}"
         assert as_user(ME, mapped=inside, HOME=str(home), TMPDIR=str(temporary)) == spare
 
-    def test_what_may_be_another_users_is_refused(self, inside: str, base: Path) -> None:
+    def test_what_may_be_another_users_is_refused(
+        self, inside: str, base: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Below folders that the build relies on anyway nobody may be root; elsewhere, it may be anyone."""
         shared = folder(base / "shared", OTHER)
         cache = folder(shared / "cache", ME)
-        home = folder(base / "home", ME)
+        home = folder(base / "shared-home", ME)
         said = as_user(ME, mapped=inside, HOME=str(home), PYO3_ENVSHIM_CACHE_DIR=str(cache))
         assert said == f"{shared} belongs to another user (uid 65534); {HINT}"
+        monkeypatch.chdir(cache)
+        said = as_user(ME, mapped=inside, HOME="relative", PYO3_ENVSHIM_CACHE_DIR=str(cache))
+        assert said.endswith(f" belongs to another user (uid 65534); {HINT}")
 
     def test_a_link_that_may_be_another_users_is_refused(self, inside: str, base: Path) -> None:
         temporary = folder(base / "tmp", 0, 0o1777)
@@ -326,8 +338,10 @@ class TestInAUserNamespace:
 def test_who_is_nobody_trusts_nothing_in_a_user_namespace(base: Path) -> None:
     """There, all that belongs to anybody seems to be one's own."""
     home = folder(base / "home", OTHER)
-    assert "user namespace" in as_user(ME, home / "cache", mapped="")
+    why = "uid 65534 is not mapped in this user namespace, and may be anyone"
+    assert as_user(ME, home / "cache", mapped="") == f"{why}; {HINT}"
     assert as_user(65534, folder(base / "mine", 65534)) == f"{base}/mine"
+    assert as_user(ME, folder(base / "mapped", ME), mapped="65534") == f"{base}/mapped"
 
 
 class TestWithModes:
@@ -347,6 +361,16 @@ class TestWithModes:
         parent.chmod(mode & ~0o022)
         Store(str(parent / "middle" / "store"))
 
+    def test_are_not_looked_at_on_windows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All below the user's profile is private there."""
+        monkeypatch.setattr(ownership, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        on_windows = functools.partial(files.private_mode, windows=True)
+        monkeypatch.setattr(files, "private_mode", on_windows)
+        for name in ("", "middle/store/environments"):
+            Store(str(tmp_path / "middle" / "store"))
+            (tmp_path / name).chmod(0o777)
+        Store(str(tmp_path / "middle" / "store"))
+
     def test_what_is_behind_a_link_of_ones_own_is_looked_at_too(self, tmp_path: Path) -> None:
         (tmp_path / "open").mkdir()
         (tmp_path / "open").chmod(0o777)
@@ -363,7 +387,7 @@ class TestWithModes:
         Store(str(tmp_path / "store"))
         (tmp_path / "store" / name).rename(tmp_path / "elsewhere")
         (tmp_path / "store" / name).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(StoreError, match=f"{name} is not a folder"):
+        with pytest.raises(StoreError, match=f"{name} is not a folder; remove it$"):
             Store(str(tmp_path / "store"))
 
     @pytest.mark.parametrize("target", ["gone", "loop", "file", "file/below"])

@@ -34,7 +34,7 @@ class TestARecord:
     def test_loses_lines_for_what_is_not_in_the_normal_form(self) -> None:
         lines = ["a.py,sha256=x,1", "__pycache__/a.cpython-311.pyc,,", "t/__pycache__/b.pyc,,"]
         lines += [f"t-1.dist-info/{name},," for name in sorted(record.INSTALLER_NOTES)]
-        assert normal("\n".join(lines)) == "a.py,sha256=x,1\n"
+        assert normal("\n".join([*lines, "b.py,sha256=y,2"])) == "a.py,sha256=x,1\nb.py,sha256=y,2\n"
 
     def test_loses_hash_and_size_of_scripts_with_a_path_in_them(self) -> None:
         assert normal("../../../bin/hello,sha256=x,200\n", {"bin/hello"}) == "../../../bin/hello,,\n"
@@ -91,6 +91,7 @@ class TestARecord:
             ",x,1",
             '"a.py,x,1',
             '"a.py"x,x,1',
+            '"a""b",x",,',
             '"",x,1',
             '"a',
             '"',

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import functools
-import io
-import os
 import subprocess
 import sys
-import zipfile
-from pathlib import Path
 
-import distlib  # type: ignore[import-untyped]
 import pytest
-from distlib.scripts import ScriptMaker  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyo3_envshim.environment import scripts
 from pyo3_envshim.environment.item import PLACEHOLDER
-from pyo3_envshim.environment.launchers import normal_launcher
 
 normal_script = functools.partial(scripts.normal_script, windows=False)
 
@@ -68,6 +61,7 @@ class TestAScript:
         assert one != two
         assert b"from tiny import main\n" in (two or b"")
         assert b"sys.exit(main.run())" in (two or b"")
+        assert (two or b"").count(b"\n") == 5
 
     def test_that_does_more_than_an_entry_point_keeps_its_text(self) -> None:
         own = UV + b"print('more')\n"
@@ -124,6 +118,7 @@ class TestAScript:
         assert found is None or ROOT not in found
 
 
+WINDOWS_ROOT = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
 LINES = (
     *("# -*- coding: utf-8 -*-", "import re", "import sys", "from tiny import main", ""),
     *("if __name__ == '__main__':", 'if __name__ == "__main__":', "    from tiny import main"),
@@ -188,91 +183,17 @@ def test_a_script_that_an_installer_writes_is_written_anew(numbers: tuple[int, .
     assert found.count(b"\n") == 5
 
 
-EPHEMERAL = r"C:\Users\Jo Doe\AppData\Local\Temp\build-env-a1b2c3d4"
-ENTRY = r"C:\Users\Jo Doe\AppData\Local\pyo3-envshim\environments\0123"
+@pytest.mark.parametrize("numbers", [(0, 1, 2, 5, 7, 16, 8, 14), (2, 3, 5, 8, 14)])
+def test_a_script_that_does_more_or_fails_keeps_its_text(numbers: tuple[int, ...]) -> None:
+    """It calls the entry point twice, or uses ``re`` without an import."""
+    data = "\n".join(["#!/tmp/env/bin/python", *(LINES[number] for number in numbers)]).encode()
+    assert normal_script(data, [b"/tmp/env"], "tiny:main") == data.replace(b"/tmp/env", PLACEHOLDER)
 
 
-def launcher(folder: Path, executable: str, date: str = "1700000000") -> bytes:
-    """Return what pip writes for an entry point on Windows, with distlib's program and archive."""
-    maker = ScriptMaker(None, str(folder), add_launchers=True)
-    # As distlib does where os.name is nt, for a path with a space.
-    maker._is_nt = True
-    maker._get_launcher = lambda kind: Path(distlib.__file__).with_name(f"{kind}64.exe").read_bytes()
-    maker._get_shebang = lambda encoding, post=b"", options=None: f'#!"{executable}"\n'.encode(encoding)
-    maker.variants = {""}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOURCE_DATE_EPOCH", date)
-        (path,) = maker.make("hello = tiny:main")
-    return Path(path).read_bytes()
-
-
-class TestALauncher:
-    NAMES = (os.fsencode(EPHEMERAL),)
-
-    def normal(self, data: bytes, reference: str | None = "tiny:main") -> bytes | None:
-        return normal_launcher(data, list(self.NAMES), reference)
-
-    def test_is_one_whoever_installed_it_when_and_where(self, tmp_path: Path) -> None:
-        one = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        other = launcher(tmp_path, rf"{ENTRY}\Scripts\python.exe", date="1800000000")
-        found = self.normal(one)
-        assert found is not None
-        assert found == normal_launcher(other, [os.fsencode(ENTRY)], "tiny:main")
-        assert os.fsencode(EPHEMERAL) not in found
-
-    def test_starts_the_entry_point_with_the_entrys_interpreter(self, tmp_path: Path) -> None:
-        original = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        found = self.normal(original)
-        assert found is not None
-        placed = found.replace(PLACEHOLDER, os.fsencode(ENTRY))
-        program, line, archive = placed.partition(os.fsencode(f'#!"{ENTRY}\\Scripts\\python.exe"\n'))
-        assert original.startswith(program)
-        assert line
-        assert (
-            zipfile.ZipFile(io.BytesIO(archive))
-            .read("__main__.py")
-            .startswith(b"import sys\nfrom tiny import main\n")
-        )
-
-    def test_is_not_known_where_anything_differs(self, tmp_path: Path) -> None:
-        good = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        assert self.normal(good, reference=None) is None
-        assert self.normal(good, reference="tiny:other") is None
-        assert normal_launcher(good, [b"C:\\other"], "tiny:main") is None
-        assert self.normal(os.fsencode(EPHEMERAL) + good) is None
-        assert self.normal(launcher(tmp_path, rf"{EPHEMERAL}\Scripts\other.exe")) is None
-        assert self.normal(b"MZ" + os.fsencode(EPHEMERAL) + b"UVSC") is None
-        assert self.normal(b"") is None
-        for size in range(len(good) - 400, len(good), 7):
-            assert self.normal(good[:size]) is None
-
-    def test_may_lie_on_any_drive(self, tmp_path: Path) -> None:
-        data = launcher(tmp_path, r"X:\build-env-a1\Scripts\python.exe")
-        assert normal_launcher(data, [rb"X:\build-env-a1"], "tiny:main") is not None
-
-    def test_may_have_the_line_ends_of_windows_in_its_wrapper(self, tmp_path: Path) -> None:
-        good = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        start = good.rindex(b"PK\3\4")
-        with zipfile.ZipFile(io.BytesIO(good)) as archive:
-            text = archive.read("__main__.py")
-        anew = io.BytesIO()
-        with zipfile.ZipFile(anew, "w") as archive:
-            archive.writestr("__main__.py", text.replace(b"\n", b"\r\n"))
-        found = self.normal(good[:start] + anew.getvalue())
-        assert found is not None
-        assert found == self.normal(good)
-
-    def test_may_have_a_program_with_the_mark_of_an_archive_in_it(self, tmp_path: Path) -> None:
-        good = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        assert self.normal(b"MZ PK\3\4 " + good) is not None
-
-    def test_with_another_member_is_not_known(self, tmp_path: Path) -> None:
-        good = launcher(tmp_path, rf"{EPHEMERAL}\Scripts\python.exe")
-        archive = io.BytesIO(good)
-        with zipfile.ZipFile(archive, "a") as members:
-            members.writestr("other.py", "")
-        assert self.normal(archive.getvalue()) is None
-
-    @pytest.mark.parametrize("name", ["python.exe", "Python.EXE"])
-    def test_names_its_interpreter_in_any_case(self, name: str, tmp_path: Path) -> None:
-        assert self.normal(launcher(tmp_path, rf"{EPHEMERAL.lower()}\scripts\{name}")) is not None
+@pytest.mark.parametrize(
+    "line", ['"{}\\Scripts\\Python.EXE"', "{}\\Scripts\\pythonw.exe", '"{}\\Scripts\\tool.exe"']
+)
+def test_a_script_of_windows_names_the_entrys_interpreter_or_has_no_normal_form(line: str) -> None:
+    text = f"#!{line}\nimport tiny\n".format
+    found = scripts.normal_script(text(WINDOWS_ROOT).encode(), [WINDOWS_ROOT.encode()], None, windows=True)
+    assert found == (None if "tool" in line else text(PLACEHOLDER.decode()).encode())

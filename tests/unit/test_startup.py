@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uv
@@ -223,6 +224,9 @@ class TestABuildBackEndsProcess:
         environ["PYO3_ENVSHIM_CARGO"] = str(script(home / "cargo", ""))
         changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert _startup.own_cargo(changes["CARGO"] or "") == str(home / "cargo")
+        del environ["PYO3_ENVSHIM_CARGO"]
+        changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
+        assert changes["CARGO"] == wrapper_of(root)
 
     def test_changes_nothing_more_the_second_time(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -277,6 +281,28 @@ class TestABuildBackEndsProcess:
         changes = started(program_in(root, "python"), *DUMPED, environ=environ, cwd=home)
         assert os.path.realpath(changes["CARGO"] or "") == os.path.realpath(wrapper_of(root))
         assert changes.get("PYO3_ENVSHIM_CARGO") == own.get("CARGO")
+
+    @pytest.mark.parametrize("name", [_startup.WRAPPER, "cargo"])
+    def test_is_left_alone_where_it_is_the_wrapper(
+        self, name: str, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        """It is called cargo where it stands on PATH (``pyo3-envshim env --path``)."""
+        executable = program_in(shared.environment(a_python), "python")
+        wrapper = script(home / name, DUMP)
+        assert started(executable, wrapper, environ={**environ, **IN_A_BUILD}, cwd=home) == {}
+
+    def test_in_no_environment_gets_the_wrapper_where_the_front_end_overlays_it(
+        self, shared: Shared, a_python: str, environ: dict[str, str], home: Path
+    ) -> None:
+        executable = in_user_site(shared, a_python, home, environ)
+        environ["PYTHONUSERBASE"] = str(home / "user")
+        run([home / "user" / "bin" / "pyo3-envshim", "env", "--shell", "sh"], environ)
+        (home / "sitecustomize.py").touch()
+        wrapper = str(home / "user" / "bin" / _startup.WRAPPER)
+        both = f"{home / 'user'}{os.pathsep}{home}"
+        for path, expected in ((both, {"CARGO": wrapper}), (home / "user", {}), ("", {})):
+            environ = {**environ, **IN_A_BUILD, "PYTHONPATH": str(path)}
+            assert started(executable, *DUMPED, environ=environ, cwd=home) == expected
 
     def test_in_no_environment_gets_nothing(
         self, shared: Shared, python: str, environ: dict[str, str], home: Path
@@ -619,6 +645,7 @@ def test_the_command_line_is_known_where_python_does_not_tell(monkeypatch: pytes
         pytest.skip("this needs Python 3.10 or later, and Linux's /proc")
     told = list(sys.orig_argv)
     monkeypatch.delattr(sys, "orig_argv")
+    monkeypatch.setattr(sys, "argv", ["-m"])
     assert _startup._argv() == told
 
 
@@ -893,6 +920,11 @@ def test_the_program_is_read_from_the_command_line(command: str, program: str) -
     assert _startup.program_of(command.split()) == program
 
 
+def test_the_name_of_a_program_has_no_case_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_startup, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+    assert _startup.program_of(["python", "C:/Scripts/PIP.EXE"]) == "pip"
+
+
 @pytest.mark.parametrize(
     ("value", "mode"),
     [
@@ -919,6 +951,13 @@ def test_changes_are_carried_out() -> None:
     environ = {"kept": "1", "gone": "1", "changed": "1"}
     _startup.apply({"gone": None, "absent": None, "changed": "2", "added": "3"}, environ)
     assert environ == {"kept": "1", "changed": "2", "added": "3"}
+
+
+@pytest.mark.parametrize("cargo", ["cargo", "/gone/cargo", "/gone/cargo.exe", "/gone/Cargo.EXE"])
+def test_a_cargo_is_known_by_its_name(cargo: str, tmp_path: Path) -> None:
+    wrapper = str(script(tmp_path / _startup.WRAPPER, ""))
+    found = _startup.with_wrapper({"CARGO": cargo}, wrapper)
+    assert found == {"CARGO": wrapper, "PYO3_ENVSHIM_CARGO": cargo}
 
 
 def test_scripts_are_looked_for_where_installers_put_them() -> None:
@@ -951,13 +990,6 @@ def test_a_script_folder_is_found_beside_site_packages() -> None:
     assert _startup.script_folders(site, "C:/e/Scripts", windows=True)[0] == "C:/e/Scripts"
 
 
-def test_the_wrapper_has_an_ending_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = script(tmp_path / "Scripts" / "pyo3-envshim-cargo.exe", "")
-    installed = tmp_path / "Lib" / "site-packages" / "pyo3_envshim" / "_startup.py"
-    monkeypatch.setattr(_startup, "__file__", str(installed))
-    assert _startup.wrapper(windows=True) == str(path)
-
-
 def test_the_wrapper_is_found_beside_the_interpreter_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -982,6 +1014,7 @@ def test_the_wrapper_is_found_beside_the_interpreter_too(
         ("#!", False),
         ("#!/moved/away/bin/python", False),
         ("#!/moved/away/bin/python -IS", False),
+        ("#!/moved/away/bin/python /", False),
     ],
 )
 def test_a_wrapper_whose_interpreter_is_gone_is_none(
@@ -991,6 +1024,22 @@ def test_a_wrapper_whose_interpreter_is_gone_is_none(
     path = script(tmp_path / "pyo3-envshim-cargo", f"{line}\n")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert _startup.wrapper() == (str(path) if taken else None)
+
+
+def test_a_wrapper_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> bytes:
+        raise PermissionError(path)
+
+    script(tmp_path / "pyo3-envshim-cargo", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(_startup, "_first_line", refuse)
+    assert _startup.wrapper() is None
+
+
+def test_a_wrapper_can_start_where_no_site_packages_are_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -S``."""
+    monkeypatch.delitem(sys.modules, "site")
+    assert _startup.startable("/x/pyo3-envshim-cargo") == "/x/pyo3-envshim-cargo"
 
 
 def test_no_wrapper_is_taken_from_the_working_directory(
@@ -1006,22 +1055,34 @@ def test_no_wrapper_is_taken_from_the_working_directory(
 LAUNCHERS = {
     "pip's": "MZ program.exe\0#!{}\r\nPK\3\4 sub(r'(-script\\.pyw|\\.exe)?$', '')",
     "pip's, quoted": 'MZ /gone/other.exe\0#!"{}"\nPK\3\4 endswith(".exe")',
-    "uv's": "MZ\0{}\0\0PK\3\4 removesuffix('.exe')\0 trampoline.exe\0",
+    "uv's": "MZ\0{}\0\0PK\3\4 removesuffix('.exe')\0 trampoline.exe\0\udcff.exe",
 }
 
 
 @pytest.mark.parametrize("kind", LAUNCHERS)
-def test_a_launcher_whose_interpreter_is_gone_is_no_program_on_windows(kind: str, tmp_path: Path) -> None:
+def test_a_launcher_whose_interpreter_is_gone_is_no_program_on_windows(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The environment was moved: its python.exe starts, and what pip and uv wrote does not."""
+    monkeypatch.setattr(os, "fsdecode", bytes.decode)  # which raises, as on Windows
     python = script(tmp_path / "an environment \u00fc" / "python.exe", "")
     launcher = tmp_path / "pyo3-envshim-cargo.exe"
-    launcher.write_bytes(LAUNCHERS[kind].format(python).encode())
+    launcher.write_bytes(os.fsencode(LAUNCHERS[kind].format(python)))
     launcher.chmod(0o755)
     assert _startup._is_program(str(launcher), windows=True)
     python.unlink()
     assert not _startup._is_program(str(launcher), windows=True)
     launcher.write_bytes(b"MZ python.exe")  # beside it
     assert _startup._is_program(str(launcher), windows=True)
+
+
+def test_the_wrapper_has_an_ending_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = script(tmp_path / "Scripts" / "pyo3-envshim-cargo.exe", "")
+    installed = tmp_path / "Lib" / "site-packages" / "pyo3_envshim" / "_startup.py"
+    monkeypatch.setattr(_startup, "__file__", str(installed))
+    assert _startup.wrapper(windows=True) == str(path)
+    path.write_bytes(os.fsencode(LAUNCHERS["uv's"].format("/gone/python.exe")))
+    assert _startup.wrapper(windows=True) is None
 
 
 class TestTheBaseInterpreter:
@@ -1101,8 +1162,15 @@ class TestTheBaseInterpreter:
         for own in {"python.exe", name}:
             script(tmp_path / "environment" / "Scripts" / own, "")
         (tmp_path / "environment" / "pyvenv.cfg").write_text(f"home = {tmp_path / 'base'}\n")
-        found = _startup.base_interpreter(str(tmp_path / "environment"), windows=True)
-        assert found == str(tmp_path / "base" / name)
+        root = str(tmp_path / "environment")
+        assert _startup.base_interpreter(root, windows=True) == str(tmp_path / "base" / name)
+        announced = str(script(tmp_path / "base" / "own.exe", ""))
+        assert _startup.base_interpreter(root, announced, windows=True) == announced
+
+    def test_does_not_lie_in_the_environment_itself(self, tmp_path: Path) -> None:
+        script(tmp_path / "python3", "")
+        (tmp_path / "pyvenv.cfg").write_text(f"home = {tmp_path}\n")
+        assert _startup.base_interpreter(str(tmp_path)) is None
 
     def test_is_unknown_where_the_configuration_tells_nothing(self, shelf: Path) -> None:
         assert self.base(shelf, link=shelf / "own") is None

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 import pytest
 
+from pyo3_envshim import files
+from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.digest import Environment
+from pyo3_envshim.environment.item import Item
 from pyo3_envshim.store import entry as entry_module
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
-from pyo3_envshim.store.store import Acquired, Store, StoreError, folder
+from pyo3_envshim.store.lock import close
+from pyo3_envshim.store.store import Acquired, Store, StoreError, folder, folder_in_use
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
-from .environments import ROOT, program_in, run, site_packages, started_together
+from .environments import ROOT, program_in, run, script, site_packages, started_together
 from .posix import fcntl, names_in
 from .sample_wheels import SampleWheels, read
+from .windows_stand_in import StandIn
 
 PREFIX = "import sys; print(sys.prefix)"
 
@@ -174,11 +181,13 @@ class TestHolding:
         def write_too_late(environment: Environment, new: str, path: str) -> None:
             monkeypatch.setattr(entry_module, "write", write)
             write(environment, new, path)
-            put(Store(store.root), environment)
+            others.append(Store(store.root).acquire(environment))
 
+        others: list[Acquired] = []
         before = open_files()
         monkeypatch.setattr(entry_module, "write", write_too_late)
         acquired = store.acquire(small)
+        others[0].release()
         assert (acquired.is_new, acquired.damage) == (True, None)
         assert names_in(store.environments) == [small.digest]
         assert prune.prune(Store(store.root), 0) == []
@@ -231,6 +240,25 @@ class TestHolding:
         assert swept[0].startswith(".new-")
         assert names_in(store.environments) == [small.digest]
         assert len(open_files()) == len(before)
+
+    @pytest.mark.parametrize("how", ["mode", "file"])
+    def test_keeps_what_was_changed_from_being_replaced(
+        self, how: str, store: Store, small: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        acquired = store.acquire(small)
+        if how == "mode":
+            os.chmod(acquired.path(), 0o755)
+        else:
+            Path(acquired.path(), "added").touch()
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with pytest.raises(
+            StoreError, match=r"had changed \((its owner|added file).*a running build uses it"
+        ):
+            store.acquire(small)
+        assert sum(slept) > 0.5
+        acquired.release()
+        assert store.acquire(small).is_new
 
     def test_waits_for_who_takes_the_entry_away(self, store: Store, small: Environment) -> None:
         put(store, small)
@@ -373,6 +401,184 @@ class TestAnAlias:
         assert store.path("digest", "") == store.path("digest")
 
 
+class TestOnWindows:
+    """A second name is a folder there, and a lock is of a name; tests/windows shows the same there."""
+
+    NONCE = "0a1b2c3d"
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+        monkeypatch.setattr(layout, "WINDOWS", True)
+        monkeypatch.setitem(sys.modules, "pyo3_envshim.windows", StandIn)
+
+        def change_time(path: str, found: os.stat_result) -> int:  # which is by the path, there
+            return os.lstat(path).st_ctime_ns
+
+        monkeypatch.setattr(files, "change_time", change_time)
+        monkeypatch.setattr(files, "private_mode", functools.partial(files.private_mode, windows=True))
+        items = []
+        for name, mode in (("bin/python", 0o755), ("module.py", 0o644)):
+            source = script(tmp_path / "original" / name, name)
+            source.chmod(mode)
+            content = hashing.of_file(str(source))
+            items.append(Item(name, content, executable=mode == 0o755, source=str(source)))
+        return Environment(sys.executable, items, "0" * 32, hidden=False)
+
+    def second(self, store: Store, environment: Environment) -> Path:
+        """Give the entry a second name; return its path."""
+        acquired = store.acquire(environment)
+        try:
+            acquired.add_nonce(self.NONCE)
+        finally:
+            acquired.release()
+        return Path(acquired.path(self.NONCE))
+
+    @staticmethod
+    def is_right(path: Path) -> bool:
+        names = {str(it.relative_to(path)) for it in path.rglob("*") if it.is_file()}
+        entry = path.with_name("0" * 32)
+        right = {it for it in names if (entry / it).samefile(path / it) and not it.startswith(MANIFEST)}
+        return right == {"bin/python", "module.py"} and all(it.startswith(MANIFEST) for it in names - right)
+
+    def test_a_second_name_has_the_entrys_files(self, store: Store, environment: Environment) -> None:
+        path = self.second(store, environment)
+        assert self.is_right(path)
+        before = path.stat().st_ino
+        assert self.second(store, environment).stat().st_ino == before
+        assert sorted(os.listdir(store.environments)) == [environment.digest, path.name]
+
+    @pytest.mark.parametrize("how", ["another", "fewer", "more", "link"])
+    def test_a_second_name_that_was_changed_is_made_anew(
+        self, how: str, store: Store, environment: Environment
+    ) -> None:
+        path = self.second(store, environment)
+        if how == "link":
+            path.rename(path.with_name("elsewhere"))
+            path.symlink_to("elsewhere")
+        elif how == "more":
+            (path / "added.py").touch()
+        else:
+            (path / "module.py").unlink()
+            if how == "another":
+                (path / "module.py").write_text("module.py")
+        assert self.is_right(self.second(store, environment))
+        assert not [name for name in os.listdir(store.environments) if name.startswith(".")]
+
+    def test_a_second_name_that_a_running_build_uses_is_not_replaced(
+        self, store: Store, environment: Environment
+    ) -> None:
+        path, other = self.second(store, environment), store.acquire(environment)
+        (path / "added.py").touch()
+        with pytest.raises(StoreError, match=f"^{path} had changed, and a running build uses it") as found:
+            self.second(store, environment)
+        assert found.value.hint == ""
+        other.release()
+        mine = store.acquire(environment)
+        mine.add_nonce(self.NONCE)
+        assert self.is_right(path)
+        assert prune.clear(Store(store.root)) == [environment.digest]  # it is still held
+        store.acquire(environment).release()  # and others may use it
+        mine.release()
+
+    @pytest.mark.parametrize("code", ["EMLINK", "ERROR_TOO_MANY_LINKS", "EIO"])
+    def test_a_second_name_takes_the_place_of_others_where_there_are_too_many(
+        self, code: str, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = OSError(getattr(errno, code, errno.EINVAL), "refused")
+        if code == "ERROR_TOO_MANY_LINKS":
+            error.winerror = 1142  # type: ignore[attr-defined]
+        link, most = os.link, 4
+
+        def refuse(source: str, target: str) -> None:
+            if os.stat(source).st_nlink > most:
+                raise error
+            link(source, target)
+
+        acquired = store.acquire(environment)
+        monkeypatch.setattr(os, "link", refuse)
+        names = [f"0000000{number}" for number in range(5)]
+        for name in names[:3]:
+            acquired.add_nonce(name)
+        if code == "EIO":
+            with pytest.raises(OSError, match="refused"):
+                acquired.add_nonce(names[3])
+            assert self.is_right(Path(acquired.path(names[0])))
+            return
+        for name in names[3:]:
+            acquired.add_nonce(name)
+            assert self.is_right(Path(acquired.path(name)))
+        assert not os.path.exists(acquired.path(names[0]))
+        other, most = store.acquire(environment), 0
+        with pytest.raises(StoreError, match=f"^{acquired.path()} has too many names, and a running build"):
+            acquired.add_nonce("11111111")
+        other.release()
+        acquired.release()
+
+    def test_a_second_name_waits_for_who_gives_another(self, store: Store, environment: Environment) -> None:
+        put(store, environment)
+        give = functools.partial(add_nonce, store, environment.digest, self.NONCE)
+        assert waits_for(store.environments, fcntl.LOCK_SH, give)
+
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_a_second_name_goes_with_its_entry(
+        self, gone: bool, store: Store, environment: Environment
+    ) -> None:
+        self.second(store, environment)
+        os.mkdir(store.path("digest", "kept"))  # something else
+        if gone:
+            store.discard(store.path(environment.digest))
+            prune.prune(store, None)
+        else:
+            assert prune.clear(store) == []
+        assert os.listdir(store.environments) == ["digest-kept"]
+
+    def test_a_use_is_noted_without_a_flag_for_links(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(os, "O_NOFOLLOW")
+        for _ in range(2):
+            use(store, environment)
+        assert Path(store.path(environment.digest), USES).read_bytes() == b".."
+
+    def test_an_entry_is_held_from_its_first_moment_on(self, store: Store, environment: Environment) -> None:
+        held = store._put(environment)
+        assert prune.clear(Store(store.root)) == [environment.digest]
+        close(held)
+        assert prune.clear(Store(store.root)) == []
+
+    def test_an_interpreters_hash_is_remembered(self, store: Store, environment: Environment) -> None:
+        for _ in range(2):
+            assert len(store.hash_file(sys.executable)) == 64
+
+    def test_an_entrys_mode_says_nothing(self, store: Store, environment: Environment) -> None:
+        put(store, environment)
+        os.chmod(store.path(environment.digest), 0o755)
+        assert is_whole(store, environment)
+
+    def test_a_folder_whose_path_is_too_long_is_refused(
+        self, tmp_path: Path, environment: Environment
+    ) -> None:
+        """Windows starts no program whose path has 260 characters or more."""
+        used = len(f"/environments/{'0' * 32}-{'0' * 8}/bin/python")
+        room = 259 - used - len(str(tmp_path)) - 1
+        assert Store(str(tmp_path / ("x" * room))).root
+        with pytest.raises(StoreError, match="too long") as found:
+            Store(str(tmp_path / ("x" * (room + 1))))
+        assert found.value.hint == "set PYO3_ENVSHIM_CACHE_DIR to a shorter one"
+
+    def test_the_store_is_where_cargo_sees_it(self, tmp_path: Path, environment: Environment) -> None:
+        """What Microsoft Store's Python makes below AppData lies in its package's folder."""
+        (tmp_path / "LocalCache").mkdir()
+        (tmp_path / "Local").symlink_to("LocalCache")
+        store = Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "Local" / "cache")})
+        assert store.root == os.path.realpath(tmp_path / "LocalCache" / "cache")
+
+    def test_there_is_no_other_folder_than_the_users(self, tmp_path: Path, environment: Environment) -> None:
+        (tmp_path / ".cache").touch()
+        with pytest.raises((OSError, StoreError)):
+            Store.open({"HOME": str(tmp_path), "TMPDIR": str(tmp_path)})
+
+
 class TestTrust:
     @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
     def test_only_the_user_can_enter(self, umask: int, tmp_path: Path) -> None:
@@ -513,6 +719,22 @@ class TestTheFolder:
         """That of a build is the project, or where an sdist was unpacked."""
         with pytest.raises(StoreError, match=f"^PYO3_ENVSHIM_CACHE_DIR={value} depends on the working"):
             Store.open({"PYO3_ENVSHIM_CACHE_DIR": value})
+
+    def test_in_use_is_the_one_that_was_asked_for_though_it_cannot_be_used(self, tmp_path: Path) -> None:
+        for name in ("cache", "file"):
+            (tmp_path / "file").touch()
+            environ = {"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / name), "TMPDIR": str(tmp_path)}
+            assert folder_in_use(environ) == str(tmp_path / name)
+        for name in (".cache", f"pyo3-envshim-{getattr(os, 'geteuid', int)()}"):
+            (tmp_path / name).touch()
+        environ = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        assert folder_in_use(environ) == folder(environ)
+
+    def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
+        """On Windows, one in a package's folder is used by its own."""
+        (tmp_path / "LocalCache").mkdir()
+        (tmp_path / "link").symlink_to("LocalCache")
+        assert Store.open({"PYO3_ENVSHIM_CACHE_DIR": str(tmp_path / "link")}).root == str(tmp_path / "link")
 
     def test_is_the_users_where_none_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

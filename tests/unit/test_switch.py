@@ -59,6 +59,7 @@ def test_it_lies_beside_the_default_store_wherever_the_variables_put_that(home: 
     elsewhere = {"HOME": str(home), "XDG_CACHE_HOME": "/x", "PYO3_ENVSHIM_CACHE_DIR": "/y"}
     assert folder(elsewhere) == "/y"
     assert os.path.dirname(_startup.switch("darwin")) == f"{home}/Library/Caches/pyo3-envshim"
+    assert os.path.dirname(_startup.switch("win32")) == f"{home}/AppData/Local/pyo3-envshim"
 
 
 def test_doctor_says_which_of_them_counts() -> None:
