@@ -32,7 +32,7 @@ MODULES = {
         build_dir_run
     """,
     "paths with slashes and stand-ins; windows/test_builds_there.py has the whole": """
-        wrapper_plans
+        wrapper_plans snapshot_parts
     """,
     "names that are not UTF-8, and what POSIX alone calls a file": """
         odd_input

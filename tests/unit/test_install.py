@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim import launcher
+from pyo3_envshim import files, launcher
 from pyo3_envshim.cli import install
 from pyo3_envshim.cli.errors import CommandError
 
-from .environments import Shared, make_environment, program, script, tree
+from .environments import ROOT, Shared, make_environment, program, run, script, tree
 from .environments import install as install_wheels
 from .test_main import Cli
 
@@ -83,6 +83,29 @@ class TestInThisProcess:
     @pytest.fixture
     def python(self, library: Path) -> str:
         return str(library / PYTHON)
+
+    def test_the_interpreter_is_asked_isolated_and_in_silence(
+        self, library: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        answer = json.dumps([str(library), "3.13.1"])
+        text = "import sys\nassert sys.argv[1:4] == ['-I', '-S', '-c']\nprint('noise', file=sys.stderr)\n"
+        python = str(program(library / "python", f"{text}print({answer!r})"))
+        assert install.install(python).startswith("installed ")
+        assert capfd.readouterr() == ("", "")
+
+    def test_it_is_written_beside_its_place(
+        self, python: str, library: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        real = files.write_beside
+
+        def write_beside(path: str, content: bytes) -> str:
+            asked.append(path)
+            return real(path, content)
+
+        monkeypatch.setattr(files, "write_beside", write_beside)
+        install.install(python)
+        assert asked == [str(library / "sitecustomize.py")]
 
     @pytest.mark.parametrize("umask", [0, 0o077])
     def test_everybody_can_read_what_is_installed(self, python: str, library: Path, umask: int) -> None:
@@ -165,11 +188,12 @@ class TestInThisProcess:
 
     def test_byte_code_of_ours_goes_and_no_other(self, python: str, library: Path) -> None:
         install.install(python)
-        names = ("sitecustomize.x.pyc", "sitecustomize-before-pyo3-envshim.x.pyc", "site.x.pyc")
+        others = ("site.x.pyc", "sitecustomize2.x.pyc", "sitecustomize-before-pyo3-envshim2.x.pyc")
+        names = ("sitecustomize.x.pyc", "sitecustomize-before-pyo3-envshim.x.pyc", *others)
         for name in names:
             script(library / "__pycache__" / name, "")
         assert install.uninstall(python) == f"removed {library / 'sitecustomize.py'} of Python 3.13.1"
-        assert os.listdir(library / "__pycache__") == ["site.x.pyc"]
+        assert sorted(os.listdir(library / "__pycache__")) == sorted(others)
 
     def test_what_cannot_be_removed_is_told_of(
         self, python: str, library: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +237,14 @@ class TestInThisProcess:
         assert install.installed(python) == (str(path), False)
         path.write_text("# another owner's\n")
         assert install.installed(python) is None
+
+
+def test_a_file_of_any_encoding_is_read_whatever_the_locale(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("\u00fc".encode() + b"\xff")
+    assert install.read_text(str(tmp_path / "file")) == "\u00fc\ufffd"
+    code = "import sys; from pyo3_envshim.cli import install as it; print(ascii(it.read_text(sys.argv[1])))"
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert run([sys.executable, "-c", code, tmp_path / "file"], environ, ROOT) == "'\\xfc\\ufffd'\n"
 
 
 def test_the_text_names_the_folder_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
