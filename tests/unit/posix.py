@@ -155,7 +155,6 @@ ABOUT_POSIX = {
         prune::.*(no_locks|build_uses_them|may_go|cannot_be_held)
         set_aside::.*cargo_works_there
         target_dir::.*cargo_works_there
-        store::.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
         store::TestOnWindows|.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
     """,
     "names that are not UTF-8": """
