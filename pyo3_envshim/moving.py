@@ -269,6 +269,8 @@ def _bring_back(place: Place, found: Set, done: Exchange) -> None:
             if place.is_stamped:
                 freshness.add_to_stamp(place.workspace, sources)
             done.brought_back = len({os.path.dirname(path) for path in prints})
+            if not prints:
+                done.reason = "all that was set aside for this is in doubt, or was cleaned"
     finally:
         files.remove(temporary)
 

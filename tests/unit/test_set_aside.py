@@ -443,6 +443,16 @@ class TestWhatLiesOutside:
         assert there.sets() == []
 
 
+    def test_where_nothing_comes_back_of_a_set_a_reason_is_given(
+        self, there: Fabricated, python: Environs
+    ) -> None:
+        there.build_for(python["A"], *ALL)
+        there.exchange(python["B"])
+        for package in ("standin", "tiny", "plug"):
+            there.clean(package)
+        assert "in doubt, or was cleaned" in str(there.exchange(python["A"]))
+
+
 class TestCleaned:
     @pytest.mark.parametrize("again", [False, True])
     @pytest.mark.parametrize("package", ["standin", "tiny", "plug"])
