@@ -77,7 +77,7 @@ ABOUT_POSIX = {
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
         files::.*with_its_mode
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
-        store::TestTrust
+        store::TestTrust|.*users_is_not_used
     """,
     "a file can be replaced, or removed, while it is open": """
         builds::.*needs_no_working_folder|.*it_cannot_take
