@@ -329,9 +329,7 @@ class Acquired:
 
     __slots__ = ("_held", "_record", "_store", "damage", "digest", "is_new")
 
-    def __init__(
-        self, store: Store, digest: str, held: int | None, is_new: bool = False, damage: str | None = None
-    ) -> None:
+    def __init__(self, store: Store, digest: str, held: int | None, is_new: bool, damage: str | None) -> None:
         self._store = store
         self._held = held
         self._record: int | None = None

@@ -50,7 +50,7 @@ def is_whole(store: Store, environment: Environment) -> bool:
 
 def add_nonce(store: Store, digest: str, nonce: str) -> None:
     """Give an entry an alias, without a lock on the entry."""
-    Acquired(store, digest, held=None).add_nonce(nonce)
+    Acquired(store, digest, held=None, is_new=False, damage=None).add_nonce(nonce)
 
 
 def stored(store: Store, root: Path) -> tuple[Environment, Path]:

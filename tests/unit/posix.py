@@ -86,7 +86,7 @@ ABOUT_POSIX = {
         install::TestInThisProcess
         switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
-        store::TestTrust
+        store::TestTrust|.*users_is_not_used
     """,
     "a file can be replaced, or removed, while it is open": """
         builds::.*needs_no_working_folder|.*it_cannot_take

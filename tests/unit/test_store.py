@@ -8,10 +8,12 @@ import hashlib
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import platformdirs
 import pytest
@@ -24,6 +26,7 @@ from pyo3_envshim.store import entry as entry_module
 from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
 from pyo3_envshim.store.lock import close
+from pyo3_envshim.store.ownership import HINT
 from pyo3_envshim.store.store import Acquired, Store, StoreError, folder, folder_in_use
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
@@ -306,8 +309,24 @@ class TestHandingOver:
         acquired = store.acquire(small)
         assert self.inherited(acquired) == [os.path.join(acquired.path(), USES)]
         before = len(open_files())
-        acquired.release()
+        for _ in range(2):
+            acquired.release()
         assert len(open_files()) == before - 2
+
+    def test_is_to_a_child_as_well(self, store: Store, small: Environment) -> None:
+        """With a kept build folder, cargo is one, and may outlive this process."""
+        acquired = store.acquire(small)
+        acquired.inherit_lock()
+        cargo = subprocess.Popen(
+            [sys.executable, "-c", "input()"],
+            stdin=subprocess.PIPE,
+            close_fds=False,
+            preexec_fn=acquired.hold_in_child,
+        )
+        acquired.release()
+        assert prune.clear(Store(store.root)) == [small.digest]
+        cargo.communicate(b"\n")
+        assert prune.clear(Store(store.root)) == []
 
     @pytest.mark.parametrize("make", [os.mkdir, lambda path: path.symlink_to("elsewhere")])
     def test_is_by_the_folder_where_that_is_no_file(
@@ -440,9 +459,23 @@ class TestOnWindows:
         right = {it for it in names if (entry / it).samefile(path / it) and not it.startswith(MANIFEST)}
         return right == {"bin/python", "module.py"} and all(it.startswith(MANIFEST) for it in names - right)
 
-    def test_a_second_name_has_the_entrys_files(self, store: Store, environment: Environment) -> None:
+    def test_a_second_name_has_the_entrys_files(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unfinished: set[str] = set()
+        link = os.link
+
+        def note_and_link(source: str, target: str) -> None:
+            unfinished.update(os.listdir(store.environments))
+            link(source, target)
+
+        use(store, environment)
+        monkeypatch.setattr(os, "link", note_and_link)
+        descriptors = len(open_files())
         path = self.second(store, environment)
         assert self.is_right(path)
+        assert len(open_files()) == descriptors
+        assert all(name.startswith(".new-") for name in unfinished - {environment.digest})
         before = path.stat().st_ino
         assert self.second(store, environment).stat().st_ino == before
         assert sorted(os.listdir(store.environments)) == [environment.digest, path.name]
@@ -545,6 +578,23 @@ class TestOnWindows:
         assert prune.clear(Store(store.root)) == [environment.digest]
         close(held)
         assert prune.clear(Store(store.root)) == []
+
+    def test_a_new_entry_is_waited_for_while_a_scanner_reads_it(
+        self, store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def rename(source: str, target: str) -> None:
+            refused.append(target)
+            if len(refused) < 100:
+                error = PermissionError(errno.EACCES, "Access is denied")
+                error.winerror = 5  # type: ignore[attr-defined]
+                raise error
+            os.rename(source, target)
+
+        refused: list[str] = []
+        monkeypatch.setattr(files, "os", SimpleNamespace(**{**vars(os), "name": "nt", "rename": rename}))
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        put(store, environment)
+        assert is_whole(store, environment)
 
     def test_an_interpreters_hash_is_remembered(self, store: Store, environment: Environment) -> None:
         for _ in range(2):
@@ -729,6 +779,13 @@ class TestTheFolder:
             (tmp_path / name).touch()
         environ = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
         assert folder_in_use(environ) == folder(environ)
+
+    def test_says_why_the_users_is_not_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "linux")
+        (tmp_path / ".cache").touch()
+        why = Store.open({"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}).instead_of
+        assert why is not None
+        assert (why.text, why.hint) == (f"{tmp_path}/.cache/pyo3-envshim: Not a directory", HINT)
 
     def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
         """On Windows, one in a package's folder is used by its own."""
