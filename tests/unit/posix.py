@@ -26,7 +26,7 @@ MODULES = {
         launcher lock ownership store_crashes
     """,
     "explain does not run on Windows": """
-        recorder
+        recorder causes
     """,
     "cargo is a shell's script, and the files are its first layout's: windows/test_kept_there.py": """
         build_dir_run
@@ -133,6 +133,9 @@ ABOUT_POSIX = {
         inputs::TestWhatCargoNotedAsInputs
         target_dir::TestInvalidating
         units::.*bears_its_hash|.*has_no_hash
+    """,
+    "stand-ins for what Windows has itself": """
+        subprocesses::.*no_proc|.*ends_with_this_one
     """,
     "a POSIX shell, and terminals": """
         startup::.*users_site_packages|.*closed_standard_streams|.*home_that_is_gone
