@@ -26,7 +26,7 @@ MODULES = {
         launcher lock ownership store_crashes
     """,
     "explain does not run on Windows": """
-        recorder
+        recorder causes
     """,
     "cargo is a shell's script, and the files are its first layout's: windows/test_kept_there.py": """
         build_dir_run
@@ -142,6 +142,9 @@ ABOUT_POSIX = {
         inputs::TestWhatCargoNotedAsInputs|TestWhatRustcRead|.*read_elsewhere
         target_dir::TestInvalidating|TestWhatLiesThere|.*takes_what_build_scripts
         units::.*bears_its_hash|.*has_no_hash|.*in_the_second_layout
+    """,
+    "stand-ins for what Windows has itself": """
+        subprocesses::.*no_proc|.*ends_with_this_one
     """,
     "a POSIX shell, and terminals": """
         startup::.*users_site_packages|.*closed_standard_streams|.*home_that_is_gone

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -70,7 +72,10 @@ class TestAProject:
         [
             ("", Project()),
             ('[build-system]\nbuild-backend = "maturin"\n', Project(backend="maturin")),
-            ("[build-system]\nbuild-backend = 1\nrequires = [1, '-', 'A.b_C>1']\n", Project(("1", "a-b-c"))),
+            (
+                "[build-system]\nbuild-backend = 1\nrequires = [1, '-', {x = 1}, 'A.b_C>1']\n",
+                Project(("1", "a-b-c")),
+            ),
             ('[tool.maturin]\nmanifest-path = "a"\nuse-base-python = 1\n', Project(manifest="a")),
             ("[tool.maturin]\nuse-base-python = true\n", Project(uses_base=True)),
             (
@@ -285,7 +290,8 @@ class TestTheStore:
             "pyo3_envshim.store.entry.surface", lambda path: ("damage" if path in "ab" else None, {})
         )
         found = snapshot._store({"A": "1"})
-        assert found.reason.endswith("; 2 damaged, to be replaced when needed")
+        said = "/store: 3 entries (at most 2.0 GiB); 2 damaged, to be replaced when needed"
+        assert found.reason == said
         assert (found.state, found.hint) == (OK, "pyo3-envshim cache verify")
 
     def test_may_lie_elsewhere(self, store: SimpleNamespace) -> None:
@@ -382,9 +388,28 @@ def test_the_interpreter(
 
 
 def test_what_a_command_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It has no input, and what it complains of is not shown."""
     text = 'read line && exit 1\nprintf "$A \\377"; echo noise >&2\n'
     path = str(script(tmp_path / "it", f"#!/bin/sh\n{text}"))
-    assert snapshot._output([path], {"A": "\u00fc"}) == "\u00fc \ufffd"
+    kept = os.dup(0)
+    with tempfile.TemporaryFile() as given:
+        given.write(b"not for it\n")
+        given.seek(0)
+        os.dup2(given.fileno(), 0)
+    try:
+        assert snapshot._output([path], {"A": "\u00fc"}) == "\u00fc \ufffd"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
     for command in ([str(tmp_path / "gone")], ["/bin/sh", "-c", "echo x; exit 1"]):
         assert snapshot._output(command, {}) == ""
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_output(command: list[str], *, timeout: float, **_: object) -> bytes:
+        assert timeout
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "check_output", check_output)
+    assert snapshot._output(["it"], {}) == ""
