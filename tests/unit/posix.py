@@ -87,6 +87,7 @@ ABOUT_POSIX = {
         switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
         store::TestTrust|.*users_is_not_used
+        store::.*replaced\\[mode
     """,
     "a file can be replaced, or removed, while it is open": """
         builds::.*needs_no_working_folder|.*it_cannot_take
@@ -100,6 +101,7 @@ ABOUT_POSIX = {
         call::.*without_us\\[environ[67]-
         command_line::TestTheRealCargo
         doctor::.*where_maturin_does|.*the_same_as_json
+        doctor::.*about_no_other
         prune::TestACall
         entry::TestAnEntry.*_its_scripts|.*found_by_an_equal_environment|.*a_pipe
         metadata::TestTheProcessThatIsAsked
@@ -137,6 +139,11 @@ ABOUT_POSIX = {
         sources::.*known_by_its_path|.*asked_for\\[3|.*all_below_a_folder|.*made_does_not|.*hides_no_other
         sources::.*crates_folder_counts|.*beside_the_sources
         switch::.*one_clear_line
+        configuration::.*case_counts_but
+        freshness::.*is_all_that_is_local|.*what_is_local_without
+        harmless::.*belongs_to_it|.*it_is_the_compiler|.*rustup_starts_both
+        install::.*names_the_folder
+        stamp::.*known_what_was
         fingerprints::.*profile_was_built_before
         harmless::.*read_untold|.*by_what_rustc_read|.*another_index
         inputs::TestWhatCargoNotedAsInputs|TestWhatRustcRead|.*read_elsewhere
@@ -159,6 +166,14 @@ ABOUT_POSIX = {
         set_aside::.*cargo_works_there
         target_dir::.*cargo_works_there
         store::TestOnWindows|.*(was_faster|looked_at|made_anew|waits_for|leaves_nothing_open)|TestHandingOver
+    """,
+    "locks are a file's on Windows, which stays in its folder": """
+        cache::.*leaves_no_|.*missing_stays_so
+    """,
+    "the system's words for what is missing or in the way": """
+        cache::TestAStoreThatCannotBeUsed
+        install::.*no_interpreter
+        wrapper::.*cannot_be_pruned
     """,
     "names that are not UTF-8": """
         build_dir::.*cannot_be_told_the_path|.*the_path_is_trouble\\[[^{]
