@@ -442,7 +442,6 @@ class TestWhatLiesOutside:
         assert (done.brought_back, done.reason) == (4, "")  # all but what needs it
         assert there.sets() == []
 
-
     def test_where_nothing_comes_back_of_a_set_a_reason_is_given(
         self, there: Fabricated, python: Environs
     ) -> None:
