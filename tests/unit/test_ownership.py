@@ -387,7 +387,7 @@ class TestWithModes:
         Store(str(tmp_path / "store"))
         (tmp_path / "store" / name).rename(tmp_path / "elsewhere")
         (tmp_path / "store" / name).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(StoreError, match=f"{name} is not a folder; remove it$"):
+        with pytest.raises(StoreError, match=f"{name} is not a folder; {HINT}$"):
             Store(str(tmp_path / "store"))
 
     @pytest.mark.parametrize("target", ["gone", "loop", "file", "file/below"])

@@ -785,7 +785,8 @@ class TestTheFolder:
         (tmp_path / ".cache").touch()
         why = Store.open({"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}).instead_of
         assert why is not None
-        assert (why.text, why.hint) == (f"{tmp_path}/.cache/pyo3-envshim: Not a directory", HINT)
+        reason = f"{tmp_path}/.cache/pyo3-envshim cannot be made: Not a directory"
+        assert (why.text, why.hint) == (reason, HINT)
 
     def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
         """On Windows, one in a package's folder is used by its own."""
