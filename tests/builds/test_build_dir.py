@@ -7,6 +7,7 @@ the same place. What comes out is byte for byte what cargo alone makes there, an
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -356,8 +357,7 @@ class TestAFileSystemOfItsOwnForTheCache:
         one, two = cargo.unpack(sdist("1")), cargo.unpack(sdist("2"), "bbbbbbbb")
         script = f"build && mount -o remount,ro {{cache}} && cd '{two}' && build"
         said = cargo.on_a_file_system("size=2g", one, script)
-        assert "warning: no build folder is kept: OSError" in said
-        assert "Read-only file system" in said
+        assert re.search("warning: no build folder is kept: /.*: Read-only file system$", said, re.MULTILINE)
         assert Done(said, 0, two / "target" / "debug" / "libtiny.so").answer == 2
 
 
