@@ -78,8 +78,8 @@ class Plan:
                 return self.build_dir.run(self.call, self.environ)
             return run(self.call.cargo, self.call.arguments, self.environ)
         except OSError as error:
-            named = [it for it in ("PYO3_ENVSHIM_CARGO", "CARGO") if os.environ.get(it) == self.call.cargo]
-            warn(f"{'='.join([*named[:1], self.call.cargo])} cannot be run: {error.strerror}")
+            name = variable_of(self.call.cargo, os.environ)
+            warn(f"{f'{name}=' if name else ''}{self.call.cargo} cannot be run: {error.strerror}")
             return 126
 
 
@@ -98,6 +98,11 @@ def run(program: str, arguments: Sequence[str], environ: Mapping[str, str]) -> i
     return subprocesses.run_and_wait(program, arguments, environ)
 
 
+def variable_of(cargo: str, environ: Mapping[str, str]) -> str:
+    """Return the variable that names this *cargo*, or ""."""
+    return next((it for it in ("PYO3_ENVSHIM_CARGO", "CARGO") if environ.get(it) == cargo), "")
+
+
 def user_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Return *environ* as it would be without the wrapper: ``CARGO`` is the user's own, or unset.
 
@@ -114,6 +119,13 @@ def user_environ(environ: Mapping[str, str]) -> dict[str, str]:
         folders = path.split(os.pathsep)
         found["PATH"] = os.pathsep.join(folder for folder in folders if not _startup.is_on_path(folder))
     return found
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words what went wrong; with the name of its class if it should never happen."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return str(error) if hasattr(error, "hint") else f"{type(error).__name__}: {error}"
 
 
 def warn(message: str) -> None:

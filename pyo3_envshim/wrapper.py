@@ -27,7 +27,7 @@ import os
 import sys
 
 from pyo3_envshim import _startup
-from pyo3_envshim.call import MOVED, RECORDING, CargoCall, PassThrough, Plan, user_environ, warn
+from pyo3_envshim.call import MOVED, RECORDING, CargoCall, PassThrough, Plan, reason_of, user_environ, warn
 from pyo3_envshim.cargo.command_line import find_cargo, is_sure
 
 TYPE_CHECKING = False
@@ -145,13 +145,6 @@ def _warn(call: CargoCall, what: str, error: Exception) -> None:
     """Say that something of ours failed; not if it is cargo, which `Plan.execute` says once."""
     if getattr(error, "filename", None) != call.cargo:
         warn(f"warning: {what}: {reason_of(error)}")
-
-
-def reason_of(error: Exception) -> str:
-    """Return in words what went wrong; with the name of its class if it should never happen."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
-    return str(error) if hasattr(error, "hint") else f"{type(error).__name__}: {error}"
 
 
 def _with_stored_environment(call: CargoCall) -> Plan:

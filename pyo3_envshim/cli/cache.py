@@ -123,8 +123,8 @@ def prune_all(store: Store, limit: int | None, builds_limit: float, days: float)
     before = time.time() - age
     kept = builds.builds(store.root)
     prune.prune(store, limit, age)
-    removed = set(builds.prune(store.root, builds_limit, before))
-    return _changes(entries, store, [it for it in kept if it.name in removed], _prune_sets(before))
+    removed = builds.prune(store.root, builds_limit, before)
+    return _changes(entries, store, kept, removed, _prune_sets(before))
 
 
 def clear_all(store: Store) -> tuple[Changes, list[str]]:
@@ -134,10 +134,9 @@ def clear_all(store: Store) -> tuple[Changes, list[str]]:
     """
     entries, kept = prune.entries(store), builds.builds(store.root)
     in_use = prune.clear(store)
-    removed = set(builds.clear(store.root))
-    gone = [it for it in kept if it.name in removed]
+    removed = builds.clear(store.root)
     sets = [path for shelf in shelves(os.environ) for path in shelf.clear()]
-    changes = _changes(entries, store, gone, sets)
+    changes = _changes(entries, store, kept, removed, sets)
     remove_if_empty([*folders_in(store.root), *([] if os.environ.get(CHOICE) else [store.root])])
     return changes, in_use
 
@@ -148,13 +147,17 @@ def _prune_sets(before: float) -> list[str]:
 
 
 def _changes(
-    before: Sequence[Entry], store: Store, builds: Sequence[Build], removed_sets: list[str]
+    before: Sequence[Entry],
+    store: Store,
+    builds_before: Sequence[Build],
+    removed_builds: list[str],
+    removed_sets: list[str],
 ) -> Changes:
     after = prune.entries(store)
     left, size = {entry.digest for entry in after}, size_of(after)
     removed = [entry.digest for entry in before if entry.digest not in left]
-    names, freed = [build.name for build in builds], sum(build.size for build in builds)
-    return Changes(removed, size_of(before) - size, len(left), size, names, freed, removed_sets)
+    freed = sum(build.size for build in builds_before if build.name in removed_builds)
+    return Changes(removed, size_of(before) - size, len(left), size, removed_builds, freed, removed_sets)
 
 
 def limit_of(size: str | None, environ: Mapping[str, str]) -> int | None:
@@ -234,10 +237,11 @@ def listing(found: Inventory, now: float) -> str:
         rows = [(build.name, human(build.size), used(build)) for build in reversed(found.builds)]
         lines += ["", *aligned([("build folder", "size", "last used"), *rows])]
         lines.append(f"{content_of_builds(found.builds)} in {found.root}")
-    for shelf in (shelf for shelf in found.shelves if shelf.sets()):
+    for shelf in found.shelves:
         rows = [(human(it.size), ago(now - it.time / 1e9), _shown(it.values)) for it in shelf.sets()]
-        lines += ["", *aligned([("size", "set aside", "compiled for"), *rows])]
-        lines.append(f"{counted(len(rows), 'set', 'sets')} of units in {shelf.folder}")
+        if rows:
+            lines += ["", *aligned([("size", "set aside", "compiled for"), *rows])]
+            lines.append(f"{counted(len(rows), 'set', 'sets')} of units in {shelf.folder}")
     return "".join(f"{line}\n" for line in lines)
 
 

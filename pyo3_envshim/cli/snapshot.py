@@ -231,8 +231,8 @@ def _cargo(environ: Mapping[str, str]) -> Finding:
         return Finding("cargo", OFF, "not found on PATH", hint)
     said = re.search(r"^cargo (\S+)", _output([path, "--version"], environ))
     if said is None:
-        named = [it for it in ("PYO3_ENVSHIM_CARGO", "CARGO") if environ.get(it) == path]
-        hint = f"set {named[0]} to a cargo, or unset it" if named else f"{shlex.quote(path)} --version"
+        name = call.variable_of(path, environ)
+        hint = f"set {name} to a cargo, or unset it" if name else f"{shlex.quote(path)} --version"
         return Finding("cargo", OFF, f"{path} does not tell its version", hint)
     return Finding("cargo", OK, f"{said[1]}, {path}")
 

@@ -6,6 +6,7 @@ Nothing here uses the network, or writes to anything but the tests' own folders.
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import functools
 import hashlib
@@ -15,8 +16,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -390,3 +392,18 @@ def write_crate(folder: Path, name: str, dependencies: str) -> None:
     (folder / "src" / "lib.rs").touch()
     package = f'[package]\nname = "{name}"\nversion = "0.1.0"\n\n[dependencies]\n{dependencies}\n'
     (folder / "Cargo.toml").write_text(package)
+
+
+@contextlib.contextmanager
+def standard_input(content: bytes) -> Iterator[None]:
+    """Let this process, and what it starts, read *content*."""
+    kept = os.dup(0)
+    with tempfile.TemporaryFile() as given:
+        given.write(content)
+        given.seek(0)
+        os.dup2(given.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)

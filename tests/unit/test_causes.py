@@ -163,6 +163,15 @@ def ended(at: float, **facts: Any) -> dict[str, Any]:
     return {"ended": at, "facts": {**FACTS, **facts}}
 
 
+PROFILE = (
+    "profile",
+    "the profile's settings",
+    "the profile's settings changed",
+    "the profile's settings changed",
+    causes.KEPT,
+    None,
+    None,
+)
 # Of a unit without a fingerprint: its facts, those before, the rest of the record; and the cause.
 COLD: list[tuple[dict[str, Any], list[Any], dict[str, Any], tuple[Any, ...]]] = [
     ({}, [], {}, ("new-crate", "top", "never compiled here", NEVER, "", None, None)),
@@ -276,15 +285,7 @@ COLD: list[tuple[dict[str, Any], list[Any], dict[str, Any], tuple[Any, ...]]] = 
     ),
     (
         *(FACTS, [ended(1, profile=3)], {}),
-        (
-            "profile",
-            "the profile's settings",
-            "the profile's settings changed",
-            "the profile's settings changed",
-            causes.KEPT,
-            None,
-            None,
-        ),
+        PROFILE,
     ),
     (
         *(FACTS, [ended(1, profile=3, rustc=2)], {"rustc": ["rustc 1", "rustc 2"]}),
@@ -300,15 +301,7 @@ COLD: list[tuple[dict[str, Any], list[Any], dict[str, Any], tuple[Any, ...]]] = 
     ),
     (  # the nearest
         *(FACTS, [ended(2, profile=3, features='["a"]'), ended(1, profile=3)], {}),
-        (
-            "profile",
-            "the profile's settings",
-            "the profile's settings changed",
-            "the profile's settings changed",
-            causes.KEPT,
-            None,
-            None,
-        ),
+        PROFILE,
     ),
     (  # the last of those that are as near
         *(FACTS, [ended(1, profile=3), ended(2, features='["a"]')], {}),

@@ -11,7 +11,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +32,7 @@ from .environments import (
     run,
     script,
     site_packages,
+    standard_input,
     started_together,
 )
 from .environments import wrapper as wrapper_of
@@ -577,17 +577,9 @@ class TestRewriting:
     def test_tries_it_in_silence(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """And leaves cargo's input alone."""
         path = script(tmp_path / _startup.WRAPPER, "#!/bin/sh\n")
-        kept = os.dup(0)
-        with tempfile.TemporaryFile() as given:
-            given.write(b"for cargo\n")
-            given.seek(0)
-            os.dup2(given.fileno(), 0)
-        try:
+        with standard_input(b"for cargo\n"):
             assert launcher._replace(str(path), b"#!/bin/sh\necho Python 3\necho noise >&2\nread line\n:\n")
             assert os.read(0, 100) == b"for cargo\n"
-        finally:
-            os.dup2(kept, 0)
-            os.close(kept)
         assert capfd.readouterr() == ("", "")
 
     def test_removes_what_a_killed_process_has_left(self, tmp_path: Path) -> None:

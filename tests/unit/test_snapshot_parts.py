@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -21,7 +20,7 @@ from pyo3_envshim.cli.errors import CommandError
 from pyo3_envshim.cli.snapshot import OFF, OK, Project
 from pyo3_envshim.environment.frontends import FrontEnd
 
-from .environments import script
+from .environments import script, standard_input
 
 LET = "pyo3_envshim.cli.snapshot."
 
@@ -394,16 +393,8 @@ def test_what_a_command_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     """It has no input, and what it complains of is not shown."""
     text = 'read line && exit 1\nprintf "$A \\377"; echo noise >&2\n'
     path = str(script(tmp_path / "it", f"#!/bin/sh\n{text}"))
-    kept = os.dup(0)
-    with tempfile.TemporaryFile() as given:
-        given.write(b"not for it\n")
-        given.seek(0)
-        os.dup2(given.fileno(), 0)
-    try:
+    with standard_input(b"not for it\n"):
         assert snapshot._output([path], {"A": "\u00fc"}) == "\u00fc \ufffd"
-    finally:
-        os.dup2(kept, 0)
-        os.close(kept)
     for command in ([str(tmp_path / "gone")], ["/bin/sh", "-c", "echo x; exit 1"]):
         assert snapshot._output(command, {}) == ""
     assert capfd.readouterr() == ("", "")

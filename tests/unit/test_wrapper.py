@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyo3_envshim import _startup, wrapper
+from pyo3_envshim import _startup, call, wrapper
 from pyo3_envshim.environment import layout
 from pyo3_envshim.stamp import STAMP, write_stamp
 from pyo3_envshim.store import prune
@@ -858,4 +858,4 @@ def test_a_limit_that_is_none_is_taken_as_the_default(
 def test_trouble_is_told_in_words_and_by_a_name_of_pythons_only_if_it_is_a_bug(
     error: Exception, reason: str
 ) -> None:
-    assert wrapper.reason_of(error) == reason
+    assert call.reason_of(error) == reason

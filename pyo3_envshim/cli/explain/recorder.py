@@ -22,9 +22,9 @@ import select
 import sys
 import time
 
-from pyo3_envshim import _startup, files, subprocesses, wrapper
+from pyo3_envshim import _startup, files, subprocesses
 from pyo3_envshim.build_notes import BuildNotes
-from pyo3_envshim.call import MOVED, CargoCall, run, warn
+from pyo3_envshim.call import MOVED, CargoCall, reason_of, run, warn
 from pyo3_envshim.cargo import command_line, fingerprints, inputs, metadata, target_dir
 from pyo3_envshim.cli import cache
 from pyo3_envshim.cli.explain import cargo_log
@@ -162,7 +162,7 @@ def record(call: CargoCall, folder: str) -> int:
         path = os.path.join(folder, f"call-{time.time_ns()}-{os.getpid()}.json")
         files.replace(path, json.dumps(facts).encode())
     except Exception as error:
-        warn(f"warning: this call of cargo is not explained: {wrapper.reason_of(error)}")
+        warn(f"warning: this call of cargo is not explained: {reason_of(error)}")
     return subprocesses.end_as(status)
 
 
