@@ -356,6 +356,10 @@ COLD: list[tuple[dict[str, Any], list[Any], dict[str, Any], tuple[Any, ...]]] = 
         ),
     ),
     (
+        *({}, [], {"profiles": [], "target": None}),
+        ("target-folder", "", "the target folder is new", "the target folder is new", "", None, None),
+    ),
+    (
         *({}, [], {"target": None}),
         (
             *("profile", "/p/target/debug", "first build for /p/target/debug"),

@@ -233,13 +233,14 @@ class Diagnoser:
         known = self.record["profiles"]
         if not known:
             maker = frontends.unpacked_by(target)
-            text, hint = f"the target folder {target} is new", ""
+            brief = "the target folder is new"
+            text, hint = f"the target folder {target} is new" if target else brief, ""
             if maker:
                 text += f": {maker.name} unpacked the sdist below a temporary folder"
                 in_place = f"build where the sources are: {maker.in_place}"
                 hint = in_place if maker.in_place else "build from the source folder, not from an sdist"
                 hint += "; or switch the shim on, which keeps most of what it depends on"
-            return Cause("target-folder", target, "the target folder is new", text, hint)
+            return Cause("target-folder", target, brief, text, hint)
         if profile not in known:
             text = f"this is the first build in {os.path.join(target, profile)}; there is {', '.join(known)}"
             hint = "cargo keeps a folder for each profile and platform: the next build with either is warm"
