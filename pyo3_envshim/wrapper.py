@@ -16,8 +16,8 @@ In every call that compiles, units in cargo's build folder may be moved (`set_as
 Leaves: an entry in the store and a stamp in cargo's build folder; and a lock on the entry,
 held by cargo, so that nobody prunes it meanwhile.
 
-Leaves alone: arguments, standard streams, exit status, signals, everything else. It must
-never fail where cargo would not: any trouble of ours is one warning, and cargo runs
+Leaves alone: arguments (but that they name a kept build folder), standard streams, exit status, signals,
+everything else. It must never fail where cargo would not: any trouble of ours is one warning, and cargo runs
 with the variables it would have had. Imports are late, because most calls need few.
 """
 

@@ -99,7 +99,7 @@ class TestACargoOnThePath:
         assert through.environment == without.environment
 
     def test_serves_what_looks_for_cargo_there(self, bench: Bench) -> None:
-        """Back ends that do not read CARGO: hatch-rs, hatchling-pyo3-plugin, Corrosion."""
+        """What does not read CARGO."""
         way = FrontEnd("run-path", (_OURS, "run", "--path", "--", "sh", "-c", 'unset CARGO; exec "$@"', "sh"))
         project = bench.project()
         by_path = replace(way, command=(*way.command, *UV_BUILD.command))
