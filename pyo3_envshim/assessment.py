@@ -5,8 +5,10 @@ The rule of the freshness guard:
     cargo's time stamps can be trusted if the last build here was of the same workspace
     root, and every local source file either has an mtime later than the end of that build
     (cargo will see it, if it has a note of the file), or is the very file that was there when
-    that build started: the same inode, size, mtime and ctime, and a ctime before the start. A
-    link must lead where it led, and a folder that has lost a file must be newer than that end.
+    that build started: the same inode, size, mtime and ctime, and a ctime before the start; or
+    the build itself has written it: mtime and ctime lie between its start and that of each unit
+    for which rustc has read it. A link must lead where it led, and a folder that has lost a file
+    must be newer than that end.
 
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
@@ -57,11 +59,14 @@ class Assessment:
     *sources*: by path, configuration files among them. *folders*: the local packages by resolved folder.
     *notes*: what cargo noted; *noted*: the packages that noted each file. *stamp*: of the last build.
     *is_other*: whether that was of another workspace root, or with another configuration. *doubted*: the
-    sources that cargo may misjudge; None where all that was built here is in doubt. *unplaced*: local
-    packages whose folders are not known.
+    sources that cargo may misjudge; None where all that was built here is in doubt. *overwritten*: local
+    packages whose outputs others have written since. *unplaced*: those whose folders are not known.
     """
 
-    __slots__ = ("doubted", "folders", "is_other", "noted", "notes", "sources", "stamp", "unplaced")
+    __slots__ = (
+        *("doubted", "folders", "is_other", "noted", "notes", "overwritten", "sources", "stamp"),
+        "unplaced",
+    )
 
     def __init__(self, folders: dict[str, set[str]], notes: inputs.Notes) -> None:
         self.folders = folders
@@ -71,12 +76,13 @@ class Assessment:
         self.stamp: Stamp | None = None
         self.is_other = False
         self.doubted: list[str] | None = None
+        self.overwritten: set[str] = set()
         self.unplaced: set[str] = set()
 
     @property
     def trusted(self) -> bool:
         """Whether cargo's time stamps can be trusted."""
-        return not self.is_other and self.doubted == [] and not self.unplaced
+        return not self.is_other and self.doubted == [] and not self.overwritten and not self.unplaced
 
     @property
     def vendored(self) -> tuple[str, ...]:
@@ -139,6 +145,8 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
     _doubt(found, reading, listing.read, vendored, end)
+    own = workspace.local_names
+    found.overwritten = target_dir.overwritten(it for it in notes.local if it.package in own)
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
@@ -157,6 +165,13 @@ def _doubt(
     if reading.has_others:
         unseen.update(path for path in sources if not _is_seen(path, read))
     found.doubted = doubtful(sources, found.stamp, end, unseen)
+    if found.doubted and found.stamp:
+        start, begun = found.stamp.start, _begun(found)
+        found.doubted = [
+            path
+            for path in found.doubted
+            if path in unseen or not _is_between(start, sources[path], begun.get(os.path.realpath(path), 0))
+        ]
     if reading.is_noted and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
         unread = {path for path in found.doubted if plain(path) not in read}
@@ -280,6 +295,31 @@ def doubtful(
     return found
 
 
+def _begun(found: Assessment) -> dict[str, int]:
+    """Return when the first unit was started for which rustc read a file, in ns, by the file's real path."""
+    times: dict[str, int] = {}
+    for package, begun in found.notes.begun.items():
+        for place, time in begun.items():
+            for folder in _folders_of(package, found.folders):
+                path = os.path.realpath(os.path.join(folder, place))
+                times[path] = min(time, times.get(path, time))
+    return times
+
+
+def _is_between(start: int, source: Source, end: int) -> bool:
+    """Tell whether a file was written, and put where it is, between the start of a build and of a unit in it.
+
+    Kernels' clocks tick; rustc does not read in the tick in which it is started.
+    """
+    times = (source.mtime, source.ctime)
+    return source.state != LINK and start < min(times) and _before(max(times), end + 1)
+
+
+def _folders_of(package: str, folders: Mapping[str, Iterable[str]]) -> Iterable[str]:
+    """Return the folders of a local package; all of them, if it is not known where it lies."""
+    return [folder for folder, names in folders.items() if package in names] or folders
+
+
 def noted_by(
     folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
 ) -> dict[str, set[str]]:
@@ -289,8 +329,7 @@ def noted_by(
     """
     found: dict[str, set[str]] = {}
     for package, paths in inputs.items():
-        own = [folder for folder, names in folders.items() if package in names] or folders
-        for folder in own:
+        for folder in _folders_of(package, folders):
             for path in paths:
                 found.setdefault(os.path.join(folder, path), set()).add(package)
     return found

@@ -30,7 +30,7 @@ from pyo3_envshim import files
 from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
 from pyo3_envshim.cargo import inputs, target_dir
 from pyo3_envshim.sources import ARROW, Listing, Source
-from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, read_stamp, write_stamp
+from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, is_unreadable, read_stamp, write_stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,20 +92,23 @@ def _is_compiled_for(part: str, workspace: Workspace) -> bool:
 def refresh(workspace: Workspace) -> bool:
     """Do the same for a call whose variables are not ours to change; return whether a stamp was left.
 
-    Where only a nonce would help, the old stamp stays. Without one, and without units for an environment of
-    the store, cargo is trusted as it would be without us. Raises OSError where the guard cannot tell.
+    Where only a nonce would help, the old stamp stays. Where there was none, and no unit for an environment
+    of the store, cargo is trusted as it would be without us. Raises OSError where the guard cannot tell.
     """
     folder = os.path.join(workspace.build_dir, workspace.profile)
     target_dir.make_build_dir(workspace.build_dir)
+    says_nothing = is_unreadable(os.path.join(folder, STAMP))
     found = assess(workspace, workspace.build_dir, workspace.profile)
     found.unplaced = set()
-    if found.stamp is None and found.doubted is None and not _is_compiled_for(_STORED, workspace):
+    is_first = found.stamp is None and not says_nothing
+    if is_first and found.doubted is None and not _is_compiled_for(_STORED, workspace):
         found.doubted = []
     if not found.trusted and (found.is_other or not invalidate(workspace, found)):
         return False
-    nonce = found.stamp.nonce if found.stamp else ""
+    # A stamp that says nothing may have been of another workspace, with any nonce.
+    nonce = found.stamp.nonce if found.stamp else "" if is_first else os.urandom(4).hex()
     sources = {**_read_by_pyo3(os.environ), **found.sources}
-    return write_stamp(folder, workspace.root, nonce, sources, only_as_first=found.stamp is None)
+    return write_stamp(folder, workspace.root, nonce, sources, only_as_first=is_first)
 
 
 def _read_by_pyo3(environ: Mapping[str, str]) -> dict[str, Source]:
@@ -163,6 +166,8 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
 
 def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> set[str] | None:
     """Return the packages that cargo has to compile; None where crates of others may be among them."""
+    if found.doubted == [] and not found.unplaced:
+        return found.overwritten  # their sources are what they were
     owned = owners(found.doubted or (), found)
     declared, vendored = found.notes.declared, found.vendored
     # A crate of others may have read a file of the project, or lie in it: it is not known which is stale.
@@ -173,7 +178,7 @@ def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> s
     would_be_compiled = compiled_for_a_new_path(workspace, profiles)
     if found.doubted is None or would_be_compiled is None:
         return set(found.notes.inputs)
-    return owned | (would_be_compiled & (workspace.local_names | found.unplaced))
+    return owned | found.overwritten | (would_be_compiled & (workspace.local_names | found.unplaced))
 
 
 def owners(paths: Iterable[str], found: Assessment) -> set[str]:

@@ -24,6 +24,7 @@ STAMP = ".fingerprint-envshim"
 OLD_STAMP = ".fingerprint-envshim-old"
 FORMAT = "pyo3-envshim stamp 1"
 CONFIGURATION = "configuration "  # before the path of such a file in the stamp
+_WRITTEN = 60  # seconds after which surely nobody is still writing one
 
 
 class Stamp:
@@ -57,6 +58,20 @@ def read_stamp(path: str) -> Stamp | None:
     # The path is the key: two names of one file have the same state.
     states = {path: state for state, _, path in (line.partition(" ") for line in lines[3:-1])}
     return Stamp(lines[1], lines[2], start, states)
+
+
+def is_unreadable(path: str) -> bool:
+    """Tell whether a stamp is there that says nothing, and that nobody is just writing. Raises OSError.
+
+    It was cut short by a power failure, or is of another format.
+    """
+    import time
+
+    try:
+        age = time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return False
+    return age > _WRITTEN and read_stamp(path) is None
 
 
 def write_stamp(

@@ -166,6 +166,57 @@ def units(profiles: Iterable[str]) -> Iterator[Unit]:
                     yield Unit(name, f"{unit}/fingerprint", f"{unit}/run", f"{unit}/out")
 
 
+# What of a unit's outputs a back end, or rustc, may take; executables have no ending on POSIX.
+_TAKEN = frozenset(("", "so", "dylib", "dll", "rlib", "rmeta", "a", "lib", "exe", "wasm"))
+
+
+def overwritten(found: Iterable[Unit]) -> set[str]:
+    """Return the packages of those units whose output was written after cargo had noted that it was done.
+
+    By another package with a library of that name, where cargo puts no hash into it (a library that other
+    programs load, in the first layout); or in place, by way of the link that cargo puts beside ``deps``
+    (patchelf, strip). cargo asks only whether it is there. Raises OSError.
+    """
+    packages = set()
+    listed: dict[str, dict[str, list[str]]] = {}
+    for unit in found:
+        above = os.path.dirname(unit.folder)
+        folder = unit.out or os.path.join(os.path.dirname(above), "deps")
+        number = (above if unit.out else unit.folder)[-16:]
+        if folder not in listed:
+            listed[folder] = _outputs_in(folder)
+        outputs = listed[folder]
+        for name in names_in(unit.folder):
+            kind, _, target = name.partition("-")
+            if kind not in ("lib", "bin") or name.endswith(".json"):
+                continue
+            crate = target.replace("-", "_")
+            own = outputs.get(number) or [*outputs.get(crate, ()), *outputs.get(f"lib{crate}", ())]
+            if _is_any_newer(own, f"{unit.folder}/{name}"):
+                packages.add(unit.package)
+    return packages
+
+
+def _outputs_in(folder: str) -> dict[str, list[str]]:
+    """Return what may be taken of a folder, by the hash in the name, or else by the name up to a dot."""
+    found: dict[str, list[str]] = {}
+    for name in names_in(folder):
+        stem, _, ending = name.partition(".")
+        if ending in _TAKEN:
+            number = stem[-16:]
+            found.setdefault(number if is_hash(number) else stem, []).append(f"{folder}/{name}")
+    return found
+
+
+def _is_any_newer(paths: Iterable[str], fingerprint: str) -> bool:
+    """Tell whether a file is newer than a unit's fingerprint, which is empty while the unit is compiled."""
+    try:
+        noted = os.stat(fingerprint)
+        return noted.st_size > 0 and any(os.stat(path).st_mtime_ns > noted.st_mtime_ns for path in paths)
+    except FileNotFoundError:  # removed since it was listed, so that cargo compiles
+        return False
+
+
 class TooLong(PassThrough, OSError):
     """cargo reads paths that this Python does not."""
 

@@ -195,3 +195,26 @@ def test_what_lies_in_the_package_is_known_from_the_first_build_on(place: str, t
         (tree / "link").symlink_to("folder")
     there.build(tree)
     assert there.build(tree) == set()
+
+
+_WRITES = """fn main() {{
+    println!("cargo:rerun-if-changed=build.rs");
+    {}
+    std::fs::write("src/made.rs", "\\"made\\"").unwrap();
+}}"""
+
+
+@pytest.mark.parametrize("asks", ["", 'println!("cargo:rerun-if-env-changed=PYO3_PYTHON");'])
+def test_a_source_that_a_build_script_writes_is_known_at_once(asks: str, there: TinyCargo) -> None:
+    """As prost and bindgen do where they are told to write into ``src``: in each run, the same."""
+    tree = there.tree(mark='include!("made.rs")', files={"build.rs": _WRITES.format(asks)})
+    there.build(tree)
+    assert there.build(tree) == set()
+    assert there.mark() == "made"
+    replace(tree / "src" / "made.rs", '"older"')
+    there.build(tree)
+    assert there.mark() == "made"  # the script was run again
+    assert there.build(tree) == set()
+    write(tree / "src" / "made.rs", '"newer"')
+    there.build(tree)
+    assert there.mark() == "newer"

@@ -680,6 +680,23 @@ class TestACallWhoseVariablesAreNotOurs:
         assert project.stamp.exists()
         assert project.units(project.build) == ({"pyo3"} if is_ours else {"a", "b b", "pyo3", "tiny"})
 
+    @pytest.mark.parametrize("text", ["", "pyo3-envshim stamp 2\0/work\0\0end"])
+    def test_has_compiled_what_is_local_where_the_stamp_says_nothing(
+        self, text: str, project: Project
+    ) -> None:
+        """It was cut short, or is another release's: then it is replaced, and the next build is as ever."""
+        project.built()
+        project.stamp.write_text(text)
+        assert not self.refreshed(project)  # it may just be being written
+        assert project.stamp.read_text() == text
+        project.built()
+        project.back_date(project.stamp)
+        assert self.refreshed(project)
+        assert project.units(project.build) == {"pyo3"}
+        found = read_stamp(str(project.stamp))
+        assert found is not None
+        assert re.fullmatch("[0-9a-f]{8}", found.nonce)  # not known, so not anyone's
+
     def test_leaves_what_only_a_nonce_would_help(self, project: Project) -> None:
         project.settled()
         before = project.stamp.read_bytes()
@@ -742,6 +759,20 @@ class TestASetThatComesBack:
         project.write("a/src/lib.rs", "two")
         freshness.judge_set(project.workspace(), str(place))
         assert project.units(place) == {"b b", "pyo3"}
+
+    def test_loses_what_others_have_written_since(self, place: Path, project: Project) -> None:
+        """Its outputs may be another package's."""
+        unit = place / "debug" / ".fingerprint" / UNIT
+        (unit / "lib-tiny").write_text("0123456789abcdef")
+        library = place / "debug" / "deps" / "libtiny.so"
+        library.parent.mkdir()
+        library.touch()
+        os.utime(library, (1, 1))
+        freshness.judge_set(project.workspace(), str(place))
+        assert "tiny" in project.units(place)
+        os.utime(library, (4_000_000_000, 4_000_000_000))
+        freshness.judge_set(project.workspace(), str(place))
+        assert project.units(place) == {"a", "b b", "pyo3"}
 
     def test_loses_what_is_local_without_a_stamp(self, place: Path, project: Project) -> None:
         (place / STAMP).unlink()

@@ -36,6 +36,83 @@ def unit(profile: Path, name: str, crate: str, number: str = HASH) -> None:
         (profile / file).write_text("")
 
 
+class TestAnOutputThatWasWrittenAfterItsFingerprint:
+    """cargo writes the fingerprint when the output is done, and never looks at the output's time again."""
+
+    @pytest.fixture
+    def profile(self, tmp_path: Path) -> Path:
+        for name in ("a-b", "other"):
+            self.left(tmp_path, f".fingerprint/{name}-{HASH}/lib-a-b", 10, "0123")
+        return tmp_path
+
+    def left(self, profile: Path, name: str, time: int, text: str = "x") -> None:
+        path = profile / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (time, time))
+
+    def found(self, profile: Path) -> set[str]:
+        return target_dir.overwritten(target_dir.units([str(profile)]))
+
+    @pytest.mark.parametrize("name", ["liba_b.so", "a_b.dll", "liba_b.rlib", "liba_b.a", "a_b.wasm", "a_b"])
+    def test_may_be_another_package_s(self, name: str, profile: Path) -> None:
+        self.left(profile, f"deps/{name}", 10)
+        assert self.found(profile) == set()
+        self.left(profile, f"deps/{name}", 11)
+        assert self.found(profile) == {"a-b", "other"}
+
+    @pytest.mark.parametrize(
+        "name", ["liba_b.d", "a_b.pdb", "libother.so", "liba-b.so", "b.so", "liba_b.x.so"]
+    )
+    def test_is_none_of_another_name(self, name: str, profile: Path) -> None:
+        self.left(profile, f"deps/{name}", 11)
+        assert self.found(profile) == set()
+
+    def test_is_that_with_its_hash_where_there_is_one(self, profile: Path) -> None:
+        self.left(profile, "deps/liba_b.so", 11)
+        self.left(profile, f".fingerprint/check-{OTHER}/lib-a-b", 10, "0123")
+        self.left(profile, f"deps/liba_b-{OTHER}.rmeta", 10)
+        assert self.found(profile) == {"a-b", "other"}
+        self.left(profile, f"deps/liba_b-{OTHER}.rmeta", 11)
+        assert self.found(profile) == {"a-b", "other", "check"}
+
+    def test_may_be_a_program(self, profile: Path) -> None:
+        self.left(profile, f".fingerprint/tool-{OTHER}/bin-my-tool", 10, "0123")
+        self.left(profile, f"deps/my_tool-{OTHER}", 11)
+        assert self.found(profile) == {"tool"}
+
+    @pytest.mark.parametrize(
+        "name", ["test-lib-a-b", "doc-lib-a-b", "lib-a-b.json", "dep-lib-a-b", "example-x"]
+    )
+    def test_is_not_looked_for_beside(self, name: str, profile: Path) -> None:
+        self.left(profile, f".fingerprint/tool-{OTHER}/{name}", 10, "0123")
+        self.left(profile, f"deps/liba_b-{OTHER}.rlib", 11)
+        assert self.found(profile) == set()
+
+    def test_is_about_to_be_done_where_the_fingerprint_is_empty(self, profile: Path) -> None:
+        """Another cargo compiles it: to wait for that is enough."""
+        self.left(profile, "deps/liba_b.so", 11)
+        self.left(profile, f".fingerprint/a-b-{HASH}/lib-a-b", 10, "")
+        assert self.found(profile) == {"other"}
+
+    def test_may_be_gone_by_now(self, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left(profile, "deps/liba_b.so", 11)
+        names_in = target_dir.names_in
+        monkeypatch.setattr(
+            target_dir, "names_in", lambda folder: [*names_in(folder), "liba_b.a", "lib-gone"]
+        )
+        assert self.found(profile) <= {"a-b", "other"}
+
+    @pytest.mark.parametrize("name", ["liba_b.so", f"liba_b-{OTHER}.rlib"])
+    def test_lies_with_its_unit_in_the_second_layout(self, name: str, tmp_path: Path) -> None:
+        self.left(tmp_path, f"build/a-b/{OTHER}/fingerprint/lib-a-b", 10, "0123")
+        self.left(tmp_path, "deps/liba_b.so", 11)
+        self.left(tmp_path, f"build/a-b/{OTHER}/out/{name}", 10)
+        assert self.found(tmp_path) == set()
+        self.left(tmp_path, f"build/a-b/{OTHER}/out/{name}", 11)
+        assert self.found(tmp_path) == {"a-b"}
+
+
 class TestAPathThatIsTooLongForWindows:
     """cargo reads it; what Python takes for a folder without units would be trusted."""
 

@@ -1,0 +1,70 @@
+"""Outputs that others have written since: cargo calls a unit fresh, whose output it does not look at again.
+
+Without the shim, a random path made cargo write them anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo
+
+_LIBRARY = '[lib]\nname = "tiny"\ncrate-type = ["{}"]\n'
+_STANDIN = '[dependencies]\nstandin = "0.1"\n'
+
+
+def library(there: TinyCargo, ending: str = "so") -> Path:
+    """Return what a back end would put into a wheel."""
+    return there.target / "debug" / f"libtiny.{ending}"
+
+
+def mark_of(path: Path) -> str:
+    """Return the mark in a library."""
+    return path.read_bytes().partition(b"{{")[2].partition(b"}}")[0].decode()
+
+
+def workspace(there: TinyCargo, also: str = _STANDIN) -> Path:
+    """Return a workspace of two packages whose libraries have one name: "tiny", and "other"."""
+    manifest = MANIFEST.format(name="other") + _LIBRARY.format("cdylib") + also
+    files = {"other/Cargo.toml": manifest, "other/src/lib.rs": LIBRARY.format('"two"')}
+    more = '[workspace]\nmembers = ["other"]\n' + _LIBRARY.format("cdylib")
+    return there.tree("tree", '"one"', more, files)
+
+
+@pytest.mark.parametrize("also", [_STANDIN, ""], ids=["for Python", "for another language"])
+def test_two_packages_whose_libraries_have_one_name(there: TinyCargo, also: str) -> None:
+    tree = workspace(there, also)
+    there.build(tree, "-p", "tiny")
+    there.build(tree, "-p", "other")
+    for package, mark in [("tiny", "one"), ("other", "two")] * 2:
+        assert there.build(tree, "-p", package) <= {"tiny", "other"}
+        assert mark_of(library(there)) == mark
+        assert there.build(tree, "-p", package) == set()
+
+
+@pytest.mark.parametrize("kind", ["cdylib", "rlib"])
+def test_a_library_that_was_changed_in_place(there: TinyCargo, kind: str) -> None:
+    """As patchelf or strip do, to the file that cargo has linked to its place."""
+    tree = there.tree("tree", '"one"', _LIBRARY.format(kind))
+    there.build(tree)
+    assert there.build(tree) == set()
+    place = library(there, "so" if kind == "cdylib" else "rlib")
+    content = place.read_bytes()
+    with place.open("r+b") as file:
+        file.seek(content.index(b"{{one}}"))
+        file.write(b"{{bad}}")
+    assert there.build(tree) == {"tiny"}
+    assert mark_of(place) == "one"
+    assert there.build(tree) == set()
+
+
+def test_a_copy_with_the_times_of_the_build_is_trusted(there: TinyCargo) -> None:
+    tree = workspace(there)
+    there.build(tree, "-p", "tiny")
+    kept = there.target.with_name("kept")
+    there.target.rename(kept)
+    shutil.copytree(kept, there.target)
+    assert there.build(tree, "-p", "tiny") == set()
