@@ -62,7 +62,7 @@ def flaw_of(folder: str, longest: int) -> str:
     above = os.path.dirname(folder)
     if flaw := ownership.flaw_of(above):
         return str(flaw)
-    if not layout.WINDOWS and os.statvfs(above).f_flag & getattr(os, "ST_NOEXEC", 0):
+    if not files.starts_programs(above):
         return f"no build script can be started in {above}"
     return ""
 

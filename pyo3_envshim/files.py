@@ -52,6 +52,11 @@ def change_time(path: str, found: os.stat_result) -> int | None:
     return windows.change_time(path, stat.S_ISLNK(found.st_mode))
 
 
+def starts_programs(folder: str) -> bool:
+    """Tell whether what lies in *folder* can be started, which is mounted without noexec. Raises OSError."""
+    return os.name == "nt" or not os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0)
+
+
 def private_mode(path: str, windows: bool = os.name == "nt") -> int:
     """Return the mode to make the folder *path* with, which is to be the user's alone.
 
@@ -126,7 +131,7 @@ def remove(path: str) -> None:
         import shutil
 
         shutil.rmtree(path, ignore_errors=True)
-        if os.name == "nt" and os.path.lexists(path):
+        if os.path.lexists(path):
             try:
                 delete(path)
             except OSError:
@@ -140,20 +145,34 @@ def unlink(path: str) -> None:
 
 def delete(path: str) -> None:
     """Remove a file or folder. Raises OSError."""
-    if os.name == "nt":  # nobody can remove there what is marked read-only: what a build script copied, say
-        for above, _, names in os.walk(path):
-            for name in names:
-                _make_writable(os.path.join(above, name))
-        _make_writable(path)
+    if os.name == "nt":
+        make_writable(path)
     if not os.path.isdir(path) or os.path.islink(path):
         return unlink(path)
     import shutil
 
-    return _insist(lambda: shutil.rmtree(path))
+    try:
+        return _insist(lambda: shutil.rmtree(path))
+    except PermissionError:
+        make_writable(path)
+        return _insist(lambda: shutil.rmtree(path))
 
 
-def _make_writable(path: str) -> None:
+def make_writable(path: str) -> None:
+    """Let no mode keep the owner from removing what is at *path*: that of what a build script copied, say.
+
+    On POSIX a folder's does, and on Windows that of files, too. Raises OSError.
+    """
     import stat
 
-    if not os.lstat(path).st_mode & stat.S_IWRITE:
-        os.chmod(path, stat.S_IWRITE)
+    wanted = stat.S_IWRITE if os.name == "nt" else stat.S_IRWXU
+
+    def insist(place: str) -> None:
+        mode = stat.S_IMODE(os.lstat(place).st_mode)
+        if mode & wanted != wanted:
+            os.chmod(place, mode | wanted)
+
+    insist(path)
+    for above, folders, names in os.walk(path):  # a folder is opened after it was among *folders*
+        for name in [*folders, *(names if os.name == "nt" else ())]:
+            insist(os.path.join(above, name))

@@ -135,6 +135,11 @@ class Store:
             flaw = flaw or ownership.flaw_of(path)
         if flaw:
             raise StoreError(flaw.text, flaw.hint, str(flaw))
+        if not files.starts_programs(root):  # a build script may start what its requirements have brought
+            raise StoreError(
+                f"no program can be started in {root} (noexec)",
+                "set PYO3_ENVSHIM_CACHE_DIR to another folder",
+            )
 
     @classmethod
     def open(cls, environ: Mapping[str, str]) -> Store:

@@ -82,11 +82,11 @@ ABOUT_POSIX = {
         build_dir::.*is_not_inherited|.*others_can_write|.*as_windows_needs_it
         builds::.*own_alone|TestAPlace
         entry::.*right_modes|.*(lost|gained)_?.*mode|.*others_may_do|.*folders_mode|.*cannot_be_looked_at
-        files::.*with_its_mode|TestRemovingOnWindows
+        files::.*with_its_mode|TestRemovingOnWindows|TestRemovingWhatItsOwner
         install::TestInThisProcess
         switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
-        store::TestTrust|.*users_is_not_used
+        store::TestTrust|.*users_is_not_used|.*programs_can_be_started
         store::.*replaced\\[mode
     """,
     "a file can be replaced, or removed, while it is open": """

@@ -249,6 +249,49 @@ class TestRemovingOnWindows:
         assert os.listdir(tmp_path) == ["b-open"]
 
 
+class TestRemovingWhatItsOwnerMustNotChange:
+    """A folder whose mode keeps all but root from removing what is in it: a build script has copied it."""
+
+    @pytest.fixture(autouse=True)
+    def here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rmtree = shutil.rmtree
+
+        def check(path: str, ignore_errors: bool = False) -> None:
+            for above, _, _ in os.walk(path):
+                if os.lstat(above).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                    if ignore_errors:
+                        return
+                    raise PermissionError(errno.EACCES, "Permission denied", above)
+            rmtree(path, ignore_errors)
+
+        monkeypatch.setattr(shutil, "rmtree", check)
+
+    @pytest.mark.parametrize("remove", [files.remove, files.delete])
+    @pytest.mark.parametrize("mode", [0o555, 0o500, 0o600, 0])
+    def test_removes_it(self, mode: int, remove: Callable[[str], None], tmp_path: Path) -> None:
+        below = tmp_path / "folder" / "below"
+        below.mkdir(parents=True)
+        (below / "file").touch(0o444)
+        (tmp_path / "outside").touch(0o444)
+        (below / "link").symlink_to(tmp_path / "outside")
+        below.chmod(mode)
+        below.parent.chmod(mode)
+        remove(str(tmp_path / "folder"))
+        assert os.listdir(tmp_path) == ["outside"]
+        assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o444
+
+    def test_leaves_other_troubles_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "folder").mkdir(0o555)
+
+        def fail(path: str) -> None:
+            raise OSError(errno.EBUSY, "Device or resource busy", path)
+
+        monkeypatch.setattr(shutil, "rmtree", fail)
+        with pytest.raises(OSError, match="busy"):
+            files.delete(str(tmp_path / "folder"))
+        assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o555
+
+
 class TestRemoving:
     def test_fails_where_there_is_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -788,6 +788,24 @@ class TestTheFolder:
         reason = f"{tmp_path}/.cache/pyo3-envshim cannot be made: Not a directory"
         assert (why.text, why.hint) == (reason, HINT)
 
+    def test_is_one_in_which_programs_can_be_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A build script may start what its requirements have brought: a home may be mounted with noexec."""
+        here = str(tmp_path / "home")
+        environ = {"HOME": here, "PYO3_ENVSHIM_CACHE_DIR": "", "TMPDIR": str(tmp_path)}
+        monkeypatch.setattr(files, "starts_programs", lambda path: not path.startswith(here))
+        store = Store.open(environ)
+        assert store.root == str(tmp_path / f"pyo3-envshim-{os.geteuid()}")
+        assert store.instead_of is not None
+        why = f"no program can be started in {folder(environ)} (noexec)"
+        assert (store.instead_of.text, store.instead_of.hint) == (
+            why,
+            "set PYO3_ENVSHIM_CACHE_DIR to another folder",
+        )
+        with pytest.raises(StoreError, match=rf"^no program can be started in {here}/x \(noexec\); set "):
+            Store.open({**environ, "PYO3_ENVSHIM_CACHE_DIR": f"{here}/x"})
+
     def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
         """On Windows, one in a package's folder is used by its own."""
         (tmp_path / "LocalCache").mkdir()
