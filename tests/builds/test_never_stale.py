@@ -233,3 +233,23 @@ def test_doubt_in_an_abi3_project_costs_its_own_crate(bench: Bench, version: str
         assert bench.answer(built) == answer
         assert built.compiled == ["tiny"]
     assert bench.build(BUILD, project, bench.shimmed).compiled == []
+
+
+@pytest.mark.parametrize("front_end", [BUILD, UV_BUILD], ids=lambda it: it.name)
+def test_packages_of_a_workspace_keep_their_libraries_of_one_name(bench: Bench, front_end: FrontEnd) -> None:
+    """cargo writes both to one file, and takes each for fresh."""
+    members = [bench.project(name=f"workspace/{name}", answer=name, warm=False) for name in ("one", "two")]
+    workspace = Project(members[0].folder.parent)
+    workspace.write("Cargo.toml", '[workspace]\nmembers = ["one", "two"]\nresolver = "2"\n')
+    for member in members:
+        name = member.folder.name
+        manifest = (member.folder / "Cargo.toml").read_text().replace('"tiny"', f'"{name}"')
+        member.write("Cargo.toml", manifest.replace("[lib]", '[lib]\nname = "tiny"'))
+        (member.folder / "Cargo.lock").replace(workspace.folder / "Cargo.lock")
+    bench.settle_lock(workspace)
+    bench.fill(workspace.target)
+    for member in members * 2:
+        _build_and_expect(bench, member.folder.name, member, front_end=front_end)
+    again = bench.build(front_end, members[0], bench.shimmed)
+    assert (bench.answer(again), [crate.split()[0] for crate in again.compiled]) == ("one", ["one"])
+    assert bench.build(front_end, members[0], bench.shimmed).compiled == []

