@@ -10,7 +10,8 @@ beside another's outputs is what all of this is about:
 - A set is what its manifest says, file by file, or it does not come back, nor where another unit
   lives. A unit comes back only beside the very dependencies that it was compiled against.
 - Units make a set only if the last known call explains their values: its workspace's root, and its
-  interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here.
+  interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here. So it was where
+  cargo has noted another root beside the results.
 - A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
   takes it away, and the unit does not come back.
 - cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
@@ -105,12 +106,35 @@ def exchange(place: Place, seen: Values, done: Exchange) -> None:
         moving = to_move(place.units, seen)
         values = values_of(moving, seen) or {}
         origin = place.shelf.origin(values) if is_worthwhile(values) else None
+        if origin and _is_built_elsewhere(place, moving, origin.root):
+            origin = None
         if moving and (origin or fitting):  # otherwise cargo may as well overwrite them
             done.put_aside = _put_aside(place, moving, values, origin)
         for each in fitting:
             if not done.brought_back:
                 _bring_back(place, each, done)
         place.shelf.prune()
+
+
+def _is_built_elsewhere(place: Place, units: Iterable[UnitFolder], root: str) -> bool:
+    """Tell whether one of *units* was last built in another folder than *root*: by a cargo without us.
+
+    In each build, cargo notes beside the results where their sources lie (``output_depinfo.rs``).
+    """
+    within = f" {root}{os.sep}".replace(" ", "\\ ")[1:]
+    names = {f"{stem}.d" for unit in units for _, stem in unit.stems()}
+    for profile in place.profiles:
+        for name in names:
+            try:
+                path = os.path.join(place.workspace.target_dir, place.relative(profile), name)
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    sources = " " + file.read().partition(": ")[2]
+                # With `build.dep-info-basedir` they may be relative.
+                if within not in sources and any(map(os.path.isabs, sources.split())):
+                    return True
+            except FileNotFoundError:  # it is no result
+                pass
+    return False
 
 
 def _check_folders(place: Place) -> None:

@@ -78,6 +78,15 @@ def a_cargo_without_us(there: TwoRoots) -> None:
     there.through_us("one", "B")
 
 
+def a_cargo_without_us_for_the_same_interpreter(there: TwoRoots) -> None:
+    there.through_us("one", "B")
+    (there.trees["two"] / "src" / "lib.rs").touch()  # an edit
+    there.build("two", "B", "cargo")
+    assert there.cargo.mark() == "two"
+    there.through_us("one", "A")
+    there.through_us("one", "B")
+
+
 def one_that_was_interrupted_while_it_waited(there: TwoRoots) -> None:
     there.through_us("two", "B")
     with (there.cargo.target / "debug" / ".cargo-lock").open() as file:
@@ -87,7 +96,14 @@ def one_that_was_interrupted_while_it_waited(there: TwoRoots) -> None:
     there.through_us("one", "B")
 
 
-@pytest.mark.parametrize("happens", [a_cargo_without_us, one_that_was_interrupted_while_it_waited])
+@pytest.mark.parametrize(
+    "happens",
+    [
+        a_cargo_without_us,
+        a_cargo_without_us_for_the_same_interpreter,
+        one_that_was_interrupted_while_it_waited,
+    ],
+)
 def test_units_of_another_worktree_are_not_the_last_ones(
     tmp_path: Path, happens: Callable[[TwoRoots], None]
 ) -> None:

@@ -128,6 +128,7 @@ ABOUT_POSIX = {
         interpreter::.*(all_that_decide|on_windows|in_a_framework|its_build_data|shared_library)
         wrapper::.*(name_the_entry|name_it_wherever|store_made_absolute|is_open_to_others)
         entry::TestATamperedEntry|.*configuration_the_original|.*shares_its_files|.*does_not_share|.*only_changes_times
+        set_aside::.*has_noted_beside
         assessment::TestWhat|TestAVendored|.*somebody_reads_it
         freshness::.*stamp_and_cargos_tag|.*there_is_not_tagged|.*units_are_for_us
         shelf::TestTheInterpreter|.*case_of_a_variable

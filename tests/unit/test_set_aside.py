@@ -178,6 +178,30 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         there.exchange(python["B"])
         assert [each.root for each in shelf.Shelf(str(there.build / "debug")).sets()] == ["/other"]
 
+    @pytest.mark.parametrize(
+        ("sources", "is_ours"),
+        [
+            ("ROOT/src/lib.rs", True),
+            ("/other/src/lib.rs ROOT/src/x.rs", True),
+            ("src/lib.rs", True),  # `build.dep-info-basedir`
+            ("/other/src/lib.rs", False),
+            ("ROOT-2/src/lib.rs", False),
+            ("/other/ROOT/src/lib.rs", False),
+            ("src/x.rs /other/src/lib.rs", False),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["debug/libtiny.d", "x86_64-pc/debug/libcross.d"])
+    def test_whose_sources_cargo_has_noted_beside_a_result_makes_no_set(
+        self, there: Fabricated, python: Environs, name: str, sources: str, is_ours: bool
+    ) -> None:
+        """A cargo without us has compiled there, for what our last call had."""
+        there.build_for(python["A"], *ALL)
+        result = there.build / name
+        root = there.root.replace(" ", "\\ ")
+        result.write_text(f"{result.with_suffix('.so')}: {sources.replace('ROOT', root)}\n")
+        assert there.exchange(python["B"]).put_aside == (8 if is_ours else 0)
+        assert len(there.sets()) == is_ours
+
     def test_units_that_nobody_knows_the_workspace_of_make_no_set(
         self, there: Fabricated, python: Environs
     ) -> None:
