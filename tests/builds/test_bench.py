@@ -175,6 +175,36 @@ def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
     assert "cargo 1." in page
 
 
+def test_a_benchmark_is_no_load_for_the_next_one(
+    script: Any, common: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stand:
+        TITLE, ABOUT, NEEDS = "Stand", "What it is.", ()
+
+        @staticmethod
+        def steps(setting: Any) -> int:
+            return 0
+
+        @staticmethod
+        def measure(setting: Any) -> Any:
+            monkeypatch.setattr(os, "getloadavg", lambda: (100.0, 100.0, 100.0))
+            return _found(common, 1, timed=True)
+
+    monkeypatch.setattr(script, "BENCHMARKS", {"one": Stand, "two": Stand})
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    options = script.argparse.Namespace(
+        benchmarks=["one", "two"],
+        quick=False,
+        pythons=[],
+        rounds=0,
+        keep=False,
+        chart=False,
+        save=tmp_path / "found",
+    )
+    script.bench(options, "./scripts/bench one two")
+    assert "busy" not in (tmp_path / "found.md").read_text()
+
+
 def test_a_table_has_its_figures_to_the_right(common: Any) -> None:
     text = _found(common, 1, True).text().splitlines()
     assert text[0] == "way            crates  seconds"
