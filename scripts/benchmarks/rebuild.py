@@ -35,6 +35,11 @@ a new environment is slow). Each way has a target folder of its own, which stand
 while it builds. All requirements come from a local folder, and nothing from the network. sccache (a local
 cache, where it is on `PATH`) is asked when cargo compiles: what it brings counts as recompiled.
 
+Where *seconds* is over the limit and the environment together, *PYO3_CONFIG_FILE, pinned* tells why: it is
+isolation without the shim, with nothing recompiled. What it takes over them is the front end's (a real back
+end imports more in an environment without byte code than the one that does nothing), and what the shim takes
+over it, the wrapper's, of which the table further down has the parts.
+
 Before anything is timed, each way is seen to compile the same crates in its first build as all others,
 and to make the same wheel, byte for byte, in all its builds. A way that makes another wheel, or cannot be
 had, is a note below the table. For uv, which is no Python program, `CARGO` is set, as

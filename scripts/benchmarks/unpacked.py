@@ -33,8 +33,7 @@ from .ways import (
 
 TITLE = "Unpacked: the second build by a default command, nothing changed"
 ABOUT = """
-Crates recompiled (by name: two versions of one count once), and seconds (medians; the ways are built in turn),
-as in the rebuild above.
+Crates recompiled (two versions of one count once), and seconds (medians; the ways are built in turn).
 *python -m build*, *uv build*, *pip install SDIST* and *pip install git+…*, as they are typed, compile in a
 temporary folder: an sdist, which the first two make, is unpacked there, or a repository cloned. *in tree* is
 what they are held against: without isolation, in the source folder (`--sdist --wheel` makes both from
