@@ -34,8 +34,8 @@ class Notes:
 
     *inputs*: by local package, the files in dep-info and in the ``rerun-if-changed`` of build scripts,
     which may be relative to the package; *begun*: when the first unit was started for which rustc read one.
-    *declared*: the files of others' ``rerun-if-changed`` that are
-    in no crate of a registry or of git, by package; those above its own folder may be relative.
+    *declared*: the files of others' ``rerun-if-changed`` that are in no crate of a registry or of git, by
+    package; those above its own folder may be relative.
     *undirected*: local packages whose build script told cargo nothing. *unplaced*: local packages that are
     not among the known ones, so that nobody knows where they lie. *local*: units of all these packages, and
     what is being compiled for the first time; *foreign*: all others.

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,33 @@ def _found(common: Any, measured: float, timed: bool) -> Any:
     return common.Found(rows, [target], {"kind": "bars"}, {"cargo": "1"}, ["note"])
 
 
+class Stand:
+    """A benchmark that comes to what it is given."""
+
+    TITLE, ABOUT, NEEDS = "Stand", "What it is.", ()
+
+    def __init__(self, found: Callable[[], Any]) -> None:
+        self._found = found
+
+    def steps(self, setting: Any) -> int:
+        return 0
+
+    def measure(self, setting: Any) -> Any:
+        return self._found()
+
+
+def _options(script: Any, folder: Path, *names: str, quick: bool = False) -> Any:
+    return script.argparse.Namespace(
+        benchmarks=list(names),
+        quick=quick,
+        pythons=[],
+        rounds=0,
+        keep=False,
+        chart=False,
+        save=folder / "found",
+    )
+
+
 @pytest.mark.parametrize(
     ("measured", "timed", "quick", "missed"),
     [
@@ -142,27 +169,8 @@ def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
     quick: bool,
     missed: list[str],
 ) -> None:
-    class Stand:
-        TITLE, ABOUT, NEEDS = "Stand", "What it is.", ()
-
-        @staticmethod
-        def steps(setting: Any) -> int:
-            return 0
-
-        @staticmethod
-        def measure(setting: Any) -> Any:
-            return _found(common, measured, timed)
-
-    monkeypatch.setattr(script, "BENCHMARKS", {"stand": Stand})
-    options = script.argparse.Namespace(
-        benchmarks=["stand"],
-        quick=quick,
-        pythons=[],
-        rounds=0,
-        keep=False,
-        chart=False,
-        save=tmp_path / "found",
-    )
+    monkeypatch.setattr(script, "BENCHMARKS", {"stand": Stand(lambda: _found(common, measured, timed))})
+    options = _options(script, tmp_path, "stand", quick=quick)
     if missed:
         with pytest.raises(script.Failure, match="targets missed: 1"):
             script.bench(options, "./scripts/bench stand")
@@ -178,29 +186,13 @@ def test_a_missed_target_is_a_failure_unless_it_is_a_time_in_a_quick_run(
 def test_a_benchmark_is_no_load_for_the_next_one(
     script: Any, common: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stand:
-        TITLE, ABOUT, NEEDS = "Stand", "What it is.", ()
+    def measure() -> Any:
+        monkeypatch.setattr(os, "getloadavg", lambda: (100.0, 100.0, 100.0))
+        return _found(common, 1, timed=True)
 
-        @staticmethod
-        def steps(setting: Any) -> int:
-            return 0
-
-        @staticmethod
-        def measure(setting: Any) -> Any:
-            monkeypatch.setattr(os, "getloadavg", lambda: (100.0, 100.0, 100.0))
-            return _found(common, 1, timed=True)
-
-    monkeypatch.setattr(script, "BENCHMARKS", {"one": Stand, "two": Stand})
+    monkeypatch.setattr(script, "BENCHMARKS", {"one": Stand(measure), "two": Stand(measure)})
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    options = script.argparse.Namespace(
-        benchmarks=["one", "two"],
-        quick=False,
-        pythons=[],
-        rounds=0,
-        keep=False,
-        chart=False,
-        save=tmp_path / "found",
-    )
+    options = _options(script, tmp_path, "one", "two")
     script.bench(options, "./scripts/bench one two")
     assert "busy" not in (tmp_path / "found.md").read_text()
 

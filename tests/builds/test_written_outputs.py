@@ -13,7 +13,7 @@ import pytest
 
 from support.front_ends import UV_BUILD, UV_SYNC
 
-from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, mark_of
 from .workshop import Bench
 
 _LIBRARY = '[lib]\nname = "tiny"\ncrate-type = ["{}"]\n'
@@ -23,11 +23,6 @@ _STANDIN = '[dependencies]\nstandin = "0.1"\n'
 def library(there: TinyCargo, ending: str = "so") -> Path:
     """Return what a back end would put into a wheel."""
     return there.target / "debug" / f"libtiny.{ending}"
-
-
-def mark_of(path: Path) -> str:
-    """Return the mark in a library."""
-    return path.read_bytes().partition(b"{{")[2].partition(b"}}")[0].decode()
 
 
 def workspace(there: TinyCargo, also: str = _STANDIN) -> Path:

@@ -138,11 +138,15 @@ class TinyCargo:
 
     def mark(self, profile: str = "debug") -> str:
         """Return what the last library holds."""
-        content = (self.target / profile / "libtiny.rlib").read_bytes()
-        return content.partition(b"{{")[2].partition(b"}}")[0].decode()
+        return mark_of(self.target / profile / "libtiny.rlib")
 
     def _at(self, tree: Path) -> dict[str, str]:
         return {**self.environment, "PWD": str(tree)}
+
+
+def mark_of(library: Path) -> str:
+    """Return what a library holds."""
+    return library.read_bytes().partition(b"{{")[2].partition(b"}}")[0].decode()
 
 
 def compiled(lines: Iterable[str]) -> list[str]:
