@@ -141,7 +141,6 @@ ABOUT_POSIX = {
         sources::.*crates_folder_counts|.*beside_the_sources
         switch::.*one_clear_line
         configuration::.*case_counts_but
-        freshness::.*is_all_that_is_local|.*what_is_local_without
         harmless::.*belongs_to_it|.*it_is_the_compiler|.*rustup_starts_both
         install::.*names_the_folder
         stamp::.*known_what_was

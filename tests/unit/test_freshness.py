@@ -436,7 +436,7 @@ class Project(Workshop):
         super().built(*how)
         self.left("a", dep_info("src/lib.rs", str(self.root.parent / "shared.rs")))
         self.left("b b", dep_info("src/lib.rs"))
-        made = noted_file("debug/build/pyo3/out/x.rs", in_package=False)
+        made = noted_file(os.path.join("debug", "build", "pyo3", "out", "x.rs"), in_package=False)
         self.left("pyo3", dep_info(made), run=facts(ASKED))
 
     def settled(self) -> None:
