@@ -40,6 +40,25 @@ def test_what_the_profile_makes_private_needs_no_list_of_its_own_on_windows(
     assert files.private_mode(str(tmp_path / "me" / "cache"), windows=False) == 0o700
 
 
+@pytest.mark.parametrize(
+    ("name", "constants", "flags", "expected"),
+    [
+        ("posix", {"ST_NOEXEC": 8}, 6, True),
+        ("posix", {"ST_NOEXEC": 8}, 14, False),
+        ("posix", {}, 15, True),  # macOS names no such flag
+        ("nt", {}, None, True),
+    ],
+)
+def test_programs_start_where_nothing_forbids_it(
+    name: str, constants: dict[str, int], flags: int | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = SimpleNamespace(name=name, **constants)
+    if flags is not None:
+        system.statvfs = lambda path: SimpleNamespace(f_flag=flags if path == "/here" else 8)
+    monkeypatch.setattr(files, "os", system)
+    assert files.starts_programs("/here") == expected
+
+
 class TestInsistingOnWindows:
     """A stand-in: Wine keeps nobody from renaming the folder of an open file."""
 
@@ -242,6 +261,21 @@ class TestRemovingOnWindows:
             remove(str(tmp_path / name))
         assert os.listdir(tmp_path) == []
 
+    def test_changes_the_mode_of_nothing_else(self, windows: SimpleNamespace, tmp_path: Path) -> None:
+        """Where it takes long: a target folder has thousands of files."""
+        changed: list[str] = []
+
+        def chmod(path: str, mode: int) -> None:
+            changed.append(os.path.basename(path))
+            os.chmod(path, mode)
+
+        windows.chmod = chmod
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "writable").touch(0o666)
+        (tmp_path / "folder" / "read-only").touch(0o444)
+        files.delete(str(tmp_path / "folder"))
+        assert changed == ["read-only"]
+
     def test_leaves_no_more_than_what_is_open(self, tmp_path: Path) -> None:
         for name in ("a", "b-open", "c"):
             (tmp_path / name).touch(0o444)
@@ -274,6 +308,7 @@ class TestRemovingWhatItsOwnerMustNotChange:
         (below / "file").touch(0o444)
         (tmp_path / "outside").touch(0o444)
         (below / "link").symlink_to(tmp_path / "outside")
+        os.link(tmp_path / "outside", below / "second name")
         below.chmod(mode)
         below.parent.chmod(mode)
         remove(str(tmp_path / "folder"))

@@ -730,12 +730,14 @@ class TestACallWhoseVariablesAreNotOurs:
         monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
         monkeypatch.setenv("PYO3_PYTHON", python)
         configuration = tmp_path / "pyvenv.cfg"
+        (tmp_path / "another").touch()
         assert self.refreshed(project)  # there is none
         configuration.touch()
         assert self.refreshed(project)
         found = read_stamp(str(project.stamp))
         assert found is not None
         assert (str(configuration) in found.files) == (not python)
+        assert str(tmp_path / "another") not in found.files
 
 
 class TestASetThatComesBack:
