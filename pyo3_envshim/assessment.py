@@ -5,10 +5,8 @@ The rule of the freshness guard:
     cargo's time stamps can be trusted if the last build here was of the same workspace
     root, and every local source file either has an mtime later than the end of that build
     (cargo will see it, if it has a note of the file), or is the very file that was there when
-    that build started: the same inode, size, mtime and ctime, and a ctime before the start; or
-    the build itself has written it: mtime and ctime lie between its start and that of each unit
-    for which rustc has read it. A link must lead where it led, and a folder that has lost a file
-    must be newer than that end.
+    that build started: the same inode, size, mtime and ctime, and a ctime before the start. A
+    link must lead where it led, and a folder that has lost a file must be newer than that end.
 
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
@@ -165,13 +163,6 @@ def _doubt(
     if reading.has_others:
         unseen.update(path for path in sources if not _is_seen(path, read))
     found.doubted = doubtful(sources, found.stamp, end, unseen)
-    if found.doubted and found.stamp:
-        start, begun = found.stamp.start, _begun(found)
-        found.doubted = [
-            path
-            for path in found.doubted
-            if path in unseen or not _is_between(start, sources[path], begun.get(os.path.realpath(path), 0))
-        ]
     if reading.is_noted and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
         unread = {path for path in found.doubted if plain(path) not in read}
@@ -295,31 +286,6 @@ def doubtful(
     return found
 
 
-def _begun(found: Assessment) -> dict[str, int]:
-    """Return when the first unit was started for which rustc read a file, in ns, by the file's real path."""
-    times: dict[str, int] = {}
-    for package, begun in found.notes.begun.items():
-        for place, time in begun.items():
-            for folder in _folders_of(package, found.folders):
-                path = os.path.realpath(os.path.join(folder, place))
-                times[path] = min(time, times.get(path, time))
-    return times
-
-
-def _is_between(start: int, source: Source, end: int) -> bool:
-    """Tell whether a file was written, and put where it is, between the start of a build and of a unit in it.
-
-    Kernels' clocks tick; rustc does not read in the tick in which it is started.
-    """
-    times = (source.mtime, source.ctime)
-    return source.state != LINK and start < min(times) and _before(max(times), end + 1)
-
-
-def _folders_of(package: str, folders: Mapping[str, Iterable[str]]) -> Iterable[str]:
-    """Return the folders of a local package; all of them, if it is not known where it lies."""
-    return [folder for folder, names in folders.items() if package in names] or folders
-
-
 def noted_by(
     folders: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]
 ) -> dict[str, set[str]]:
@@ -329,7 +295,8 @@ def noted_by(
     """
     found: dict[str, set[str]] = {}
     for package, paths in inputs.items():
-        for folder in _folders_of(package, folders):
+        own = [folder for folder, names in folders.items() if package in names] or folders
+        for folder in own:
             for path in paths:
                 found.setdefault(os.path.join(folder, path), set()).add(package)
     return found

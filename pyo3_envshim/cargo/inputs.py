@@ -33,19 +33,17 @@ class Notes:
     """What cargo noted of units in some profiles.
 
     *inputs*: by local package, the files in dep-info and in the ``rerun-if-changed`` of build scripts,
-    which may be relative to the package; *begun*: when the first unit was started for which rustc read one.
-    *declared*: the files of others' ``rerun-if-changed`` that are in no crate of a registry or of git, by
-    package; those above its own folder may be relative.
+    which may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are
+    in no crate of a registry or of git, by package; those above its own folder may be relative.
     *undirected*: local packages whose build script told cargo nothing. *unplaced*: local packages that are
     not among the known ones, so that nobody knows where they lie. *local*: units of all these packages, and
     what is being compiled for the first time; *foreign*: all others.
     """
 
-    __slots__ = ("begun", "declared", "foreign", "inputs", "local", "undirected", "unplaced")
+    __slots__ = ("declared", "foreign", "inputs", "local", "undirected", "unplaced")
 
     def __init__(self, names: Iterable[str]) -> None:
         self.inputs: dict[str, set[str]] = {name: set() for name in names}
-        self.begun: dict[str, dict[str, int]] = {}
         self.declared: dict[str, set[str]] = {}
         self.undirected: set[str] = set()
         self.unplaced: set[str] = set()
@@ -79,9 +77,6 @@ def read_notes(
                 own = {place if in_package else os.path.join(build, place) for in_package, place in noted}
                 if own := {place for place in own if not place.startswith(made)}:
                     notes.inputs.setdefault(unit.package, set()).update(own)
-                    time = _mtime(f"{unit.folder}/{TIMESTAMP}") or 0
-                    begun = notes.begun.setdefault(unit.package, {})
-                    begun.update((place, min(time, begun.get(place, time))) for place in own)
                 # Relative to its own folder are only the files of a package that has no checksum.
                 if unit.package not in names and any(in_package for in_package, _ in noted):
                     notes.unplaced.add(unit.package)

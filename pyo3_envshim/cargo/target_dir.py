@@ -255,7 +255,8 @@ def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None
 
     A unit without dep-info is stale, and so is all that depends on it: the run of a build script
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
-    it; so does ``OUT_DIR``, in which a build script may go on from what is there.
+    it; so does ``OUT_DIR``, in which a build script may go on from what is there. With all that is in
+    the folder goes the mark of sets: where a script has written into the sources, no older run comes back.
     """
     from pyo3_envshim import files
 

@@ -15,7 +15,7 @@ from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, interpreter
-from .tiny_cargo import TinyCargo, compiled, write
+from .tiny_cargo import LIBRARY, TinyCargo, compiled, write
 from .workshop import real_cargo
 
 
@@ -113,6 +113,35 @@ def test_units_of_another_worktree_are_not_the_last_ones(
     assert there.cargo.mark() == "one"
     there.through_us("one", "A")
     assert there.through_us("one", "B") == []
+
+
+_WRITES = """fn main() {
+    println!("cargo:rerun-if-changed=build.rs\\ncargo:rerun-if-env-changed=PYO3_PYTHON");
+    let python = std::env::var("PYO3_PYTHON").unwrap();
+    let made = format!("\\"{}\\"", python.rsplit('/').next().unwrap());
+    if IS_EACH_TIME || std::fs::read_to_string("src/made.rs").map_or(true, |found| found != made) {
+        std::fs::write("src/made.rs", made).unwrap();
+    }
+}
+const IS_EACH_TIME: bool = """
+
+
+@pytest.mark.parametrize("first", ["refresh", "serve"])
+@pytest.mark.parametrize("is_each_time", ["true", "false"])
+@pytest.mark.parametrize("turns", ["ABABAB", "ABCABCABC", "BBBAAABBBA"])
+def test_what_a_build_script_writes_into_the_sources_is_of_its_own_interpreter(
+    first: str, is_each_time: str, turns: str, tmp_path: Path
+) -> None:
+    """A set's own units may be fresh, while another's script has overwritten what they are made from."""
+    there = TwoRoots(tmp_path)
+    tree = there.trees["one"]
+    write(tree / "build.rs", f"{_WRITES}{is_each_time};", 3600)
+    write(tree / "src" / "lib.rs", LIBRARY.format('include!("made.rs")'), 3600)
+    found = ""
+    for python in turns:
+        there.build("one", python, first, "exchange", "cargo")
+        found += there.cargo.mark()
+    assert found == turns
 
 
 @pytest.mark.parametrize("before", ["", "B", "A"])

@@ -205,16 +205,64 @@ _WRITES = """fn main() {{
 
 
 @pytest.mark.parametrize("asks", ["", 'println!("cargo:rerun-if-env-changed=PYO3_PYTHON");'])
-def test_a_source_that_a_build_script_writes_is_known_at_once(asks: str, there: TinyCargo) -> None:
-    """As prost and bindgen do where they are told to write into ``src``: in each run, the same."""
+def test_a_source_that_a_build_script_writes_costs_its_crate(asks: str, there: TinyCargo) -> None:
+    """As bindgen does where it is told to write into ``src``. Who else may have written it, nobody knows."""
     tree = there.tree(mark='include!("made.rs")', files={"build.rs": _WRITES.format(asks)})
-    there.build(tree)
-    assert there.build(tree) == set()
+    for _ in range(3):
+        assert there.build(tree) <= {"build-script-build", "standin", "tiny"}
+    assert there.build(tree) == {"build-script-build", "tiny"}
     assert there.mark() == "made"
     replace(tree / "src" / "made.rs", '"older"')
     there.build(tree)
     assert there.mark() == "made"  # the script was run again
-    assert there.build(tree) == set()
     write(tree / "src" / "made.rs", '"newer"')
     there.build(tree)
     assert there.mark() == "newer"
+
+
+_WRITES_WHAT_DIFFERS = """fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let made = "\\"made\\"";
+    if std::fs::read_to_string("src/made.rs").map_or(true, |found| found != made) {
+        std::fs::write("src/made.rs", made).unwrap();
+    }
+}"""
+
+
+def test_a_source_that_a_build_script_writes_where_it_differs_costs_nothing(there: TinyCargo) -> None:
+    """As prost does."""
+    tree = there.tree(mark='include!("made.rs")', files={"build.rs": _WRITES_WHAT_DIFFERS})
+    there.build(tree)
+    assert there.build(tree) == {"build-script-build", "tiny"}
+    assert there.build(tree) == set()
+    assert there.mark() == "made"
+
+
+def test_a_folder_that_was_renamed_into_place_while_cargo_compiled(there: TinyCargo) -> None:
+    """No time of what is in it tells: both lie between the start of that build and rustc's."""
+    tree = there.tree()
+    python = there.guard(tree)
+    write(tree / "src.new" / "lib.rs", LIBRARY.format('"new"'))
+    there.run(["build", "--lib"], tree, PYO3_PYTHON=python)
+    (tree / "src").rename(tree / "src.old")
+    (tree / "src.new").rename(tree / "src")
+    there.build(tree)
+    assert there.mark() == "new"
+
+
+_READS = """fn main() {
+    println!("cargo:rerun-if-changed=src/x.txt");
+    println!("cargo:rustc-env=X={}", std::fs::read_to_string("src/x.txt").unwrap());
+    let _ = std::fs::rename("x.new", "src/x.txt"); // somebody else does
+}"""
+
+
+def test_a_file_that_changed_after_a_build_script_had_read_it(there: TinyCargo) -> None:
+    """And before rustc did."""
+    files = {"build.rs": _READS, "src/x.txt": "old"}
+    tree = there.tree(mark='env!("X"), include_str!("x.txt")', files=files)
+    python = there.guard(tree)
+    write(tree / "x.new", "new")
+    there.run(["build", "--lib"], tree, PYO3_PYTHON=python)
+    there.build(tree)
+    assert there.mark() == "newnew"

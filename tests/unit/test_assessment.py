@@ -15,7 +15,7 @@ from pyo3_envshim.assessment import Assessment, assess, doubtful
 from pyo3_envshim.sources import LINK, Source
 from pyo3_envshim.stamp import Stamp
 
-from .test_freshness import TIME, UNIT, Workshop
+from .test_freshness import UNIT, Workshop
 from .test_inputs import dep_info
 from .test_units import OTHER, facts
 
@@ -370,58 +370,3 @@ def test_what_nobody_read_is_not_known_when_somebody_reads_it(workshop: Workshop
     workshop.write("data.txt", "two")
     names = {os.path.relpath(path, workshop.root) for path in assessed(workshop).sources}
     assert ("src/lib.rs" in names, "data.txt" in names) == (True, False)
-
-
-class TestWhatTheBuildItselfHasWritten:
-    """As a build script does that writes into ``src``: rustc was started on it later, and read just that."""
-
-    @pytest.fixture
-    def made(self, workshop: Workshop) -> Path:
-        """Return a source that was written after the stamp, before rustc was started on it."""
-        self.tick(workshop)
-        workshop.nonce()
-        workshop.built()
-        self.tick(workshop)
-        path = workshop.root / "src" / "lib.rs"
-        path.write_text("made")
-        return path
-
-    def tick(self, workshop: Workshop) -> None:
-        """Wait until the file system's clock has gone on."""
-        probe = workshop.root.parent / "probe"
-        probe.write_text("")
-        before = probe.stat().st_ctime_ns
-        while probe.stat().st_ctime_ns <= before:
-            probe.write_text("")
-
-    def test_is_trusted(self, made: Path, workshop: Workshop) -> None:
-        assert doubted(workshop) == set()
-
-    def test_is_in_doubt_where_rustc_was_started_earlier(self, made: Path, workshop: Workshop) -> None:
-        started = made.stat().st_mtime_ns - 1
-        os.utime(workshop.build / "debug" / ".fingerprint" / UNIT / TIME, ns=(started, started))
-        assert doubted(workshop) == {"src/lib.rs"}
-
-    def test_is_trusted_in_the_tick_in_which_rustc_was_started(self, made: Path, workshop: Workshop) -> None:
-        """It takes longer to start."""
-        found = made.stat()
-        started = max(found.st_mtime_ns, found.st_ctime_ns)
-        os.utime(workshop.build / "debug" / ".fingerprint" / UNIT / TIME, ns=(started, started))
-        assert doubted(workshop) == set()
-
-    def test_is_in_doubt_where_another_unit_has_read_it_earlier(self, made: Path, workshop: Workshop) -> None:
-        note = workshop.left("tiny", dep_info("src/lib.rs"))
-        (note.parent / TIME).write_text("")
-        os.utime(note.parent / TIME, (1, 1))
-        assert doubted(workshop) == {"src/lib.rs"}
-
-    @pytest.mark.parametrize("time", [1_000_000_000, 1_500_000_000])
-    def test_is_in_doubt_where_its_time_was_set(self, time: int, made: Path, workshop: Workshop) -> None:
-        workshop.back_date(made, time - 1)
-        assert doubted(workshop) == {"src/lib.rs"}
-
-    def test_is_in_doubt_where_rustc_has_not_read_it(self, made: Path, workshop: Workshop) -> None:
-        (workshop.root / "data.txt").write_text("made")
-        assert doubted(workshop) <= {"data.txt"}
-        workshop.left("other", dep_info("data.txt"))  # when that was, is not known
-        assert "data.txt" in doubted(workshop)
