@@ -58,7 +58,8 @@ class Assessment:
     *notes*: what cargo noted; *noted*: the packages that noted each file. *stamp*: of the last build.
     *is_other*: whether that was of another workspace root, or with another configuration. *doubted*: the
     sources that cargo may misjudge; None where all that was built here is in doubt. *overwritten*: local
-    packages whose outputs others have written since. *unplaced*: those whose folders are not known.
+    packages, and folders of single units, whose outputs others may have written since. *unplaced*: packages
+    whose folders are not known.
     """
 
     __slots__ = (
@@ -143,13 +144,26 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
     _doubt(found, reading, listing.read, vendored, end)
-    own = workspace.local_names
-    found.overwritten = target_dir.overwritten(it for it in notes.local if it.package in own)
+    found.overwritten = _overwritten(workspace, notes)
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
     if found.stamp:
         found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
+    return found
+
+
+def _overwritten(workspace: Workspace, notes: inputs.Notes) -> set[str]:
+    """Return what `Assessment` says. Packages whose libraries have one name overwrite each other's.
+
+    Whose it is, times do not tell: the other may be about to be compiled, or has been, at the same time.
+    """
+    local = [unit for unit in notes.local if unit.package in workspace.local_names]
+    found = {unit.folder for unit in target_dir.overwritten(local)}
+    there = {unit.package for unit in local}
+    for packages in workspace.namesakes:
+        if len(packages & there) > 1:
+            found |= packages
     return found
 
 

@@ -165,7 +165,7 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
 
 
 def _in_doubt(workspace: Workspace, found: Assessment, profiles: list[str]) -> set[str] | None:
-    """Return the packages that cargo has to compile; None where crates of others may be among them."""
+    """Return the packages, or units, that cargo has to compile; None where others' may be among them."""
     if found.doubted == [] and not found.unplaced:
         return found.overwritten  # their sources are what they were
     owned = owners(found.doubted or (), found)

@@ -167,17 +167,17 @@ def units(profiles: Iterable[str]) -> Iterator[Unit]:
 
 
 # What of a unit's outputs a back end, or rustc, may take; executables have no ending on POSIX.
-_TAKEN = frozenset(("", "so", "dylib", "dll", "rlib", "rmeta", "a", "lib", "exe", "wasm"))
+_OF_PROGRAMS = frozenset(("", "exe", "wasm"))
+_OF_LIBRARIES = frozenset(("so", "dylib", "dll", "rlib", "rmeta", "a", "lib", "wasm"))
 
 
-def overwritten(found: Iterable[Unit]) -> set[str]:
-    """Return the packages of those units whose output was written after cargo had noted that it was done.
+def overwritten(found: Iterable[Unit]) -> Iterator[Unit]:
+    """Find units of which an output was written after cargo had noted that it was done.
 
-    By another package with a library of that name, where cargo puts no hash into it (a library that other
-    programs load, in the first layout); or in place, by way of the link that cargo puts beside ``deps``
-    (patchelf, strip). cargo asks only whether it is there. Raises OSError.
+    In place, by way of the link that cargo puts beside ``deps`` (patchelf, strip); or, where cargo puts no
+    hash into its name (a library that other programs load, in the first layout), for another version of the
+    package. cargo asks only whether it is there. Raises OSError.
     """
-    packages = set()
     listed: dict[str, dict[str, list[str]]] = {}
     for unit in found:
         above = os.path.dirname(unit.folder)
@@ -192,29 +192,36 @@ def overwritten(found: Iterable[Unit]) -> set[str]:
                 continue
             crate = target.replace("-", "_")
             own = outputs.get(number) or [*outputs.get(crate, ()), *outputs.get(f"lib{crate}", ())]
+            # With no hash in its name (Windows), a program may lie beside the library of that name.
+            endings = _OF_LIBRARIES if kind == "lib" else _OF_PROGRAMS
+            own = [path for path in own if os.path.basename(path).partition(".")[2] in endings]
             if _is_any_newer(own, f"{unit.folder}/{name}"):
-                packages.add(unit.package)
-    return packages
+                yield unit
+                break
 
 
 def _outputs_in(folder: str) -> dict[str, list[str]]:
-    """Return what may be taken of a folder, by the hash in the name, or else by the name up to a dot."""
+    """Return what lies in a folder, by the hash in the name, or else by the name up to a dot."""
     found: dict[str, list[str]] = {}
     for name in names_in(folder):
-        stem, _, ending = name.partition(".")
-        if ending in _TAKEN:
-            number = stem[-16:]
-            found.setdefault(number if is_hash(number) else stem, []).append(f"{folder}/{name}")
+        stem = name.partition(".")[0]
+        number = stem[-16:]
+        found.setdefault(number if is_hash(number) else stem, []).append(f"{folder}/{name}")
     return found
 
 
 def _is_any_newer(paths: Iterable[str], fingerprint: str) -> bool:
-    """Tell whether a file is newer than a unit's fingerprint, which is empty while the unit is compiled."""
+    """Tell whether a file may be newer than a unit's fingerprint, which is empty while the unit is compiled.
+
+    A time without a fraction may be that of any moment of its second (FAT, archives).
+    """
     try:
         noted = os.stat(fingerprint)
-        return noted.st_size > 0 and any(os.stat(path).st_mtime_ns > noted.st_mtime_ns for path in paths)
+        times = [os.stat(path).st_mtime_ns for path in paths]
     except FileNotFoundError:  # removed since it was listed, so that cargo compiles
         return False
+    least = noted.st_mtime_ns + (noted.st_mtime_ns % 1_000_000_000 != 0)
+    return noted.st_size > 0 and any(time >= least for time in times)
 
 
 class TooLong(PassThrough, OSError):
@@ -248,10 +255,10 @@ def _check_length(folder: str, names: list[str]) -> None:
             raise TooLong(f"Windows does not let this Python read {path}") from None
 
 
-def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None:
-    """Make cargo compile *packages* (all, if None), and what needs them. Raises OSError.
+def invalidate(profiles: Iterable[str], doubted: Container[str] | None) -> None:
+    """Make cargo compile what is *doubted* (all, if None), and what needs it. Raises OSError.
 
-    Their profiles must be locked.
+    That is packages, or folders of single units' fingerprints. Their profiles must be locked.
 
     A unit without dep-info is stale, and so is all that depends on it: the run of a build script
     too, whose own fingerprint would not be enough. What was compiled stays, until cargo replaces
@@ -261,7 +268,7 @@ def invalidate(profiles: Iterable[str], packages: Container[str] | None) -> None
     from pyo3_envshim import files
 
     for unit in units(profiles):
-        if packages is None or unit.package in packages:
+        if doubted is None or unit.package in doubted or unit.folder in doubted:
             for path in paths_in(unit.folder):
                 files.unlink(path)
 

@@ -5,6 +5,7 @@ Without the shim, a random path made cargo write them anew.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from support.front_ends import UV_BUILD, UV_SYNC
 
-from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, mark_of
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, mark_of, set_back, write
 from .workshop import Bench
 
 _LIBRARY = '[lib]\nname = "tiny"\ncrate-type = ["{}"]\n'
@@ -38,10 +39,47 @@ def test_two_packages_whose_libraries_have_one_name(there: TinyCargo, also: str)
     tree = workspace(there, also)
     there.build(tree, "-p", "tiny")
     there.build(tree, "-p", "other")
-    for package, mark in [("tiny", "one"), ("other", "two")] * 2:
+    for package, mark in [("tiny", "one"), ("other", "two"), ("other", "two")] * 2:
         assert there.build(tree, "-p", package) <= {"tiny", "other"}
         assert mark_of(library(there)) == mark
-        assert there.build(tree, "-p", package) == set()
+
+
+def test_two_packages_whose_libraries_have_one_name_at_the_same_time(there: TinyCargo) -> None:
+    """Both wrappers have looked before the first cargo compiles."""
+    tree = workspace(there)
+    for package in ("tiny", "other"):
+        there.build(tree, "-p", package)
+    pythons = {package: there.guard(tree, "-p", package) for package in ("tiny", "other")}
+    for package, mark in (("tiny", "one"), ("other", "two")):
+        there.run(["build", "--lib", "-p", package], tree, PYO3_PYTHON=pythons[package])
+        assert mark_of(library(there)) == mark
+
+
+def test_two_packages_whose_libraries_have_one_name_by_one_cargo(there: TinyCargo) -> None:
+    """It may note the first when the second has been linked: no time tells then whose the file is."""
+    tree = workspace(there)
+    there.build(tree, "--workspace")
+    for path in there.target.glob("debug/.fingerprint/*/lib-tiny"):
+        os.utime(path)
+    for package, mark in (("tiny", "one"), ("other", "two"), ("tiny", "one")):
+        there.build(tree, "-p", package)
+        assert mark_of(library(there)) == mark
+
+
+def test_a_library_of_another_version(there: TinyCargo) -> None:
+    """The old version's fingerprint is beside the new one's, and the library has no hash in its name."""
+    tree = there.tree("tree", '"one"', _LIBRARY.format("cdylib"))
+    there.build(tree)
+    manifest, source = tree / "Cargo.toml", tree / "src" / "lib.rs"
+    old = manifest.read_text()
+    write(manifest, old.replace('version = "0.1.0"', 'version = "0.2.0"'))
+    write(source, source.read_text().replace("one", "two"))
+    assert there.build(tree) == {"tiny"}
+    assert there.build(tree) == set()
+    write(manifest, old)
+    there.build(tree)
+    assert mark_of(library(there)) == "two"
+    assert there.build(tree) == set()
 
 
 @pytest.mark.parametrize("kind", ["cdylib", "rlib"])
@@ -57,6 +95,18 @@ def test_a_library_that_was_changed_in_place(there: TinyCargo, kind: str) -> Non
         file.write(b"{{bad}}")
     assert there.build(tree) == {"tiny"}
     assert mark_of(place) == "one"
+    assert there.build(tree) == set()
+
+
+def test_a_library_that_was_changed_before_its_times_lost_their_fraction(there: TinyCargo) -> None:
+    """Some archives keep whole seconds."""
+    tree = there.tree("tree", '"one"', _LIBRARY.format("cdylib"))
+    there.build(tree)
+    assert there.build(tree) == set()
+    for path in filter(Path.is_file, there.target.rglob("*")):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    set_back(tree, 2_000_000_000 - 1_700_000_000)
+    assert there.build(tree) == {"tiny"}
     assert there.build(tree) == set()
 
 

@@ -135,7 +135,7 @@ class TestAWorkspace:
     def answer(self, tmp_path: Path) -> dict[str, Any]:
         """One member, with a module elsewhere and two dependencies."""
         package: dict[str, Any] = {"name": "tiny", "source": None, "manifest_path": "/work/tiny/Cargo.toml"}
-        package["targets"] = [{"src_path": "/elsewhere/lib.rs"}]
+        package["targets"] = [{"name": "tiny", "src_path": "/elsewhere/lib.rs"}]
         package["dependencies"] = [{"name": "helper", "path": "/work/helper"}, {"path": None}, {}]
         return {"workspace_root": str(tmp_path), "target_directory": "/target", "packages": [package]}
 
@@ -149,13 +149,39 @@ class TestAWorkspace:
         tiny = answer["packages"][0]
         helper = {**tiny, "name": "helper", "dependencies": []}
         script, macro = (
-            {**helper, "targets": [{"src_path": "/work/x.rs", "kind": [kind]}]}
+            {**helper, "targets": [{"name": "x", "src_path": "/work/x.rs", "kind": [kind]}]}
             for kind in ("custom-build", "proc-macro")
         )
         circle = {**helper, "dependencies": [{"name": "tiny", "path": "/work/tiny"}]}
         asked = ([tiny], [tiny, helper], [tiny, circle], [tiny, script], [tiny, macro])
         found = [Workspace(answer, packages).scripts for packages in asked]
         assert found == [True, False, False, True, True]
+
+    def test_knows_what_results_are_called(self, answer: dict[str, Any]) -> None:
+        kinds = ["cdylib rlib", "bin", "proc-macro", "custom-build", "example", "test", "bench"]
+        tiny = answer["packages"][0]
+        tiny["targets"] = [
+            {"name": f"{kind[:3]}-x", "src_path": "/x.rs", "kind": kind.split()} for kind in kinds
+        ]
+        assert Workspace(answer, [tiny]).results == {"libcdy_x": {"tiny"}, "bin-x": {"tiny"}}
+
+    @pytest.mark.parametrize(
+        ("target", "expected"),
+        [
+            ({"name": "_Core", "kind": ["cdylib"]}, [{"tiny", "helper"}]),
+            ({"name": "_core", "kind": ["lib"]}, [{"tiny", "helper"}]),  # maturin may choose the kind
+            ({"name": "_core", "kind": ["bin"]}, []),
+            ({"name": "_cores", "kind": ["cdylib"]}, []),
+        ],
+    )
+    def test_knows_libraries_of_one_name(
+        self, target: dict[str, Any], expected: list[set[str]], answer: dict[str, Any]
+    ) -> None:
+        tiny = answer["packages"][0]
+        tiny["targets"] = [{"name": "_core", "src_path": "/x.rs", "kind": ["cdylib"]}]
+        helper = {**tiny, "name": "helper", "targets": [{"src_path": "/y.rs", **target}]}
+        other = {**tiny, "name": "other", "targets": [{"name": "z", "src_path": "/z.rs", "kind": ["lib"]}]}
+        assert Workspace(answer, [tiny, helper, other]).namesakes == expected
 
     @pytest.mark.parametrize(
         ("arguments", "profile"),

@@ -49,20 +49,41 @@ class TestAnOutputThatWasWrittenAfterItsFingerprint:
         path = profile / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        os.utime(path, (time, time))
+        os.utime(path, (time + 0.5, time + 0.5))
 
     def found(self, profile: Path) -> set[str]:
-        return target_dir.overwritten(target_dir.units([str(profile)]))
+        return {unit.package for unit in target_dir.overwritten(target_dir.units([str(profile)]))}
 
-    @pytest.mark.parametrize("name", ["liba_b.so", "a_b.dll", "liba_b.rlib", "liba_b.a", "a_b.wasm", "a_b"])
+    @pytest.mark.parametrize("name", ["liba_b.so", "a_b.dll", "liba_b.rlib", "liba_b.a", "a_b.wasm"])
     def test_may_be_another_package_s(self, name: str, profile: Path) -> None:
         self.left(profile, f"deps/{name}", 10)
         assert self.found(profile) == set()
         self.left(profile, f"deps/{name}", 11)
         assert self.found(profile) == {"a-b", "other"}
 
+    def test_may_be_of_any_moment_of_its_second(self, profile: Path) -> None:
+        """Where times have no fraction: in some archives, and on FAT."""
+        paths = [profile / "deps" / "liba_b.so", profile / ".fingerprint" / f"a-b-{HASH}" / "lib-a-b"]
+        self.left(profile, "deps/liba_b.so", 9)
+        for path, time in zip(paths, (10, 10)):
+            os.utime(path, (time, time))
+        assert self.found(profile) == {"a-b"}
+        os.utime(paths[0], (9, 9))
+        assert self.found(profile) == set()
+
+    @pytest.mark.parametrize(("own", "other"), [("lib", "bin"), ("bin", "lib")])
+    def test_is_no_program_beside_a_library(self, own: str, other: str, profile: Path) -> None:
+        """On Windows, neither has a hash in its name, and they share a folder of fingerprints."""
+        endings = {"lib": "dll", "bin": "exe"}
+        self.left(profile, f".fingerprint/both-{HASH}/{own}-both", 10, "0123")
+        self.left(profile, f"deps/both.{endings[other]}", 11)
+        assert self.found(profile) == set()
+        self.left(profile, f".fingerprint/both-{HASH}/{other}-both", 11, "0123")
+        self.left(profile, f"deps/both.{endings[own]}", 11)
+        assert self.found(profile) == {"both"}
+
     @pytest.mark.parametrize(
-        "name", ["liba_b.d", "a_b.pdb", "libother.so", "liba-b.so", "b.so", "liba_b.x.so"]
+        "name", ["a_b", "a_b.exe", "liba_b.d", "a_b.pdb", "libother.so", "liba-b.so", "b.so", "liba_b.x.so"]
     )
     def test_is_none_of_another_name(self, name: str, profile: Path) -> None:
         self.left(profile, f"deps/{name}", 11)
@@ -245,6 +266,13 @@ class TestInvalidating:
             f"{profile}/.fingerprint/own-one-{HASH}/invoked.timestamp",
             f"{profile}/.fingerprint/own-one-{HASH}/lib-own_one",
         }
+
+    def test_may_be_about_one_unit(self, tmp_path: Path) -> None:
+        for number in (HASH, OTHER):
+            unit(tmp_path, "own", "own", number)
+        first, second = sorted(target_dir.units([str(tmp_path)]), key=lambda unit: unit.folder)
+        target_dir.invalidate([str(tmp_path)], {first.folder})
+        assert [len(os.listdir(it.folder)) for it in (first, second)] == [0, 2]
 
     def test_knows_cargos_new_layout(self, tmp_path: Path) -> None:
         kept, gone = ("out/x.rs", "run/stdout"), ("fingerprint/dep-lib-own", "fingerprint/lib-own")
