@@ -11,7 +11,7 @@ beside another's outputs is what all of this is about:
   lives. A unit comes back only beside the very dependencies that it was compiled against.
 - Units make a set only if the last known call explains their values: its workspace's root, and its
   interpreter, are what a set is for. Otherwise a cargo that we know nothing of was here. So it was where
-  cargo has noted another root beside the results.
+  cargo has noted another worktree's sources beside the results.
 - A folder of fingerprints that loses its files to a set stays, with a mark in it. ``cargo clean -p``
   takes it away, and the unit does not come back.
 - cargo's time stamps are trusted for a set as they are for a folder (`freshness`): it has the stamp
@@ -21,6 +21,7 @@ beside another's outputs is what all of this is about:
 from __future__ import annotations
 
 import os
+import re
 
 from pyo3_envshim import assessment, files, freshness, shelf, subprocesses
 from pyo3_envshim.cargo import target_dir
@@ -117,24 +118,37 @@ def exchange(place: Place, seen: Values, done: Exchange) -> None:
 
 
 def _is_built_elsewhere(place: Place, units: Iterable[UnitFolder], root: str) -> bool:
-    """Tell whether one of *units* was last built in another folder than *root*: by a cargo without us.
+    """Tell whether one of *units* was last built in another worktree than *root*'s: by a cargo without us.
 
-    In each build, cargo notes beside the results where their sources lie (``output_depinfo.rs``).
+    In each build, cargo notes beside the results where their sources lie (``output_depinfo.rs``); of tests,
+    it notes nothing.
     """
-    within = f" {root}{os.sep}".replace(" ", "\\ ")[1:]
     names = {f"{stem}.d" for unit in units for _, stem in unit.stems()}
+    names |= {f"{it.name.partition('-')[2]}.d" for unit in units for it in unit.fingerprints}  # a program's
     for profile in place.profiles:
         for name in names:
             try:
                 path = os.path.join(place.workspace.target_dir, place.relative(profile), name)
                 with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                    sources = " " + file.read().partition(": ")[2]
-                # With `build.dep-info-basedir` they may be relative.
-                if within not in sources and any(map(os.path.isabs, sources.split())):
-                    return True
+                    noted = file.read().partition(": ")[2]
             except FileNotFoundError:  # it is no result
-                pass
+                continue
+            sources = [it.replace("\\ ", " ") for it in re.split(r"(?<!\\)\s", noted)]
+            # With `build.dep-info-basedir` they may be relative.
+            sources = list(filter(os.path.isabs, sources))
+            if sources and not any(_is_of_worktree(source, root) for source in sources):
+                return True
     return False
+
+
+def _is_of_worktree(source: str, root: str) -> bool:
+    """Tell whether a source lies below a workspace's root, and in no other worktree within it."""
+    folder = os.path.dirname(source)
+    while folder.startswith(os.path.join(root, "")):
+        if os.path.lexists(os.path.join(folder, ".git")):
+            return False
+        folder = os.path.dirname(folder)
+    return folder == root
 
 
 def _check_folders(place: Place) -> None:

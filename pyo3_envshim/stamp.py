@@ -71,7 +71,7 @@ def is_unreadable(path: str) -> bool:
         age = time.time() - os.stat(path).st_mtime
     except FileNotFoundError:
         return False
-    return age > _WRITTEN and read_stamp(path) is None
+    return abs(age) > _WRITTEN and read_stamp(path) is None
 
 
 def write_stamp(

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from pyo3_envshim.call import CargoCall
 
-# Kinds of targets whose files have a hash in their name, or are no results.
-_NO_RESULTS = frozenset(("custom-build", "proc-macro", "example", "test", "bench"))
 _FOR_PYTHON = ("pyo3", "python3-sys")  # how the crates are called whose build scripts ask for one
 
 
@@ -34,15 +32,15 @@ class Workspace:
     compiles, and puts results; *tells_build_dir*: whether this cargo knows the first (1.91 and
     later); *profile*: the name of the folders in it that the call uses. *packages*: the names of
     the local packages in each folder, among them path dependencies that cargo told nothing of.
-    *crates*: the folders of their targets' sources, likewise. *results*: the packages that have a library
-    or program of a name, as files are called without their ending (``libtiny``). *scripts*: whether one of
-    them has, or may have, a build script or a procedural macro. *exclude*: folders that hold no sources.
-    *names*: the root package's name, or, in a virtual workspace, those of all members. *settings*: the values
-    of ``--config`` on the command line. *targets*, *flags*: the platforms, and what is for rustc, on it.
+    *crates*: the folders of their targets' sources, likewise. *loaded*: the packages of each library that
+    other programs load, by its name in small letters. *scripts*: whether one of them has, or may have, a
+    build script or a procedural macro. *exclude*: folders that hold no sources. *names*: the root package's
+    name, or, in a virtual workspace, those of all members. *settings*: the values of ``--config`` on the
+    command line. *targets*, *flags*: the platforms, and what is for rustc, on it.
     """
 
     __slots__ = (
-        *("build_dir", "crates", "exclude", "flags", "names", "packages", "profile", "results", "root"),
+        *("build_dir", "crates", "exclude", "flags", "loaded", "names", "packages", "profile", "root"),
         *("scripts", "settings", "target_dir", "targets", "tells_build_dir"),
     )
 
@@ -65,7 +63,7 @@ class Workspace:
         self.names = tuple(own or sorted(members))
         self.packages: dict[str, set[str]] = {}
         self.crates: dict[str, set[str]] = {}
-        self.results: dict[str, set[str]] = {}
+        self.loaded: dict[str, set[str]] = {}
         known: set[str] = set()
         named: set[str] = set()
         kinds: set[str] = set()
@@ -80,10 +78,8 @@ class Workspace:
                 for target in package["targets"]:
                     self.crates.setdefault(os.path.dirname(target["src_path"]), set()).add(name)
                     kinds.update(own_kinds := set(target.get("kind", ())))
-                    if own_kinds.isdisjoint(_NO_RESULTS):
-                        stem = target["name"]
-                        stem = stem if "bin" in own_kinds else "lib" + stem.replace("-", "_")
-                        self.results.setdefault(stem, set()).add(name)
+                    if own_kinds & {"cdylib", "dylib"}:  # the only ones with no hash in their file's name
+                        self.loaded.setdefault(target["name"].replace("-", "_").lower(), set()).add(name)
                 known.add(name)
                 named.update(need["name"] for need in needs)
         self.scripts = not kinds.isdisjoint(("custom-build", "proc-macro")) or not named <= known
@@ -95,12 +91,8 @@ class Workspace:
 
     @property
     def namesakes(self) -> list[set[str]]:
-        """The packages that have a library of the same name; some file systems know no capitals."""
-        found: dict[str, set[str]] = {}
-        for stem, packages in self.results.items():
-            if stem.startswith("lib"):
-                found.setdefault(stem.lower(), set()).update(packages)
-        return [packages for packages in found.values() if len(packages) > 1]
+        """The packages whose libraries overwrite each other's; some file systems know no capitals."""
+        return [packages for packages in self.loaded.values() if len(packages) > 1]
 
     @property
     def uses_python(self) -> bool:

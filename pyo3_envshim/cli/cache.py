@@ -58,7 +58,8 @@ class Changes(NamedTuple):
 def open_store(environ: Mapping[str, str]) -> Store:
     """Return the user's store. Raises `CommandError` if it cannot be used."""
     try:
-        return Store.open(environ)
+        # What is in a folder of the user's choice can be seen and cleared, though no program starts there.
+        return Store.open(environ, to_build=not environ.get(CHOICE))
     except StoreError as error:
         raise CommandError(error.text, error.hint) from None
 

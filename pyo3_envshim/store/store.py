@@ -116,10 +116,11 @@ def seen_by_others(path: str, real: str) -> str:
 class Store:
     """The store in one cache folder."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, to_build: bool = True) -> None:
         """Open the store below *root* (an absolute path), which is created if it is missing.
 
-        Raises `StoreError` if it is not safe to use, OSError if it cannot be created.
+        *to_build*: whether builds are to use it. Raises `StoreError` if it is not safe to use, OSError if it
+        cannot be created.
         """
         self.root = root
         self.instead_of: StoreError | None = None  # why the user's own cache folder is not used
@@ -135,14 +136,16 @@ class Store:
             flaw = flaw or ownership.flaw_of(path)
         if flaw:
             raise StoreError(flaw.text, flaw.hint, str(flaw))
-        if not files.starts_programs(root):  # a build script may start what its requirements have brought
+        if to_build and not files.starts_programs(
+            root
+        ):  # a build script may start what its requirements have brought
             raise StoreError(
                 f"no program can be started in {root} (noexec)",
                 "set PYO3_ENVSHIM_CACHE_DIR to another folder",
             )
 
     @classmethod
-    def open(cls, environ: Mapping[str, str]) -> Store:
+    def open(cls, environ: Mapping[str, str], to_build: bool = True) -> Store:
         """Open the store in the folder that the user has chosen, or in their cache folder (`folder`).
 
         Where nothing was chosen and that cannot be used, it is a private folder below the temporary
@@ -151,9 +154,9 @@ class Store:
         """
         check_choice(environ)
         try:
-            store = cls(folder(environ))
+            store = cls(folder(environ), to_build)
             place = seen_by_others(store.root, os.path.realpath(store.root)) if layout.WINDOWS else store.root
-            return store if place == store.root else cls(place)
+            return store if place == store.root else cls(place, to_build)
         except (OSError, StoreError) as error:
             reason = _as_store_error(error)
             if environ.get(CHOICE) or layout.WINDOWS:

@@ -15,7 +15,7 @@ from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, interpreter
-from .tiny_cargo import LIBRARY, TinyCargo, compiled, write
+from .tiny_cargo import LIBRARY, TinyCargo, compiled, mark_of, write
 from .workshop import real_cargo
 
 
@@ -142,6 +142,29 @@ def test_what_a_build_script_writes_into_the_sources_is_of_its_own_interpreter(
         there.build("one", python, first, "exchange", "cargo")
         found += there.cargo.mark()
     assert found == turns
+
+
+def test_units_of_a_worktree_within_the_worktree_are_not_its_own(tmp_path: Path) -> None:
+    there = TwoRoots(tmp_path)
+    there.trees["two"] = there.cargo.tree("one/.worktrees/two", '"two"', files={".git": "gitdir: …"})
+    a_cargo_without_us_for_the_same_interpreter(there)
+    assert there.cargo.mark() == "one"
+
+
+def test_units_of_another_worktree_of_a_program_with_a_hyphen(tmp_path: Path) -> None:
+    there = TwoRoots(tmp_path)
+    for name, tree in there.trees.items():
+        program = '[[bin]]\nname = "my-app"\npath = "src/main.rs"\n'
+        write(tree / "Cargo.toml", (tree / "Cargo.toml").read_text() + program)
+        (tree / "src" / "lib.rs").rename(tree / "src" / "main.rs")
+        code = LIBRARY.format(f'"{name}"') + 'fn main() { println!("{MARK}") }'
+        write(tree / "src" / "main.rs", code, 3600)
+    there.through_us("one", "B")
+    (there.trees["two"] / "src" / "main.rs").touch()
+    there.build("two", "B", "cargo")
+    there.through_us("one", "A")
+    there.through_us("one", "B")
+    assert mark_of(there.cargo.target / "debug" / "my-app") == "one"
 
 
 @pytest.mark.parametrize("before", ["", "B", "A"])

@@ -16,6 +16,19 @@ from pyo3_envshim.call import CargoCall, Plan, user_environ, warn
 
 
 @pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"PYO3_ENVSHIM_CARGO": "/own", "CARGO": "/own"}, "PYO3_ENVSHIM_CARGO"),
+        ({"PYO3_ENVSHIM_CARGO": "/other", "CARGO": "/own"}, "CARGO"),
+        ({"PYO3_ENVSHIM_CARGO": "/other"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_cargo_is_named_by_a_variable(environ: dict[str, str], expected: str) -> None:
+    assert module.variable_of("/own", environ) == expected
+
+
+@pytest.mark.parametrize(
     ("environ", "restored"),
     [
         ({"CARGO": "/env/bin/pyo3-envshim-cargo"}, {}),

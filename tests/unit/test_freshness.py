@@ -680,9 +680,10 @@ class TestACallWhoseVariablesAreNotOurs:
         assert project.stamp.exists()
         assert project.units(project.build) == ({"pyo3"} if is_ours else {"a", "b b", "pyo3", "tiny"})
 
+    @pytest.mark.parametrize("time", [1_000_000_000, 5_000_000_000])
     @pytest.mark.parametrize("text", ["", "pyo3-envshim stamp 2\0/work\0\0end"])
     def test_has_compiled_what_is_local_where_the_stamp_says_nothing(
-        self, text: str, project: Project
+        self, text: str, time: int, project: Project
     ) -> None:
         """It was cut short, or is another release's: then it is replaced, and the next build is as ever."""
         project.built()
@@ -690,7 +691,7 @@ class TestACallWhoseVariablesAreNotOurs:
         assert not self.refreshed(project)  # it may just be being written
         assert project.stamp.read_text() == text
         project.built()
-        project.back_date(project.stamp)
+        project.back_date(project.stamp, time)
         assert self.refreshed(project)
         assert project.units(project.build) == {"pyo3"}
         found = read_stamp(str(project.stamp))

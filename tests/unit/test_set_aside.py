@@ -188,14 +188,19 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
             ("ROOT-2/src/lib.rs", False),
             ("/other/ROOT/src/lib.rs", False),
             ("src/x.rs /other/src/lib.rs", False),
+            ("ROOT/.worktrees/two/src/lib.rs", False),
+            ("ROOT/.worktrees/two/src/lib.rs ROOT/x.rs", True),
         ],
     )
-    @pytest.mark.parametrize("name", ["debug/libtiny.d", "x86_64-pc/debug/libcross.d"])
+    @pytest.mark.parametrize("name", ["debug/libtiny.d", "debug/my-bin.d", "x86_64-pc/debug/libcross.d"])
     def test_whose_sources_cargo_has_noted_beside_a_result_makes_no_set(
         self, there: Fabricated, python: Environs, name: str, sources: str, is_ours: bool
     ) -> None:
         """A cargo without us has compiled there, for what our last call had."""
         there.build_for(python["A"], *ALL)
+        for tree in ("", ".worktrees/two"):
+            Path(there.root, tree).mkdir(parents=True, exist_ok=True)
+            Path(there.root, tree, ".git").touch()
         result = there.build / name
         root = there.root.replace(" ", "\\ ")
         result.write_text(f"{result.with_suffix('.so')}: {sources.replace('ROOT', root)}\n")

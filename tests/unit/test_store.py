@@ -19,6 +19,7 @@ import platformdirs
 import pytest
 
 from pyo3_envshim import files
+from pyo3_envshim.cli.cache import open_store
 from pyo3_envshim.environment import hashing, layout
 from pyo3_envshim.environment.digest import Environment
 from pyo3_envshim.environment.item import Item
@@ -27,7 +28,7 @@ from pyo3_envshim.store import prune
 from pyo3_envshim.store.entry import MANIFEST, USES, Damage, damage_of, write
 from pyo3_envshim.store.lock import close
 from pyo3_envshim.store.ownership import HINT
-from pyo3_envshim.store.store import Acquired, Store, StoreError, folder, folder_in_use
+from pyo3_envshim.store.store import Acquired, Store, StoreError, folder, folder_in_use, spare_folder
 
 from .entries import add_nonce, damage, is_whole, put, small_environment, stored, use
 from .environments import ROOT, program_in, run, script, site_packages, started_together
@@ -805,6 +806,14 @@ class TestTheFolder:
         )
         with pytest.raises(StoreError, match=rf"^no program can be started in {here}/x \(noexec\); set "):
             Store.open({**environ, "PYO3_ENVSHIM_CACHE_DIR": f"{here}/x"})
+
+    def test_is_seen_though_no_build_uses_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Otherwise nothing could clear it. By default it is that of the builds, wherever that is."""
+        monkeypatch.setattr(files, "starts_programs", lambda path: not path.startswith(f"{tmp_path}/home"))
+        environ = {"HOME": f"{tmp_path}/home", "TMPDIR": str(tmp_path)}
+        assert open_store(environ).root == spare_folder(environ)
+        environ["PYO3_ENVSHIM_CACHE_DIR"] = f"{tmp_path}/home/x"
+        assert open_store(environ).root == f"{tmp_path}/home/x"
 
     def test_that_was_asked_for_is_used_by_that_name(self, tmp_path: Path) -> None:
         """On Windows, one in a package's folder is used by its own."""

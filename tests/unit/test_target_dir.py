@@ -97,6 +97,12 @@ class TestAnOutputThatWasWrittenAfterItsFingerprint:
         self.left(profile, f"deps/liba_b-{OTHER}.rmeta", 11)
         assert self.found(profile) == {"a-b", "other", "check"}
 
+    def test_may_have_a_longer_name_than_a_hash(self, profile: Path) -> None:
+        name = "a_library_of_a_long_name"
+        self.left(profile, f".fingerprint/long-{OTHER}/lib-{name}", 10, "0123")
+        self.left(profile, f"deps/lib{name}.so", 11)
+        assert self.found(profile) == {"long"}
+
     def test_may_be_a_program(self, profile: Path) -> None:
         self.left(profile, f".fingerprint/tool-{OTHER}/bin-my-tool", 10, "0123")
         self.left(profile, f"deps/my_tool-{OTHER}", 11)
