@@ -162,6 +162,7 @@ class TestAWorkspace:
         [
             ({"name": "_Core", "kind": ["cdylib"]}, [{"tiny", "helper"}]),
             ({"name": "_core", "kind": ["rlib", "dylib"]}, [{"tiny", "helper"}]),
+            ({"name": "-core", "kind": ["cdylib"]}, [{"tiny", "helper"}]),
             ({"name": "_core", "kind": ["lib"]}, []),  # its file has a hash in its name
             ({"name": "_core", "kind": ["bin"]}, []),
             ({"name": "_cores", "kind": ["cdylib"]}, []),

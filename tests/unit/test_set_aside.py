@@ -183,6 +183,7 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         [
             ("ROOT/src/lib.rs", True),
             ("/other/src/lib.rs ROOT/src/x.rs", True),
+            ("/other/\udcff.rs ROOT/src/lib.rs", True),  # no Unicode
             ("src/lib.rs", True),  # `build.dep-info-basedir`
             ("/other/src/lib.rs", False),
             ("ROOT-2/src/lib.rs", False),
@@ -197,13 +198,15 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
         self, there: Fabricated, python: Environs, name: str, sources: str, is_ours: bool
     ) -> None:
         """A cargo without us has compiled there, for what our last call had."""
+        there.root += " of mine"
         there.build_for(python["A"], *ALL)
         for tree in ("", ".worktrees/two"):
-            Path(there.root, tree).mkdir(parents=True, exist_ok=True)
+            Path(there.root, tree, "src").mkdir(parents=True, exist_ok=True)
             Path(there.root, tree, ".git").touch()
         result = there.build / name
         root = there.root.replace(" ", "\\ ")
-        result.write_text(f"{result.with_suffix('.so')}: {sources.replace('ROOT', root)}\n")
+        text = f"{result.with_suffix('.so')}: {sources.replace('ROOT', root)}\n"
+        result.write_text(text, errors="surrogateescape")
         assert there.exchange(python["B"]).put_aside == (8 if is_ours else 0)
         assert len(there.sets()) == is_ours
 
