@@ -250,6 +250,6 @@ def test_packages_of_a_workspace_keep_their_libraries_of_one_name(bench: Bench, 
     bench.fill(workspace.target)
     for member in members * 2:
         _build_and_expect(bench, member.folder.name, member, front_end=front_end)
-    again = bench.build(front_end, members[0], bench.shimmed)
-    assert (bench.answer(again), [crate.split()[0] for crate in again.compiled]) == ("one", ["one"])
-    assert bench.build(front_end, members[0], bench.shimmed).compiled == []
+    for _ in range(2):  # the other's may be about to be written: each time
+        again = bench.build(front_end, members[0], bench.shimmed)
+        assert (bench.answer(again), [crate.split()[0] for crate in again.compiled]) == ("one", ["one"])
