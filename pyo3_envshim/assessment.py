@@ -154,13 +154,14 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
 
 
 def _overwritten(workspace: Workspace, notes: inputs.Notes) -> set[str]:
-    """Return what `Assessment` says. Packages whose libraries have one name overwrite each other's.
+    """Return what `Assessment` says.
 
-    Whose it is, times do not tell: the other may be about to be compiled, or has been, at the same time.
+    In cargo's first layout, packages whose libraries have one name overwrite each other's. Whose it is,
+    times do not tell: the other may be about to be compiled, or has been, at the same time.
     """
     local = [unit for unit in notes.local if unit.package in workspace.local_names]
     found = {unit.folder for unit in target_dir.overwritten(local)}
-    there = {unit.package for unit in local}
+    there = {unit.package for unit in local if not unit.out}
     for packages in workspace.namesakes:
         if len(packages & there) > 1:
             found |= packages

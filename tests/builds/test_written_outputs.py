@@ -40,8 +40,9 @@ def test_two_packages_whose_libraries_have_one_name(there: TinyCargo, also: str)
     tree = workspace(there, also)
     there.build(tree, "-p", "tiny")
     there.build(tree, "-p", "other")
+    is_first_layout = (there.target / "debug" / ".fingerprint").exists()
     for package, mark in [("tiny", "one"), ("other", "two"), ("other", "two")] * 2:
-        assert there.build(tree, "-p", package) <= {"tiny", "other"}
+        assert there.build(tree, "-p", package) == ({"tiny"} if is_first_layout else set())
         assert mark_of(library(there)) == mark
 
 

@@ -86,7 +86,7 @@ ABOUT_POSIX = {
         install::TestInThisProcess
         switch::.*users_alone
         frontends::.*others_may_look|.*that_is_gone_is_nobodys
-        store::TestTrust|.*users_is_not_used|.*programs_can_be_started
+        store::TestTrust|.*users_is_not_used|.*programs_can_be_started|.*though_no_build
         store::.*replaced\\[mode
     """,
     "a file can be replaced, or removed, while it is open": """
