@@ -21,7 +21,6 @@ beside another's outputs is what all of this is about:
 from __future__ import annotations
 
 import os
-import re
 
 from pyo3_envshim import assessment, files, freshness, shelf, subprocesses
 from pyo3_envshim.cargo import target_dir
@@ -133,7 +132,7 @@ def _is_built_elsewhere(place: Place, units: Iterable[UnitFolder], root: str) ->
                     noted = file.read().partition(": ")[2]
             except FileNotFoundError:  # it is no result
                 continue
-            sources = [it.replace("\\ ", " ") for it in re.split(r"(?<!\\)\s", noted)]
+            sources = [it.replace("\0", " ") for it in noted.replace("\\ ", "\0").split()]
             # With `build.dep-info-basedir` they may be relative.
             sources = list(filter(os.path.isabs, sources))
             if sources and not any(_is_of_worktree(source, root) for source in sources):
