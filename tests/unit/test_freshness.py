@@ -43,6 +43,7 @@ class Workshop:
         self.packages = [self.root]
         self.crates = [self.root / "src"]
         self.scripts = True
+        self.loaded: dict[str, set[str]] = {}
         self.last = ""
         self.noted = dep_info("src/lib.rs")
         self.write("src/lib.rs", "fn one() {}")
@@ -84,7 +85,7 @@ class Workshop:
         workspace.packages = {str(package): {"tiny"} for package in self.packages}
         if not self.scripts:
             workspace.crates = {str(crate): {"tiny"} for crate in self.crates}
-        workspace.scripts = self.scripts
+        workspace.scripts, workspace.loaded = self.scripts, self.loaded
         return workspace
 
     def nonce(self) -> str:
@@ -483,6 +484,24 @@ class TestWhatIsCompiledInDoubt:
         project.settled()
         project.write(name, "two")
         assert project.compiled() == expected
+
+    def test_is_all_whose_libraries_overwrite_each_other_each_time(self, project: Project) -> None:
+        """Where both were built; and what else was overwritten."""
+        project.settled()
+        project.loaded = {"one": {"a", "tiny"}, "two": {"b b", "another"}}
+        assert project.compiled() == {"a", "tiny"}
+        project.built()
+        project.loaded = {"three": {"a", "b b", "tiny"}}
+        assert project.compiled() == {"a", "b b", "tiny"}
+        project.built()
+        project.loaded = {"one": {"a", "tiny"}}
+        place = project.build / "debug" / ".fingerprint" / f"b b-{OTHER}" / "lib-b_b"
+        place.write_text("0123456789abcdef")
+        library = project.build / "debug" / "deps" / "libb_b.so"
+        library.parent.mkdir()
+        library.touch()
+        os.utime(library, (4_000_000_000, 4_000_000_000))
+        assert project.compiled() == {"a", "b b", "tiny"}
 
     def test_is_what_a_link_belongs_to(self, project: Project) -> None:
         for name in ("one", "two"):
