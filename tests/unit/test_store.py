@@ -806,6 +806,9 @@ class TestTheFolder:
         )
         with pytest.raises(StoreError, match=rf"^no program can be started in {here}/x \(noexec\); set "):
             Store.open({**environ, "PYO3_ENVSHIM_CACHE_DIR": f"{here}/x"})
+        monkeypatch.setattr(files, "starts_programs", lambda path: False)
+        with pytest.raises(StoreError, match=rf"^no program can be started in {here}/"):
+            Store.open(environ)
 
     def test_is_seen_though_no_build_uses_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Otherwise nothing could clear it. By default it is that of the builds, wherever that is."""
