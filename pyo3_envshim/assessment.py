@@ -159,7 +159,8 @@ def _overwritten(workspace: Workspace, notes: inputs.Notes) -> set[str]:
     In cargo's first layout, packages whose libraries have one name overwrite each other's. Whose it is,
     times do not tell: the other may be about to be compiled, or has been, at the same time.
     """
-    local = [unit for unit in notes.local if unit.package in workspace.local_names]
+    own = workspace.local_names
+    local = [unit for unit in notes.local if unit.package in own]
     found = {unit.folder for unit in target_dir.overwritten(local)}
     there = {unit.package for unit in local if not unit.out}
     for packages in workspace.namesakes:

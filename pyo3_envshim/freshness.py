@@ -133,8 +133,8 @@ def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
     found = assess(workspace, workspace.build_dir, workspace.profile, place)
     if not found.trusted:
         profiles = moved(target_dir.profiles_called(workspace.profile, workspace.build_dir), workspace, place)
-        packages = None if found.is_other else _in_doubt(workspace, found, profiles)
-        target_dir.invalidate(profiles, packages)
+        doubted = None if found.is_other else _in_doubt(workspace, found, profiles)
+        target_dir.invalidate(profiles, doubted)
     return found.sources
 
 
@@ -152,13 +152,13 @@ def invalidate(workspace: Workspace, found: Assessment) -> bool:
     from pyo3_envshim.store.lock import Locks
 
     profiles = target_dir.profiles_called(workspace.profile, workspace.build_dir)
-    packages = _in_doubt(workspace, found, profiles)
-    if packages is None:
+    doubted = _in_doubt(workspace, found, profiles)
+    if doubted is None:
         return False
     try:
         with Locks(target_dir.lock_files(profiles)) as free:
             if free:
-                target_dir.invalidate(profiles, packages)
+                target_dir.invalidate(profiles, doubted)
             return free
     except OSError:
         return False
