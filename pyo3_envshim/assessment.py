@@ -141,6 +141,9 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
     found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
+    told = os.environ.get("PYO3_CONFIG_FILE", "")
+    is_known = bool(told and found.stamp and os.path.realpath(told) in found.stamp.files)
+    listing.add_read([told] if is_known else [])
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
     _doubt(found, reading, listing.read, vendored, end)
@@ -148,6 +151,8 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
+    if told and not is_known:
+        found.sources.update(_as_told(told))
     if found.stamp:
         found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
     return found
@@ -211,8 +216,6 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
     listing.add_read(os.path.join(folder, "Cargo.toml") for folder in found.folders)
-    # maturin (1.16) writes it below the target folder for abi3, and PyO3's build script declares it.
-    listing.add_read(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))
     return listing
 
 
@@ -258,6 +261,17 @@ def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[st
 
     asking = inputs.packages_asking_for(inputs.OF_ENVIRONMENT, profiles)
     return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
+
+
+def _as_told(path: str) -> dict[str, Source]:
+    """Return the file by which PyO3 is told what to build for, and which its build script declares.
+
+    maturin (1.16) writes one for each interpreter, below the target folder. If the last build did not know
+    it, nothing in place has read it but what cargo noted; the build that is about to start will read it.
+    """
+    listing = Listing(set(), {})
+    listing.add_read([path])
+    return listing.found
 
 
 def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:

@@ -23,6 +23,7 @@ from support.sample_crates import MATURIN, SETUPTOOLS_RUST, BackEnd, Project, Py
 from .workshop import Bench, Built, run
 
 ABI3 = ("abi3-py39",)
+CONFIGURED = (*ABI3, "generate-import-lib")  # maturin 1.16 writes a PYO3_CONFIG_FILE for each interpreter
 SECOND_LAYOUT = {"CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true", "RUSTC_BOOTSTRAP": "1"}
 REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "1700000000", "PYO3_ENVSHIM_VERBOSE": "1"}
 RELEASE = {"MATURIN_PEP517_ARGS": "--profile release", "SETUPTOOLS_RUST_CARGO_PROFILE": "release"}
@@ -61,6 +62,7 @@ def extend(project: Project) -> None:
         ("0.26", MATURIN, (), BUILD, {}),
         ("0.26", SETUPTOOLS_RUST, ABI3, UV_BUILD, {}),
         ("0.29", MATURIN, (), UV_BUILD, RELEASE),
+        ("0.29", MATURIN, CONFIGURED, UV_BUILD, {}),
         ("0.29", SETUPTOOLS_RUST, (), BUILD, {}),
         ("0.30", MATURIN, (), UV_BUILD, SECOND_LAYOUT),
         ("0.30", SETUPTOOLS_RUST, ABI3, UV_BUILD, RELEASE),

@@ -327,12 +327,6 @@ class TestWhatIsLookedAt:
         unknown_macro(workshop)
         assert self.changed(workshop, "../../migrations/1.sql") == set()
 
-    def test_what_pyo3_is_told_by(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """maturin writes it below the target folder."""
-        name = "target/maturin/pyo3-config-3.9.txt"
-        monkeypatch.setenv("PYO3_CONFIG_FILE", str(workshop.root / name))
-        assert self.changed(workshop, name) == {name}
-
     @pytest.mark.parametrize("profile", ["release", "x86_64/debug"])
     def test_all_profiles_where_none_is_named(self, profile: str, workshop: Workshop) -> None:
         """In a kept build folder; the stamp lies in it then."""

@@ -580,6 +580,42 @@ class TestWhatIsCompiledInDoubt:
         assert project.compiled() == {NEW_PATH}
 
 
+@pytest.mark.parametrize(
+    "call", [Workshop.nonce, lambda project: freshness.refresh(project.workspace())], ids=["ours", "others'"]
+)
+class TestTheFileThatPyO3IsToldBy:
+    """maturin writes one for each interpreter, and leaves it as it is in the next round."""
+
+    @pytest.fixture
+    def told(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A file that nothing in place has read, older than that."""
+        project.settled()
+        path = project.write("target/maturin/pyo3-config-3.9.txt")
+        monkeypatch.setenv("PYO3_CONFIG_FILE", str(path))
+        return path
+
+    def test_puts_nothing_in_doubt(
+        self, call: Callable[[Project], object], told: Path, project: Project
+    ) -> None:
+        call(project)
+        assert project.last == ""
+        assert project.units(project.build) == {"a", "b b", "pyo3", "tiny"}
+
+    def test_is_known_to_the_next_build(
+        self, call: Callable[[Project], object], told: Path, project: Project
+    ) -> None:
+        call(project)
+        project.back_date(project.stamp, 3_000_000_000)
+        project.write(str(told), "one")
+        assert project.compiled() == {"tiny"}
+        project.declared(str(told))
+        project.settled()
+        assert project.compiled() == set()
+        project.back_date(project.stamp, 3_000_000_000)
+        project.write(str(told), "two")
+        assert project.compiled() == {NEW_PATH}
+
+
 class TestTheStampOfWhatIsInPlace:
     """Left beside the new one until the units are put aside."""
 
