@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
+_MANIFEST = os.sep + "Cargo.toml"
 # Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
 _KNOWN_MACROS = """
 pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
@@ -96,13 +97,19 @@ class _Reading:
 
     *configuration*: cargo's. *programs*: those that it names. *rustc*: what that has read. *has_others*:
     whether more than rustc and build scripts that told cargo what they read may have read files. *is_noted*:
-    whether all that was read is noted. *reach*: how much of the packages' folders counts.
+    whether all that was read is noted. *reach*: how much of the packages' folders counts. *names*: of what is
+    known to have been read. *workspace*, *profiles*: of what they have read.
     """
 
-    __slots__ = ("configuration", "has_others", "is_noted", "programs", "reach", "rustc")
+    __slots__ = (
+        *("configuration", "has_others", "is_noted", "names", "profiles", "programs", "reach", "rustc"),
+        "workspace",
+    )
 
     def __init__(self, workspace: Workspace, found: Assessment, profiles: list[str]) -> None:
         notes = found.notes
+        self.workspace, self.profiles = workspace, profiles
+        self.names: Container[str] = ()
         self.configuration = read = cargo_configuration.read(workspace.settings)
         self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
         self.rustc = rustc = inputs.read_by_rustc(profiles, notes)
@@ -142,17 +149,18 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     # changed with its times: then all that was built here counts.
     found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     told = os.environ.get("PYO3_CONFIG_FILE", "")
-    is_known = bool(told and found.stamp and os.path.realpath(told) in found.stamp.files)
-    listing.add_read([told] if is_known else [])
+    known = found.stamp.files if found.stamp else {}
+    listing.add_read(it for it in (*_configurations(workspace), told) if it and os.path.realpath(it) in known)
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
-    _doubt(found, reading, listing.read, vendored, end)
+    reading.names = listing.read
+    _doubt(found, reading, vendored, end)
     found.overwritten = _overwritten(workspace, notes)
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
-    if told and not is_known:
-        found.sources.update(_as_told(told))
+    if told:
+        found.sources = {**_as_told(told), **found.sources}
     if found.stamp:
         found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
     return found
@@ -174,15 +182,16 @@ def _overwritten(workspace: Workspace, notes: inputs.Notes) -> set[str]:
     return found
 
 
-def _doubt(
-    found: Assessment, reading: _Reading, read: Container[str], vendored: tuple[str, ...], end: int | None
-) -> None:
-    """Find the sources that are in doubt, *read* being those that something is known to have read."""
+def _doubt(found: Assessment, reading: _Reading, vendored: tuple[str, ...], end: int | None) -> None:
+    """Find the sources that are in doubt."""
+    read = reading.names
     gone = gone_sources(found.stamp, found.sources, read if reading.is_noted else None)
     sources = {**gone, **found.sources}
-    unseen = {*reading.programs, *(path for path in sources if path.startswith(vendored))}
-    if reading.has_others:
-        unseen.update(path for path in sources if not _is_seen(path, read))
+    told = {it for path in found.notes.told for it in (os.path.normpath(path), os.path.realpath(path))}
+    unseen = {*told, *reading.programs, *(path for path in sources if path.startswith(vendored))}
+    if reading.has_others and end is not None:
+        newer = {path for path, source in sources.items() if source.mtime > end}
+        unseen.update(_unseen({path for path in newer if path not in unseen}, found, reading))
     found.doubted = doubtful(sources, found.stamp, end, unseen)
     if reading.is_noted and found.doubted:
         # Nobody has read the others, as far as is known; who reads one later must not find it known.
@@ -263,11 +272,17 @@ def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[st
     return dependents(os.path.join(workspace.root, "Cargo.lock"), asking)
 
 
+def _configurations(workspace: Workspace) -> list[str]:
+    """Return the files by which maturin (1.16) tells PyO3 what to build for, one for each interpreter."""
+    paths = target_dir.paths_in(workspace.target_dir, "maturin")
+    return [path for path in paths if os.path.basename(path).startswith("pyo3-config-")]
+
+
 def _as_told(path: str) -> dict[str, Source]:
     """Return the file by which PyO3 is told what to build for, and which its build script declares.
 
-    maturin (1.16) writes one for each interpreter, below the target folder. If the last build did not know
-    it, nothing in place has read it but what cargo noted; the build that is about to start will read it.
+    If the last build did not know it, nothing in place has read it but what cargo noted; the build that is
+    about to start will read it.
     """
     listing = Listing(set(), {})
     listing.add_read([path])
@@ -288,9 +303,22 @@ def _profiles(build: str, profile: str) -> list[str]:
     return target_dir.profiles_called(profile, build) if profile else list(target_dir.profiles(build))
 
 
-def _is_seen(path: str, read: Container[str]) -> bool:
-    """Tell whether cargo looks at a source's time. Of a manifest, it compares only what it knows itself."""
-    return plain(path) in read and os.path.basename(path) != "Cargo.toml"
+def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
+    """Return those of the files *newer* of which cargo's notes are not enough.
+
+    Of a manifest, cargo compares only what it knows itself.
+    """
+    strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
+    if strange == newer:
+        return strange
+    from pyo3_envshim.unseen import Readers
+
+    profiles, own = reading.profiles, reading.workspace.local_names
+    compiled = compiled_for_a_new_path(reading.workspace, profiles)
+    packages = set(found.notes.inputs) if compiled is None else compiled & own
+    noted = inputs.noted_by_units(found.notes, found.folders, reading.workspace.build_dir)
+    readers = Readers(noted, packages, found.notes.undirected, profiles)
+    return strange | readers.left_out({path for path in newer - strange if plain(path) == path})
 
 
 def doubtful(

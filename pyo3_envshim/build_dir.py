@@ -103,7 +103,8 @@ class BuildDir:
             return environ
         with open(path, "rb") as file:
             content = file.read()
-        kept = os.path.join(self.folder, f"pyo3-config-{hashlib.sha256(content).hexdigest()[:32]}.txt")
+        name = f"{inputs.KEPT_CONFIGURATION}{hashlib.sha256(content).hexdigest()[:32]}.txt"
+        kept = os.path.join(self.folder, name)
         if not os.path.exists(kept):
             files.replace(kept, content)
         return {**environ, "PYO3_CONFIG_FILE": kept}

@@ -20,11 +20,12 @@ from pyo3_envshim.cargo.target_dir import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from pyo3_envshim.cargo.target_dir import Unit
 
+KEPT_CONFIGURATION = "envshim-pyo3-config-"  # ours, in a kept build folder; its content is in its name
 # What cargo is given another value of with another environment; a build script may ask for one of these.
 OF_ENVIRONMENT = ("PYO3_PYTHON", "PYTHON_SYS_EXECUTABLE", "PYO3_BASE_PYTHON", "VIRTUAL_ENV", "PATH")
 
@@ -34,17 +35,19 @@ class Notes:
 
     *inputs*: by local package, the files in dep-info and in the ``rerun-if-changed`` of build scripts,
     which may be relative to the package. *declared*: the files of others' ``rerun-if-changed`` that are
-    in no crate of a registry or of git, by package; those above its own folder may be relative.
-    *undirected*: local packages whose build script told cargo nothing. *unplaced*: local packages that are
-    not among the known ones, so that nobody knows where they lie. *local*: units of all these packages, and
-    what is being compiled for the first time; *foreign*: all others.
+    in no crate of a registry or of git, by package; those above its own folder may be relative. *told*: files
+    that a variable told a script to read, and that it has not declared. *undirected*: local packages whose
+    build script told cargo nothing. *unplaced*: local packages that are not among the known ones, so that
+    nobody knows where they lie. *local*: units of all these packages, and what is being compiled for the
+    first time; *foreign*: all others.
     """
 
-    __slots__ = ("declared", "foreign", "inputs", "local", "undirected", "unplaced")
+    __slots__ = ("declared", "foreign", "inputs", "local", "told", "undirected", "unplaced")
 
     def __init__(self, names: Iterable[str]) -> None:
         self.inputs: dict[str, set[str]] = {name: set() for name in names}
         self.declared: dict[str, set[str]] = {}
+        self.told: set[str] = set()
         self.undirected: set[str] = set()
         self.unplaced: set[str] = set()
         self.local: list[Unit] = []
@@ -62,7 +65,7 @@ def read_notes(
     notes = Notes(names)
     found, scripts = list(units(profiles)), []
     build = os.path.realpath(build)
-    made = unwatched(profiles) if made is None else made
+    made = (*(unwatched(profiles) if made is None else made), os.path.join(build, KEPT_CONFIGURATION))
     for unit in found:
         for name in names_in(unit.folder):
             path = f"{unit.folder}/{name}"
@@ -85,7 +88,11 @@ def read_notes(
                 if name.endswith(".json"):
                     scripts.append((unit.package, path))
     for package, path in scripts:
-        asked, is_undirected = _rerun_if_changed(path)
+        run = _noted_by_run(path)
+        asked, told = _rerun_if_changed(run), _told(run)
+        notes.told.update(it for it in told.difference(asked) if not it.startswith(made))
+        asked |= told
+        is_undirected = any("Precalculated" in each for each in run)
         if package in notes.inputs:
             notes.inputs[package].update(asked)
             notes.undirected.update([package] if is_undirected else ())
@@ -96,6 +103,36 @@ def read_notes(
         is_local = unit.package in packages or not unit.has_ended
         (notes.local if is_local else notes.foreign).append(unit)
     return notes
+
+
+def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: str) -> dict[str, set[str]]:
+    """Return the folders of the units that noted each file, by its path as it was noted and without links.
+
+    *folders*: those of the local packages, with their names. *build*: the build folder. Raises OSError.
+    """
+    found: dict[str, set[str]] = {}
+    build = os.path.realpath(build)
+    declaring = (unit for unit in notes.foreign if unit.package in notes.declared)
+    for unit in (*notes.local, *declaring):
+        own = [folder for folder, names in folders.items() if unit.package in names] or list(folders)
+        paths: set[str] = set()
+        for name in names_in(unit.folder):
+            path = f"{unit.folder}/{name}"
+            if _is_of_run(name):
+                asked = _rerun_if_changed(_noted_by_run(path))
+                paths.update(os.path.join(folder, it) for it in asked for folder in own)
+            elif name.startswith("dep-"):
+                try:
+                    with open(path, "rb") as file:
+                        noted = _read_dep_info(file.read())
+                except FileNotFoundError:  # removed since it was listed
+                    continue
+                for in_package, it in noted:
+                    paths.update(os.path.join(folder, it) for folder in (own if in_package else [build]))
+        for path in paths:
+            for place in {os.path.normpath(path), os.path.realpath(path)}:
+                found.setdefault(place, set()).add(unit.folder)
+    return found
 
 
 def unwatched(profiles: Iterable[str]) -> tuple[str, ...]:
@@ -241,14 +278,25 @@ def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:
     return found
 
 
-def _rerun_if_changed(path: str) -> tuple[list[str], bool]:
-    """Return the files that a build script told cargo to run it for, and whether it told cargo nothing."""
+def _noted_by_run(path: str) -> list[dict[str, Any]]:
+    """Return what cargo noted of what the run of a build script depends on; nothing if it will run it."""
     try:
-        noted = read_json(path)["local"]
-    except (ValueError, KeyError, FileNotFoundError):  # truncated, or removed: cargo will run the script
-        return [], False
-    paths = [name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())]
-    return paths, any("Precalculated" in each for each in noted)
+        noted: list[dict[str, Any]] = read_json(path)["local"]
+    except (ValueError, KeyError, FileNotFoundError):  # truncated, or removed
+        return []
+    return noted
+
+
+def _rerun_if_changed(noted: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the files that a build script told cargo to run it for."""
+    return {name for each in noted for name in each.get("RerunIfChanged", {}).get("paths", ())}
+
+
+def _told(noted: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the file by which PyO3 was told what to build for, if a build script asked for its name."""
+    asked = (each.get("RerunIfEnvChanged", {}) for each in noted)
+    values = {it.get("val") for it in asked if it.get("var") == "PYO3_CONFIG_FILE"}
+    return {value for value in values if value and os.path.isabs(value)}
 
 
 def watched_variables(unit: dict[str, Any]) -> dict[str, str | None]:

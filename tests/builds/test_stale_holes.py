@@ -260,6 +260,7 @@ def _edit_manifest(tree: Path) -> None:
     write(manifest, manifest.read_text().replace("{{one}}", "{{two}}"))
 
 
+_DECLARES = 'fn main() { println!("cargo:rerun-if-changed=../templates/x"); }\n'
 _TWO = {"templates/one": "", "templates/two": ""}
 
 
@@ -287,6 +288,29 @@ def test_what_a_macro_reads_is_noticed_though_it_is_newer(
     assert first.build(tree) == {"tiny"}
     assert first.mark() != before
     assert first.build(tree) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["--workspace"], {"one/src/lib.rs": 'pub const TEXT: &str = include_str!("../../templates/x");\n'}),
+        (["--workspace"], {"one/build.rs": _DECLARES, "one/src/lib.rs": ""}),
+        (["--bins"], {"src/main.rs": 'fn main() { print!("{}", include_str!("../templates/x")); }\n'}),
+    ],
+    ids=["another package", "another package's build script", "another target"],
+)
+def test_what_a_macro_reads_is_noticed_though_something_else_has_a_note_of_it(
+    arguments: list[str], files: dict[str, str], first: TinyCargo
+) -> None:
+    """That is what cargo compiles, and not what the macro has made."""
+    if "one/src/lib.rs" in files:
+        write(first.folder / "tree" / "one" / "Cargo.toml", MANIFEST.format(name="one"))
+        write(first.folder / "tree" / "one" / "src" / "lib.rs", "")
+    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}", **files})
+    if "one/src/lib.rs" in files:
+        manifest = (tree / "Cargo.toml").read_text()
+        write(tree / "Cargo.toml", manifest + '[workspace]\nmembers = ["one"]\n', 3600)
+    check(first, tree, lambda: write(tree / "templates" / "x", "{{two}}"), *arguments)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 
 from pyo3_envshim import assessment, freshness
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.inputs import KEPT_CONFIGURATION
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.shelf import CallNote, Shelf
 from pyo3_envshim.sources import Source
@@ -75,6 +76,7 @@ class Workshop:
         unit.mkdir(parents=True, exist_ok=True)
         (unit / f"dep-lib-{package}").write_bytes(noted or dep_info())
         if run:
+            (unit / "run-build-script-build-script-build").write_text(OTHER)
             (unit / "run-build-script-build-script-build.json").write_text(run)
             (self.build / "debug" / "build" / unit.name).mkdir(parents=True, exist_ok=True)
         return unit / f"dep-lib-{package}"
@@ -614,6 +616,49 @@ class TestTheFileThatPyO3IsToldBy:
         project.back_date(project.stamp, 3_000_000_000)
         project.write(str(told), "two")
         assert project.compiled() == {NEW_PATH}
+
+    def test_is_not_forgotten_for_another_call(
+        self,
+        call: Callable[[Project], object],
+        told: Path,
+        project: Project,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        call(project)
+        monkeypatch.delenv("PYO3_CONFIG_FILE")
+        call(project)
+        project.back_date(project.stamp, 3_000_000_000)
+        project.write(str(told), "two")
+        assert project.compiled() == {"tiny"}
+
+
+class TestAFileThatAScriptWasTold:
+    """PyO3 0.23.0 to 0.23.2 asks for its name, and does not declare it: cargo does not look at it."""
+
+    @pytest.fixture
+    def told(self, project: Project) -> Path:
+        path = project.write("target/x.txt")
+        value = {"RerunIfEnvChanged": {"var": "PYO3_CONFIG_FILE", "val": str(path)}}
+        project.settled()
+        project.left("pyo3-ffi", run=facts(value))
+        project.settled()
+        return path
+
+    @pytest.mark.parametrize("time", [1_000_000_000, 4_000_000_001])
+    def test_is_why_it_is_compiled(self, time: int, told: Path, project: Project) -> None:
+        assert project.compiled() == set()
+        project.back_date(project.stamp, 3_000_000_000)
+        project.back_date(project.write(str(told), "two"), time)
+        assert project.compiled() == {NEW_PATH}
+
+    def test_is_not_where_its_content_is_in_its_name(self, told: Path, project: Project) -> None:
+        kept = project.write(f"target/{KEPT_CONFIGURATION}0.txt")
+        value = {"RerunIfEnvChanged": {"var": "PYO3_CONFIG_FILE", "val": str(kept)}}
+        project.left("pyo3-ffi", run=facts(value, {"RerunIfChanged": {"output": "", "paths": [str(kept)]}}))
+        assert project.compiled() == set()
+        project.write("src/lib.rs", "two")
+        project.back_date(project.stamp, 3_000_000_000)
+        assert project.compiled() == {"tiny"}
 
 
 class TestTheStampOfWhatIsInPlace:

@@ -16,6 +16,7 @@ import pytest
 
 from pyo3_envshim import shelf
 from pyo3_envshim.cargo import target_dir
+from pyo3_envshim.cargo.inputs import KEPT_CONFIGURATION
 from pyo3_envshim.cargo.metadata import Workspace
 from pyo3_envshim.set_aside import exchange
 from pyo3_envshim.stamp import OLD_STAMP, STAMP, read_stamp, write_stamp
@@ -170,6 +171,20 @@ class TestAnotherWorkspaceInTheSameBuildFolder:
             done = there.exchange(python[name], str(tree), is_kept=True)
             there.cargo(python[name], *ALL)
         assert str(done) == "8 units set aside, 8 brought back"
+
+    def test_gets_one_there_where_pyo3_declares_its_kept_configuration(
+        self, there: Fabricated, python: Environs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plain, path = there._facts, str(there.build / f"{KEPT_CONFIGURATION}0.txt")
+
+        def declaring(*of: Any) -> dict[str, Any]:
+            facts: dict[str, Any] = plain(*of)
+            if of[0].variables:
+                facts["local"].append({"RerunIfChanged": {"output": "x", "paths": [path]}})
+            return facts
+
+        monkeypatch.setattr(there, "_facts", declaring)
+        self.test_gets_one_in_a_folder_that_is_kept_for_unpacked_sources(there, python, tmp_path)
 
     def test_makes_a_set_of_its_own(self, there: Fabricated, python: Environs) -> None:
         there.build_for(python["A"], *ALL)

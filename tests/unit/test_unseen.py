@@ -1,0 +1,110 @@
+"""Which newer files cargo's notes are not enough of: those after which it leaves what may have read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from pyo3_envshim.unseen import Readers
+
+from .test_units import facts
+
+LIBRARY, PROGRAM, SCRIPT, RUN, TEST, OTHER = (f"{number}{'0' * 15}" for number in range(1, 7))
+PLACES = {LIBRARY: "tiny", PROGRAM: "tiny", SCRIPT: "tiny", RUN: "tiny", TEST: "tiny", OTHER: "other"}
+DATA, MODULE = os.path.join(os.sep, "work", "data.txt"), os.path.join(os.sep, "work", "src", "lib.rs")
+
+
+def number(text: str) -> int:
+    return int.from_bytes(bytes.fromhex(text), "little")
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """One in which two packages were built: ``tiny`` has a build script, a library, a program and a test."""
+    for unit, name, needs in (
+        (SCRIPT, "build-script-build-script-build", ()),
+        (RUN, "run-build-script-build-script-build", (SCRIPT,)),
+        (LIBRARY, "lib-tiny", (RUN,)),
+        (PROGRAM, "bin-tool", (LIBRARY,)),
+        (TEST, "test-lib-tiny", (RUN,)),
+        (OTHER, "lib-other", ()),
+    ):
+        write(tmp_path, unit, name, unit, facts(needs=tuple(map(number, needs))))
+    return tmp_path
+
+
+def write(profile: Path, unit: str, name: str, content: str, noted: str) -> None:
+    folder = profile / ".fingerprint" / f"{PLACES[unit]}-{unit}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+    (folder / f"{name}.json").write_text(noted)
+
+
+def left_out(
+    profile: Path,
+    noting: Iterable[str],
+    path: str = DATA,
+    packages: Iterable[str] = ("tiny",),
+    undirected: Iterable[str] = (),
+) -> bool:
+    """Tell whether a newer file is left out that these units noted."""
+    places = {f"{profile}/.fingerprint/{PLACES[unit]}-{unit}" for unit in noting}
+    readers = Readers({path: places}, set(packages), set(undirected), [str(profile)])
+    return readers.left_out({path}) == {path}
+
+
+@pytest.mark.parametrize("noting", [(OTHER,), (PROGRAM,), (TEST,), (PROGRAM, TEST), (LIBRARY,), ()])
+def test_what_something_else_noted(noting: tuple[str, ...], profile: Path) -> None:
+    """A library's note is not enough for a test of its own, which does not need it."""
+    assert left_out(profile, noting)
+
+
+@pytest.mark.parametrize("noting", [(LIBRARY, TEST), (RUN,), (SCRIPT,)])
+def test_not_what_all_noted_or_need_what_did(noting: tuple[str, ...], profile: Path) -> None:
+    assert not left_out(profile, noting)
+
+
+@pytest.mark.parametrize("noting", [LIBRARY, PROGRAM, SCRIPT, TEST])
+def test_not_a_module_of_the_package(noting: str, profile: Path) -> None:
+    """An editor's cargo would compile the library whenever a test is edited."""
+    assert not left_out(profile, [noting], MODULE)
+
+
+def test_a_module_of_another_package(profile: Path) -> None:
+    assert left_out(profile, [OTHER], MODULE)
+    assert not left_out(profile, [OTHER], MODULE, ["other"])
+
+
+def test_not_where_no_package_may_have_read_it(profile: Path) -> None:
+    assert not left_out(profile, [OTHER], packages=[])
+
+
+def test_what_a_build_script_reads_that_told_cargo_nothing(profile: Path) -> None:
+    assert left_out(profile, [LIBRARY, TEST], undirected=["tiny"])
+    assert not left_out(profile, [SCRIPT], undirected=["tiny"])
+
+
+def test_what_lies_in_a_noted_folder(profile: Path) -> None:
+    run = {f"{profile}/.fingerprint/tiny-{RUN}"}
+    readers = Readers({os.path.dirname(DATA): run}, {"tiny"}, (), [str(profile)])
+    assert readers.left_out({DATA}) == set()
+
+
+def test_not_what_will_be_compiled_anyway(profile: Path) -> None:
+    """cargo empties a fingerprint before it compiles the unit."""
+    write(profile, TEST, "test-lib-tiny", "", facts())
+    assert not left_out(profile, [LIBRARY])
+
+
+def test_each_file_by_itself(profile: Path) -> None:
+    run = {f"{profile}/.fingerprint/tiny-{RUN}"}
+    readers = Readers({DATA: run, MODULE: ()}, {"tiny"}, (), [str(profile)])
+    assert readers.left_out({DATA, MODULE}) == {MODULE}
+
+
+def test_all_where_the_format_is_not_known(profile: Path) -> None:
+    write(profile, OTHER, "strange", "", "")
+    assert left_out(profile, [LIBRARY, TEST])
