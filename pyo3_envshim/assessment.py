@@ -96,26 +96,29 @@ class _Reading:
     """Who may have read local files, as far as is known.
 
     *configuration*: cargo's. *programs*: those that it names. *rustc*: what that has read. *has_others*:
-    whether more than rustc and build scripts that told cargo what they read may have read files. *is_noted*:
-    whether all that was read is noted. *reach*: how much of the packages' folders counts. *names*: of what is
-    known to have been read. *workspace*, *profiles*: of what they have read.
+    whether more than rustc and build scripts that told cargo what they read may have read files; *is_any*:
+    for any unit. *is_noted*: whether all that was read is noted. *reach*: how much of the packages' folders
+    counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads. *workspace*,
+    *profiles*: of what they have read.
     """
 
     __slots__ = (
-        *("configuration", "has_others", "is_noted", "names", "profiles", "programs", "reach", "rustc"),
-        "workspace",
+        *("configuration", "has_others", "is_any", "is_noted", "names", "profiles", "programs", "reach"),
+        *("rustc", "told", "workspace"),
     )
 
     def __init__(self, workspace: Workspace, found: Assessment, profiles: list[str]) -> None:
         notes = found.notes
         self.workspace, self.profiles = workspace, profiles
         self.names: Container[str] = ()
+        self.told: set[str] = set()
         self.configuration = read = cargo_configuration.read(workspace.settings)
         self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
         self.rustc = rustc = inputs.read_by_rustc(profiles, notes)
         knows_macros = rustc.macros <= MACROS
         links_files = cargo_configuration.links_files(read, workspace.flags)
-        self.has_others = links_files or bool(notes.undirected) or not knows_macros
+        self.is_any = links_files or not knows_macros
+        self.has_others = self.is_any or bool(notes.undirected)
         self.is_noted = rustc.is_all and not self.has_others and _has_no_other_reader(workspace, found)
         self.reach = FILES if self.is_noted else SOURCES if knows_macros else HIDDEN_TOO
         # Where nothing was built, it is not known what will be read.
@@ -150,7 +153,10 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     told = os.environ.get("PYO3_CONFIG_FILE", "")
     known = found.stamp.files if found.stamp else {}
-    listing.add_read(it for it in (*_configurations(workspace), told) if it and os.path.realpath(it) in known)
+    reading.told = {
+        path for path in map(os.path.realpath, (*_configurations(workspace), told)) if path in known
+    }
+    listing.add_read(reading.told)
     vendored = found.vendored
     end = inputs.end_of_last_build(profiles, () if vendored else notes.foreign)
     reading.names = listing.read
@@ -306,19 +312,21 @@ def _profiles(build: str, profile: str) -> list[str]:
 def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
-    Of a manifest, cargo compares only what it knows itself.
+    Of a manifest, cargo compares only what it knows itself. Modules are read by rustc, and not by macros.
     """
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
-    if strange == newer:
+    seen = {path for path in newer - strange - reading.told if plain(path) == path}
+    seen = {path for path in seen if not path.endswith(".rs")}
+    if not seen:
         return strange
     from pyo3_envshim.unseen import Readers
 
-    profiles, own = reading.profiles, reading.workspace.local_names
-    compiled = compiled_for_a_new_path(reading.workspace, profiles)
-    packages = set(found.notes.inputs) if compiled is None else compiled & own
-    noted = inputs.noted_by_units(found.notes, found.folders, reading.workspace.build_dir)
-    readers = Readers(noted, packages, found.notes.undirected, profiles)
-    return strange | readers.left_out({path for path in newer - strange if plain(path) == path})
+    workspace, notes = reading.workspace, found.notes
+    compiled = compiled_for_a_new_path(workspace, reading.profiles)
+    packages = set(notes.inputs) if compiled is None else compiled & workspace.local_names
+    noted = inputs.noted_by_units(notes, found.folders, workspace.build_dir)
+    readers = Readers(noted, packages if reading.is_any else (), notes.undirected & packages)
+    return strange | readers.left_out(seen, reading.profiles)
 
 
 def doubtful(

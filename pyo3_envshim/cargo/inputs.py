@@ -64,8 +64,9 @@ def read_notes(
     """
     notes = Notes(names)
     found, scripts = list(units(profiles)), []
+    kept = (os.path.join(at, KEPT_CONFIGURATION) for at in {build, os.path.realpath(build)})
+    made = (*(unwatched(profiles) if made is None else made), *kept)
     build = os.path.realpath(build)
-    made = (*(unwatched(profiles) if made is None else made), os.path.join(build, KEPT_CONFIGURATION))
     for unit in found:
         for name in names_in(unit.folder):
             path = f"{unit.folder}/{name}"
@@ -106,21 +107,23 @@ def read_notes(
 
 
 def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: str) -> dict[str, set[str]]:
-    """Return the folders of the units that noted each file, by its path as it was noted and without links.
+    """Return the folders of the local units that noted each file, by its path without links.
 
-    *folders*: those of the local packages, with their names. *build*: the build folder. Raises OSError.
+    *folders*: those of the local packages, with their names. *build*: the build folder. What was noted
+    relative to the folder of a package is left out where that is not known for sure. Raises OSError.
     """
     found: dict[str, set[str]] = {}
-    build = os.path.realpath(build)
-    declaring = (unit for unit in notes.foreign if unit.package in notes.declared)
-    for unit in (*notes.local, *declaring):
-        own = [folder for folder, names in folders.items() if unit.package in names] or list(folders)
+    for unit in notes.local:
+        own = [folder for folder, names in folders.items() if unit.package in names]
+        own = own if len(own) == 1 else []
         paths: set[str] = set()
         for name in names_in(unit.folder):
             path = f"{unit.folder}/{name}"
             if _is_of_run(name):
                 asked = _rerun_if_changed(_noted_by_run(path))
-                paths.update(os.path.join(folder, it) for it in asked for folder in own)
+                asked &= notes.declared.get(unit.package, asked)
+                paths.update(filter(os.path.isabs, asked))
+                paths.update(os.path.join(folder, it) for folder in own for it in asked)
             elif name.startswith("dep-"):
                 try:
                     with open(path, "rb") as file:
@@ -129,9 +132,8 @@ def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: s
                     continue
                 for in_package, it in noted:
                     paths.update(os.path.join(folder, it) for folder in (own if in_package else [build]))
-        for path in paths:
-            for place in {os.path.normpath(path), os.path.realpath(path)}:
-                found.setdefault(place, set()).add(unit.folder)
+        for place in map(os.path.realpath, paths):
+            found.setdefault(place, set()).add(unit.folder)
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, set_back, write
+from .tiny_cargo import LIBRARY, MANIFEST, STANDIN, TinyCargo, set_back, write
 from .workshop import run
 
 _YEARS = 5 * 365 * 24 * 3600
@@ -260,7 +260,6 @@ def _edit_manifest(tree: Path) -> None:
     write(manifest, manifest.read_text().replace("{{one}}", "{{two}}"))
 
 
-_DECLARES = 'fn main() { println!("cargo:rerun-if-changed=../templates/x"); }\n'
 _TWO = {"templates/one": "", "templates/two": ""}
 
 
@@ -290,12 +289,27 @@ def test_what_a_macro_reads_is_noticed_though_it_is_newer(
     assert first.build(tree) == set()
 
 
+def with_member(there: TinyCargo, manifest: str, files: dict[str, str]) -> Path:
+    """Return a tree of two packages, ``tiny`` and ``one``, with a macro of others that reads a template."""
+    write(there.folder / "tree" / "one" / "Cargo.toml", MANIFEST.format(name="one") + manifest)
+    write(there.folder / "tree" / "one" / "src" / "lib.rs", "")
+    tree = with_macro(there, _TEMPLATE, {"templates/x": "{{one}}", **files})
+    manifest = (tree / "Cargo.toml").read_text()
+    write(tree / "Cargo.toml", manifest + '[workspace]\nmembers = ["one"]\n', 3600)
+    return tree
+
+
+_INCLUDES = 'pub const TEXT: &str = include_str!("../../templates/x");\n'
+_DECLARES = 'fn main() { println!("cargo:rerun-if-changed=../templates/x"); }\n'
+_PROGRAM = 'fn main() { print!("{}", include_str!("../templates/x")); }\n'
+
+
 @pytest.mark.parametrize(
     ("arguments", "files"),
     [
-        (["--workspace"], {"one/src/lib.rs": 'pub const TEXT: &str = include_str!("../../templates/x");\n'}),
-        (["--workspace"], {"one/build.rs": _DECLARES, "one/src/lib.rs": ""}),
-        (["--bins"], {"src/main.rs": 'fn main() { print!("{}", include_str!("../templates/x")); }\n'}),
+        (["--workspace"], {"one/src/lib.rs": _INCLUDES}),
+        (["--workspace"], {"one/build.rs": _DECLARES}),
+        (["--workspace", "--bins"], {"src/main.rs": _PROGRAM}),
     ],
     ids=["another package", "another package's build script", "another target"],
 )
@@ -303,14 +317,36 @@ def test_what_a_macro_reads_is_noticed_though_something_else_has_a_note_of_it(
     arguments: list[str], files: dict[str, str], first: TinyCargo
 ) -> None:
     """That is what cargo compiles, and not what the macro has made."""
-    if "one/src/lib.rs" in files:
-        write(first.folder / "tree" / "one" / "Cargo.toml", MANIFEST.format(name="one"))
-        write(first.folder / "tree" / "one" / "src" / "lib.rs", "")
-    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}", **files})
-    if "one/src/lib.rs" in files:
-        manifest = (tree / "Cargo.toml").read_text()
-        write(tree / "Cargo.toml", manifest + '[workspace]\nmembers = ["one"]\n', 3600)
+    tree = with_member(first, "", files)
     check(first, tree, lambda: write(tree / "templates" / "x", "{{two}}"), *arguments)
+
+
+def test_what_a_crate_of_others_declares_in_its_own_folder_is_no_note_of_the_projects(
+    first: TinyCargo,
+) -> None:
+    paths = ("templates", first.folder / "system" / "x")
+    write(first.folder / "system" / "x", "", 3600)
+    write(first.folder / "vendor" / "standin" / "templates" / "y", "", 3600)
+    declared = "".join(f'println!("cargo:rerun-if-changed={path}");' for path in paths)
+    script = STANDIN.replace("{ ", f"{{ {declared}")
+    write(first.folder / "vendor" / "standin" / "build.rs", script, 3600)
+    tree = with_member(first, "", {"one/src/lib.rs": _INCLUDES})
+    check(first, tree, lambda: write(tree / "templates" / "x", "{{two}}"), "--workspace")
+
+
+@pytest.mark.parametrize("files", [{}, {"build.rs": "fn main() {}\n"}], ids=["macro", "and a script"])
+@pytest.mark.parametrize("edited", ["one", "tiny"])
+def test_an_edited_module_compiles_no_other_package(
+    edited: str, files: dict[str, str], first: TinyCargo
+) -> None:
+    """Though that needs PyO3, too."""
+    tree = with_member(first, _NEEDS_STANDIN, files)
+    for _ in range(3):
+        first.build(tree, "--workspace")
+    path = tree / ("one" if edited == "one" else "") / "src" / "lib.rs"
+    for _ in range(2):
+        write(path, path.read_text() + "// edited\n")
+        assert first.build(tree, "--workspace") - {"build-script-build"} == {edited}
 
 
 @pytest.mark.parametrize(

@@ -617,6 +617,21 @@ class TestTheFileThatPyO3IsToldBy:
         project.write(str(told), "two")
         assert project.compiled() == {NEW_PATH}
 
+    def test_puts_nothing_in_doubt_where_it_is_written_anew(
+        self, call: Callable[[Project], object], told: Path, project: Project
+    ) -> None:
+        """No macro reads it; nothing in place has noted it, or cargo compiles that."""
+        project.write(f"target/debug/deps/libsqlx_macros-{OTHER}.so")
+        for unit, name in (("tiny", "lib-tiny"), ("other", "lib-other")):
+            left = project.left(unit)
+            left.with_name(name).write_text(OTHER)
+            left.with_name(f"{name}.json").write_text(facts())
+        call(project)
+        project.built()
+        project.back_date(project.stamp, 3_000_000_000)
+        project.back_date(project.write(str(told), "two"), 4_000_000_001)
+        assert project.compiled() == set()
+
     def test_is_not_forgotten_for_another_call(
         self,
         call: Callable[[Project], object],

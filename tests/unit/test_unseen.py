@@ -52,8 +52,8 @@ def left_out(
 ) -> bool:
     """Tell whether a newer file is left out that these units noted."""
     places = {f"{profile}/.fingerprint/{PLACES[unit]}-{unit}" for unit in noting}
-    readers = Readers({path: places}, set(packages), set(undirected), [str(profile)])
-    return readers.left_out({path}) == {path}
+    readers = Readers({path: places}, set(packages), set(undirected))
+    return readers.left_out({path}, [str(profile)]) == {path}
 
 
 @pytest.mark.parametrize("noting", [(OTHER,), (PROGRAM,), (TEST,), (PROGRAM, TEST), (LIBRARY,), ()])
@@ -67,17 +67,6 @@ def test_not_what_all_noted_or_need_what_did(noting: tuple[str, ...], profile: P
     assert not left_out(profile, noting)
 
 
-@pytest.mark.parametrize("noting", [LIBRARY, PROGRAM, SCRIPT, TEST])
-def test_not_a_module_of_the_package(noting: str, profile: Path) -> None:
-    """An editor's cargo would compile the library whenever a test is edited."""
-    assert not left_out(profile, [noting], MODULE)
-
-
-def test_a_module_of_another_package(profile: Path) -> None:
-    assert left_out(profile, [OTHER], MODULE)
-    assert not left_out(profile, [OTHER], MODULE, ["other"])
-
-
 def test_not_where_no_package_may_have_read_it(profile: Path) -> None:
     assert not left_out(profile, [OTHER], packages=[])
 
@@ -89,8 +78,8 @@ def test_what_a_build_script_reads_that_told_cargo_nothing(profile: Path) -> Non
 
 def test_what_lies_in_a_noted_folder(profile: Path) -> None:
     run = {f"{profile}/.fingerprint/tiny-{RUN}"}
-    readers = Readers({os.path.dirname(DATA): run}, {"tiny"}, (), [str(profile)])
-    assert readers.left_out({DATA}) == set()
+    readers = Readers({os.path.dirname(DATA): run}, {"tiny"}, ())
+    assert readers.left_out({DATA}, [str(profile)]) == set()
 
 
 def test_not_what_will_be_compiled_anyway(profile: Path) -> None:
@@ -101,10 +90,30 @@ def test_not_what_will_be_compiled_anyway(profile: Path) -> None:
 
 def test_each_file_by_itself(profile: Path) -> None:
     run = {f"{profile}/.fingerprint/tiny-{RUN}"}
-    readers = Readers({DATA: run, MODULE: ()}, {"tiny"}, (), [str(profile)])
-    assert readers.left_out({DATA, MODULE}) == {MODULE}
+    readers = Readers({DATA: run, MODULE: ()}, {"tiny"}, ())
+    assert readers.left_out({DATA, MODULE}, [str(profile)]) == {MODULE}
 
 
-def test_all_where_the_format_is_not_known(profile: Path) -> None:
-    write(profile, OTHER, "strange", "", "")
+def test_not_what_rustdoc_made(profile: Path) -> None:
+    write(profile, TEST, "doc-lib-tiny", f"7{'0' * 15}", facts())
+    assert not left_out(profile, [LIBRARY, TEST])
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"deps": [[1, "x", false, 77]]}'], ids=["half", "a dependency is gone"]
+)
+def test_not_what_cargo_will_compile_for_other_reasons(text: str, profile: Path) -> None:
+    write(profile, TEST, "test-lib-tiny", TEST, text)
+    assert not left_out(profile, [LIBRARY])
+
+
+def test_not_what_was_removed_meanwhile(profile: Path) -> None:
+    (profile / ".fingerprint" / f"tiny-{TEST}" / "test-lib-tiny").unlink()
+    (profile / ".fingerprint" / ".DS_Store").touch()
+    assert not left_out(profile, [LIBRARY])
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"deps": [7]}'])
+def test_all_where_the_format_is_not_known(text: str, profile: Path) -> None:
+    write(profile, OTHER, "lib-other", OTHER, text)
     assert left_out(profile, [LIBRARY, TEST])
