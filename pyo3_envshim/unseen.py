@@ -100,9 +100,10 @@ def _read(profiles: Iterable[str]) -> Iterable[_Unit]:
                 try:
                     found = _Unit(unit.package, unit.folder, name[: -len(".json")])
                 except (FileNotFoundError, ValueError):  # being written, or removed since it was listed
-                    continue
-                if found.number:  # cargo empties it before it compiles the unit
-                    yield found
+                    pass
+                else:
+                    if found.number:  # cargo empties it before it compiles the unit
+                        yield found
 
 
 def _with_dependents(chosen: Iterable[_Unit], needing: Mapping[int, Iterable[_Unit]]) -> set[int]:

@@ -582,6 +582,90 @@ class TestWhatIsCompiledInDoubt:
         assert project.compiled() == {NEW_PATH}
 
 
+class TestWhatSomethingElseHasNoted:
+    """``a`` needs no PyO3, and ``tiny`` does; a macro, or a build script, may read more than it has noted."""
+
+    @pytest.fixture
+    def project(self, project: Project) -> Project:
+        project.write("data.txt")
+        return project
+
+    def macro(self, project: Project) -> None:
+        project.write(f"target/debug/deps/libsqlx_macros-{OTHER}.so")
+
+    def left(self, project: Project, number: int, package: str, *noted: str, needs: int = 0) -> None:
+        """Leave a library that has noted these files."""
+        files = [str(project.root / name) for name in noted]
+        dep_info_of = project.left(package, dep_info("src/lib.rs", *files))
+        dep_info_of.with_name(f"lib-{package}").write_bytes(number.to_bytes(8, "little").hex().encode())
+        dep_info_of.with_name(f"lib-{package}.json").write_text(facts(needs=(needs,) if needs else ()))
+
+    def ran(self, project: Project, package: str, *needs: int) -> None:
+        """Leave the run of a build script that told cargo nothing."""
+        name = f"{package}-{'7' * 16}"
+        folder = project.build / "debug" / ".fingerprint" / name
+        folder.mkdir()
+        (folder / "run-build-script-build-script-build").write_text("7" * 16)
+        run = facts({"Precalculated": "1"}, needs=needs)
+        (folder / "run-build-script-build-script-build.json").write_text(run)
+        (project.build / "debug" / "build" / name).mkdir()
+
+    def compiled(self, project: Project, name: str = "data.txt") -> set[str]:
+        """Return what is compiled when a file is newer."""
+        project.back_date(project.stamp, 3_000_000_000)
+        project.back_date(project.write(name, "two"), 4_000_000_001)
+        return project.compiled()
+
+    @pytest.mark.parametrize(
+        ("noting", "compiled"), [(("a",), {"a", "tiny"}), (("tiny",), set()), (("a", "tiny"), set())]
+    )
+    def test_is_in_doubt_for_what_a_random_path_compiles(
+        self, noting: tuple[str, ...], compiled: set[str], project: Project
+    ) -> None:
+        self.macro(project)
+        project.settled()
+        for number, package in enumerate(("a", "tiny"), 1):
+            self.left(project, number, package, *(["data.txt"] if package in noting else []))
+        assert self.compiled(project) == compiled
+
+    def test_is_in_doubt_for_all_without_a_lock_file(self, project: Project) -> None:
+        (project.root / "Cargo.lock").unlink()
+        self.macro(project)
+        project.settled()
+        self.left(project, 1, "a")
+        self.left(project, 2, "tiny", "data.txt")
+        assert self.compiled(project) == {"a", "b b", "tiny"}
+
+    def test_is_not_in_doubt_if_it_is_a_module(self, project: Project) -> None:
+        self.macro(project)
+        project.settled()
+        self.left(project, 1, "a")
+        self.left(project, 2, "tiny")
+        assert self.compiled(project, "a/src/lib.rs") == set()
+
+    @pytest.mark.parametrize(
+        ("package", "compiled"),
+        [("tiny", {"tiny"}), ("a", set())],
+        ids=["which needs PyO3", "which does not"],
+    )
+    def test_is_in_doubt_for_a_build_script_that_told_cargo_nothing(
+        self, package: str, compiled: set[str], project: Project
+    ) -> None:
+        project.settled()
+        self.ran(project, package)
+        self.left(project, 1, "a", "data.txt")
+        self.left(project, 2, "tiny", "data.txt")
+        assert self.compiled(project) == (compiled and {*compiled, "a"})
+
+    def test_is_not_in_doubt_for_other_units_of_its_package(self, project: Project) -> None:
+        """cargo will run the script, which needs what noted it."""
+        project.settled()
+        self.ran(project, "tiny", 1)
+        self.left(project, 1, "a", "data.txt")
+        self.left(project, 2, "tiny")
+        assert self.compiled(project) == set()
+
+
 @pytest.mark.parametrize(
     "call", [Workshop.nonce, lambda project: freshness.refresh(project.workspace())], ids=["ours", "others'"]
 )

@@ -14,7 +14,7 @@ from .test_units import facts
 
 LIBRARY, PROGRAM, SCRIPT, RUN, TEST, OTHER = (f"{number}{'0' * 15}" for number in range(1, 7))
 PLACES = {LIBRARY: "tiny", PROGRAM: "tiny", SCRIPT: "tiny", RUN: "tiny", TEST: "tiny", OTHER: "other"}
-DATA, MODULE = os.path.join(os.sep, "work", "data.txt"), os.path.join(os.sep, "work", "src", "lib.rs")
+DATA = os.path.join(os.sep, "work", "data.txt")
 
 
 def number(text: str) -> int:
@@ -46,14 +46,13 @@ def write(profile: Path, unit: str, name: str, content: str, noted: str) -> None
 def left_out(
     profile: Path,
     noting: Iterable[str],
-    path: str = DATA,
     packages: Iterable[str] = ("tiny",),
     undirected: Iterable[str] = (),
 ) -> bool:
     """Tell whether a newer file is left out that these units noted."""
     places = {f"{profile}/.fingerprint/{PLACES[unit]}-{unit}" for unit in noting}
-    readers = Readers({path: places}, set(packages), set(undirected))
-    return readers.left_out({path}, [str(profile)]) == {path}
+    readers = Readers({DATA: places}, set(packages), set(undirected))
+    return readers.left_out({DATA}, [str(profile)]) == {DATA}
 
 
 @pytest.mark.parametrize("noting", [(OTHER,), (PROGRAM,), (TEST,), (PROGRAM, TEST), (LIBRARY,), ()])
@@ -89,13 +88,14 @@ def test_not_what_will_be_compiled_anyway(profile: Path) -> None:
 
 
 def test_each_file_by_itself(profile: Path) -> None:
-    run = {f"{profile}/.fingerprint/tiny-{RUN}"}
-    readers = Readers({DATA: run, MODULE: ()}, {"tiny"}, ())
-    assert readers.left_out({DATA, MODULE}, [str(profile)]) == {MODULE}
+    run, other = f"{profile}/.fingerprint/tiny-{RUN}", f"{profile}/.fingerprint/other-{OTHER}"
+    names = [os.path.join(os.sep, name) for name in ("seen", "noted by another", "not noted")]
+    readers = Readers({names[0]: {run}, names[1]: {other}}, {"tiny"}, ())
+    assert readers.left_out(names, [str(profile)]) == set(names[1:])
 
 
 def test_not_what_rustdoc_made(profile: Path) -> None:
-    write(profile, TEST, "doc-lib-tiny", f"7{'0' * 15}", facts())
+    write(profile, SCRIPT, "doc-lib-tiny", f"7{'0' * 15}", facts())
     assert not left_out(profile, [LIBRARY, TEST])
 
 
