@@ -11,8 +11,8 @@ The rule of the freshness guard:
 "Here" is one profile of the build folder, in which cargo compiles as if there were no other.
 "The end" is when the newest unit of a local package was started; where there is no such unit,
 nothing can be stale. Where more than rustc and build scripts that told cargo what they read may have
-read files, "newer" is no excuse for one that cargo has no note of, nor for a manifest; and never for a
-vendored crate.
+read files, "newer" is no excuse for a manifest, nor for a file that cargo has no note of, or not of all that
+may have read it (`unseen`); and never for a vendored crate.
 
 Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
 notes where a link led, and not the link. Of a folder that a build script declares, that is all

@@ -171,6 +171,30 @@ class TestWhatCargoNotedAsInputs:
         assert self.asked_for(built, unit, text) == {"src/lib.rs"}
         assert inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build)).undirected == set()
 
+    @pytest.mark.parametrize("package", ["tiny", "pyo3-ffi"])
+    @pytest.mark.parametrize(
+        ("value", "declared", "told"),
+        [
+            ("/elsewhere/x", [], {"/elsewhere/x"}),
+            ("/elsewhere/x", ["/elsewhere/x"], set()),
+            ("x", [], set()),  # PyO3 refuses it
+            (None, [], set()),
+            (f"BUILD/{inputs.KEPT_CONFIGURATION}1", [], set()),
+        ],
+    )
+    def test_is_what_a_variable_told_pyo3_to_read(
+        self, value: str | None, declared: list[str], told: set[str], package: str, built: Built
+    ) -> None:
+        value = value and value.replace("BUILD", str(built.build))
+        variable = {"RerunIfEnvChanged": {"var": "PYO3_CONFIG_FILE", "val": value}}
+        text = facts(variable, ASKED, {"RerunIfChanged": {"output": "", "paths": declared}})
+        self.asked_for(built, f".fingerprint/{package}-{OTHER}", text)
+        notes = inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build))
+        assert notes.told == told
+        found = {**notes.declared, **notes.inputs}.get(package, set()) - {"src/lib.rs"}
+        is_kept = value and inputs.KEPT_CONFIGURATION in value and package == "tiny"
+        assert found == told | {*declared} | ({value} if is_kept else set())
+
     def test_is_nothing_of_a_run_that_declares_nothing_elsewhere(self, built: Built) -> None:
         self.asked_for(built, f".fingerprint/pyo3-{OTHER}", facts(ASKED))
         notes = inputs.read_notes([f"{built.build}/debug"], ["tiny"], str(built.build))
