@@ -72,11 +72,7 @@ def read_notes(
             path = f"{unit.folder}/{name}"
             if name.startswith("dep-"):
                 unit.has_ended = True
-                try:
-                    with open(path, "rb") as file:
-                        noted = _read_dep_info(file.read())
-                except FileNotFoundError:  # removed since it was listed, so that cargo compiles
-                    continue
+                noted = _noted_by_rustc(path)
                 # What is below the build folder is relative to that.
                 own = {place if in_package else os.path.join(build, place) for in_package, place in noted}
                 if own := {place for place in own if not place.startswith(made)}:
@@ -125,12 +121,7 @@ def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: s
                 paths.update(filter(os.path.isabs, asked))
                 paths.update(os.path.join(folder, it) for folder in own for it in asked)
             elif name.startswith("dep-"):
-                try:
-                    with open(path, "rb") as file:
-                        noted = _read_dep_info(file.read())
-                except FileNotFoundError:  # removed since it was listed
-                    continue
-                for in_package, it in noted:
+                for in_package, it in _noted_by_rustc(path):
                     paths.update(os.path.join(folder, it) for folder in (own if in_package else [build]))
         for place in map(os.path.realpath, paths):
             found.setdefault(place, set()).add(unit.folder)
@@ -254,6 +245,15 @@ def packages_asking_for(variables: Iterable[str], profiles: Iterable[str]) -> se
     runs = ((unit, name) for unit in units(profiles) for name in names_in(unit.folder) if _is_of_run(name))
     asked = ((unit.package, _read_variables(f"{unit.folder}/{name}")) for unit, name in runs)
     return {package for package, names in asked if not names.keys().isdisjoint(variables)}
+
+
+def _noted_by_rustc(path: str) -> list[tuple[bool, str]]:
+    """Return what `_read_dep_info` does of a file; nothing if it was removed: cargo will compile that."""
+    try:
+        with open(path, "rb") as file:
+            return _read_dep_info(file.read())
+    except FileNotFoundError:
+        return []
 
 
 def _read_dep_info(data: bytes) -> list[tuple[bool, str]]:

@@ -344,6 +344,55 @@ class TestTheEndOfTheLastBuild:
         assert end >= (tmp_path / "Cargo.toml").stat().st_mtime_ns
 
 
+class TestWhichUnitsNotedAFile:
+    """By where it really lies."""
+
+    def noting(self, built: Built, folders: dict[str, set[str]]) -> dict[str, set[str]]:
+        """Return the packages whose units noted each file, by its path in the workspace's folder."""
+        profile = str(built.build / "debug")
+        notes = inputs.read_notes([profile], ["tiny", "core"], str(built.build))
+        found = inputs.noted_by_units(notes, folders, str(built.build))
+        names = {path: {os.path.basename(it).rpartition("-")[0] for it in found[path]} for path in found}
+        return {os.path.relpath(path, built.root).replace(os.sep, "/"): names[path] for path in names}
+
+    def left(self, built: Built, package: str, *noted: str | bytes, asked: tuple[str, ...] = ()) -> None:
+        folder = built.build / "debug" / ".fingerprint" / f"{package}-{HASH}"
+        folder.mkdir(parents=True)
+        (folder / "dep-lib-x").write_bytes(dep_info(*noted))
+        declared = {"RerunIfChanged": {"output": "", "paths": list(asked)}}
+        (folder / "run-build-script-build-script-build.json").write_text(facts(declared))
+
+    def test_is_told_of_what_rustc_and_build_scripts_read(self, built: Built) -> None:
+        made = noted_file("debug/build/x", in_package=False)
+        data = str(built.root / "data.txt")
+        self.left(built, "tiny", "src/lib.rs", data, made, asked=("templates", data))
+        self.left(built, "core", "src/lib.rs", asked=("../shared",))
+        found = self.noting(built, {str(built.root): {"tiny"}, str(built.root / "core"): {"core"}})
+        own = ("src/lib.rs", "data.txt", "target/debug/build/x", "templates")
+        others = ("core/src/lib.rs", "shared")
+        assert found == {**{path: {"tiny"} for path in own}, **{path: {"core"} for path in others}}
+
+    def test_is_not_told_of_what_is_relative_to_nobody_knows_what(self, built: Built) -> None:
+        data = str(built.root / "data.txt")
+        self.left(built, "tiny", "src/lib.rs", asked=("x", data))
+        self.left(built, "other", asked=("templates", "../y", data))
+        folders = {str(built.root / "one"): {"tiny"}, str(built.root / "two"): {"tiny"}}
+        assert self.noting(built, folders) == {"data.txt": {"tiny", "other"}}
+
+    def test_is_not_told_of_what_others_declare_in_their_own_folder(self, built: Built) -> None:
+        """It may lie anywhere, though it is called as one of the project's packages."""
+        data = str(built.root / "data.txt")
+        self.left(built, "other", asked=("templates", data))
+        assert self.noting(built, {str(built.root): {"other"}}) == {"data.txt": {"other"}}
+
+    def test_is_not_told_of_what_was_removed_meanwhile(self, built: Built) -> None:
+        self.left(built, "tiny", "src/lib.rs")
+        folder = built.build / "debug" / ".fingerprint" / f"tiny-{HASH}"
+        (folder / "dep-bin-gone").symlink_to("gone")
+        (folder / "run-build-script-gone.json").symlink_to("gone")
+        assert self.noting(built, {str(built.root): {"tiny"}}) == {"src/lib.rs": {"tiny"}}
+
+
 class TestWhatRustcRead:
     """Told by the dep-info that rustc itself writes, beside what it compiles."""
 
