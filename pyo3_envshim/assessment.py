@@ -312,11 +312,11 @@ def _profiles(build: str, profile: str) -> list[str]:
 def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
-    Of a manifest, cargo compares only what it knows itself. Modules are read by rustc, and not by macros.
+    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone.
     """
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
-    seen = {path for path in newer - strange - reading.told if plain(path) == path}
-    seen = {path for path in seen if not path.endswith(".rs")}
+    seen = newer - strange - reading.told
+    seen = {path for path in seen if plain(path) == path and not path.endswith(".rs")}
     if not seen:
         return strange
     from pyo3_envshim.unseen import Readers

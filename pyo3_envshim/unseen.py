@@ -24,14 +24,16 @@ class _Unit:
     __slots__ = ("folder", "name", "needs", "number", "package")
 
     def __init__(self, package: str, folder: str, name: str) -> None:
-        """Read it. Raises KeyError and TypeError where the format is not known; ValueError, OSError."""
+        """Read it. Raises LookupError or TypeError where the format is not known; ValueError, OSError."""
         self.package = package
         self.folder = folder
         self.name = name
         with open(f"{folder}/{name}", encoding="ascii") as file:
             # The file has the number's bytes in little-endian order (cargo's `util::to_hex`).
             self.number = int.from_bytes(bytes.fromhex(file.read()), "little")
-        self.needs = frozenset(need for _, _, _, need in read_json(f"{folder}/{name}.json")["deps"])
+        self.needs = frozenset(needed[3] for needed in read_json(f"{folder}/{name}.json")["deps"])
+        if not all(type(need) is int for need in self.needs):
+            raise TypeError
 
 
 class Readers:
@@ -57,7 +59,7 @@ class Readers:
         """
         try:
             there = list(_read(profiles))
-        except (KeyError, TypeError):
+        except (LookupError, TypeError):
             return set(newer)
         needing: dict[int, list[_Unit]] = {}
         for unit in there:
@@ -85,10 +87,11 @@ class Readers:
     def _noting(self, path: str) -> frozenset[str]:
         """Return the folders of the units that noted a file, or a folder that it lies in."""
         found: set[str] = set()
-        above = ""
-        while path != above:
-            found.update(self.noted.get(path, ()))
-            above, path = path, os.path.dirname(path)
+        for place in (path, os.path.realpath(path)):  # cargo notes where a link led
+            above = ""
+            while place != above:
+                found.update(self.noted.get(place, ()))
+                above, place = place, os.path.dirname(place)
         return frozenset(found)
 
 

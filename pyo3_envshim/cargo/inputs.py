@@ -111,13 +111,12 @@ def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: s
     found: dict[str, set[str]] = {}
     for unit in notes.local:
         own = [folder for folder, names in folders.items() if unit.package in names]
-        own = own if len(own) == 1 else []
+        own = own if len(own) == 1 and unit.package in notes.inputs else []
         paths: set[str] = set()
         for name in names_in(unit.folder):
             path = f"{unit.folder}/{name}"
             if _is_of_run(name):
                 asked = _rerun_if_changed(_noted_by_run(path))
-                asked &= notes.declared.get(unit.package, asked)
                 paths.update(filter(os.path.isabs, asked))
                 paths.update(os.path.join(folder, it) for folder in own for it in asked)
             elif name.startswith("dep-"):

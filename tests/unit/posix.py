@@ -66,6 +66,7 @@ ABOUT_POSIX = {
         other_platforms::.*when_it_is_there
         set_aside::.*folder_is_a_link
         assessment::.*names_that_it_used
+        unseen::.*link
         sources::.*link|.*step_up|TestAJunctionOnWindows|.*where_that_leads|.*when_it_changed
         startup::.*in_no_environment_forgets|.*environment_links_to
         store::.*leaves_nothing_behind\\[(link|symlink)|.*something_else|.*by_that_name

@@ -81,6 +81,14 @@ def test_what_lies_in_a_noted_folder(profile: Path) -> None:
     assert readers.left_out({DATA}, [str(profile)]) == set()
 
 
+def test_what_a_link_leads_to_is_noted(profile: Path) -> None:
+    (profile / "real.txt").touch()
+    (profile / "link.txt").symlink_to("real.txt")
+    readers = Readers({str(profile / "real.txt"): {f"{profile}/.fingerprint/tiny-{RUN}"}}, {"tiny"}, ())
+    names = {str(profile / name) for name in ("real.txt", "link.txt")}
+    assert readers.left_out(names, [str(profile)]) == set()
+
+
 def test_not_what_will_be_compiled_anyway(profile: Path) -> None:
     """cargo empties a fingerprint before it compiles the unit."""
     write(profile, TEST, "test-lib-tiny", "", facts())
@@ -113,7 +121,9 @@ def test_not_what_was_removed_meanwhile(profile: Path) -> None:
     assert not left_out(profile, [LIBRARY])
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"deps": [7]}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"deps": [7]}', '{"deps": [[1, "x", 7]]}', '{"deps": ["long"]}']
+)
 def test_all_where_the_format_is_not_known(text: str, profile: Path) -> None:
     write(profile, OTHER, "lib-other", OTHER, text)
     assert left_out(profile, [LIBRARY, TEST])
