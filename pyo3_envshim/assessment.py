@@ -12,7 +12,7 @@ The rule of the freshness guard:
 "The end" is when the newest unit of a local package was started; where there is no such unit,
 nothing can be stale. Where more than rustc and build scripts that told cargo what they read may have
 read files, "newer" is no excuse for a manifest, nor for a file that cargo has no note of, or not of all that
-may have read it (`unseen`); and never for a vendored crate.
+may have read it (`cargo.unseen`); and never for a vendored crate.
 
 Sources are all that cargo or rustc is known to have read, by the names that they used: cargo
 notes where a link led, and not the link. Of a folder that a build script declares, that is all
@@ -29,7 +29,7 @@ from os.path import dirname
 
 from pyo3_envshim.cargo import configuration as cargo_configuration
 from pyo3_envshim.cargo import inputs, target_dir
-from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source, plain
+from pyo3_envshim.sources import FILES, HIDDEN_TOO, LINK, SOURCES, Listing, Source, listed, plain
 from pyo3_envshim.stamp import CONFIGURATION, STAMP, Stamp, gone_sources, is_of_this_kind, read_stamp
 
 TYPE_CHECKING = False
@@ -151,10 +151,10 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
     found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
-    told = os.environ.get("PYO3_CONFIG_FILE", "")
+    told = list(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))  # PyO3's build script will declare it
     known = found.stamp.files if found.stamp else {}
     reading.told = {
-        path for path in map(os.path.realpath, (*_configurations(workspace), told)) if path in known
+        path for path in map(os.path.realpath, (*_configurations(workspace), *told)) if path in known
     }
     listing.add_read(reading.told)
     vendored = found.vendored
@@ -165,8 +165,8 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     if notes.unplaced:
         found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
-    if told:
-        found.sources = {**_as_told(told), **found.sources}
+    # What the last build did not know, nothing in place has read but what cargo noted; this one will read it.
+    found.sources = {**listed(told), **found.sources}
     if found.stamp:
         found.is_other = not is_of_this_kind(found.stamp, workspace.root, found.sources)
     return found
@@ -284,17 +284,6 @@ def _configurations(workspace: Workspace) -> list[str]:
     return [path for path in paths if os.path.basename(path).startswith("pyo3-config-")]
 
 
-def _as_told(path: str) -> dict[str, Source]:
-    """Return the file by which PyO3 is told what to build for, and which its build script declares.
-
-    If the last build did not know it, nothing in place has read it but what cargo noted; the build that is
-    about to start will read it.
-    """
-    listing = Listing(set(), {})
-    listing.add_read([path])
-    return listing.found
-
-
 def _as_sources(configuration: Mapping[str, bytes]) -> dict[str, Source]:
     """Return configuration files as sources without a time: their state is their content."""
     if not configuration:
@@ -319,7 +308,7 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     seen = {path for path in seen if plain(path) == path and not path.endswith(".rs")}
     if not seen:
         return strange
-    from pyo3_envshim.unseen import Readers
+    from pyo3_envshim.cargo.unseen import Readers
 
     workspace, notes = reading.workspace, found.notes
     compiled = compiled_for_a_new_path(workspace, reading.profiles)

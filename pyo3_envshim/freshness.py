@@ -29,7 +29,7 @@ import os  # nothing else from the standard library: every call that compiles im
 from pyo3_envshim import files
 from pyo3_envshim.assessment import assess, compiled_for_a_new_path, is_read_by_others, moved
 from pyo3_envshim.cargo import inputs, target_dir
-from pyo3_envshim.sources import ARROW, Listing, Source
+from pyo3_envshim.sources import ARROW, Source, listed
 from pyo3_envshim.stamp import OLD_STAMP, STAMP, is_of_this_kind, is_unreadable, read_stamp, write_stamp
 
 TYPE_CHECKING = False
@@ -119,9 +119,7 @@ def _read_by_pyo3(environ: Mapping[str, str]) -> dict[str, Source]:
     environment = environ.get("VIRTUAL_ENV")
     if not environment or environ.get("PYO3_PYTHON"):
         return {}
-    listing = Listing(set(), {})
-    listing.add_read([os.path.join(environment, "pyvenv.cfg")])
-    return listing.found
+    return listed([os.path.join(environment, "pyvenv.cfg")])
 
 
 def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:

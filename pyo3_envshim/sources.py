@@ -139,6 +139,13 @@ class Listing:
         self.found[path] = Source(state, at.st_mtime_ns, changed)
 
 
+def listed(paths: Iterable[str]) -> dict[str, Source]:
+    """Return files that will be read, and the links on the way to them, as sources. Raises OSError."""
+    listing = Listing((), ())
+    listing.add_read(paths)
+    return listing.found
+
+
 def _is_too_long(path: str, windows: bool = os.name == "nt") -> bool:
     """Tell whether *path* may seem not to be there for its length, for all but programs of Rust's.
 

@@ -295,9 +295,8 @@ def _rerun_if_changed(noted: Iterable[dict[str, Any]]) -> set[str]:
 
 def _told(noted: Iterable[dict[str, Any]]) -> set[str]:
     """Return the file by which PyO3 was told what to build for, if a build script asked for its name."""
-    asked = (each.get("RerunIfEnvChanged", {}) for each in noted)
-    values = {it.get("val") for it in asked if it.get("var") == "PYO3_CONFIG_FILE"}
-    return {value for value in values if value and os.path.isabs(value)}
+    value = watched_variables({"facts": {"local": noted}}).get("PYO3_CONFIG_FILE")
+    return {value} if value and os.path.isabs(value) else set()
 
 
 def watched_variables(unit: dict[str, Any]) -> dict[str, str | None]:

@@ -294,8 +294,8 @@ def with_member(there: TinyCargo, manifest: str, files: dict[str, str]) -> Path:
     write(there.folder / "tree" / "one" / "Cargo.toml", MANIFEST.format(name="one") + manifest)
     write(there.folder / "tree" / "one" / "src" / "lib.rs", "")
     tree = with_macro(there, _TEMPLATE, {"templates/x": "{{one}}", **files})
-    manifest = (tree / "Cargo.toml").read_text()
-    write(tree / "Cargo.toml", manifest + '[workspace]\nmembers = ["one"]\n', 3600)
+    root = (tree / "Cargo.toml").read_text()
+    write(tree / "Cargo.toml", root + '[workspace]\nmembers = ["one"]\n', 3600)
     return tree
 
 

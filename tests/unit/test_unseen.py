@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyo3_envshim.unseen import Readers
+from pyo3_envshim.cargo.unseen import Readers
 
 from .test_units import facts
 

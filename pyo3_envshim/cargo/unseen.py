@@ -2,6 +2,9 @@
 
 cargo compiles each unit that has a note of a newer file, and what needs that. A macro, or the linker, may
 have read the file for another unit; a random path would have made cargo compile that, too.
+
+`units` refuses what is not whole, and orders; here no lock is held, so a unit that is being written is passed
+over, and the order does not matter: this is asked for each set of notes, in a folder of any size.
 """
 
 from __future__ import annotations
