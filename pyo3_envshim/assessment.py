@@ -95,27 +95,27 @@ class Assessment:
 class _Reading:
     """Who may have read local files, as far as is known.
 
-    *configuration*: cargo's. *programs*: those that it names. *rustc*: what that has read. *has_others*:
-    whether more than rustc and build scripts that told cargo what they read may have read files; *is_any*:
-    for any unit. *is_noted*: whether all that was read is noted. *reach*: how much of the packages' folders
-    counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads. *workspace*,
-    *profiles*: of what they have read.
+    *configuration*: cargo's. *programs*: those that it names. *has_others*: whether more than rustc and build
+    scripts that told cargo what they read may have read files; *is_any*: for any unit. *is_noted*: whether
+    all that was read is noted, and *noted*: what is, links not resolved. *reach*: how much of the packages'
+    folders counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads.
+    *workspace*, *stayed*: of what they have read; see `assess`.
     """
 
     __slots__ = (
-        *("configuration", "has_others", "is_any", "is_noted", "names", "profiles", "programs", "reach"),
-        *("rustc", "told", "workspace"),
+        *("configuration", "has_others", "is_any", "is_noted", "names", "noted", "programs", "reach"),
+        *("stayed", "told", "workspace"),
     )
 
-    def __init__(self, workspace: Workspace, found: Assessment, profiles: list[str]) -> None:
+    def __init__(self, workspace: Workspace, found: Assessment, stayed: list[inputs.Notes]) -> None:
         notes = found.notes
-        self.workspace, self.profiles = workspace, profiles
+        self.workspace, self.stayed = workspace, stayed
         self.names: Container[str] = ()
         self.told: set[str] = set()
         self.configuration = read = cargo_configuration.read(workspace.settings)
         self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
-        self.rustc = rustc = inputs.read_by_rustc(profiles, notes)
-        knows_macros = rustc.macros <= MACROS
+        rustc = inputs.read_by_rustc(notes)
+        knows_macros = rustc.macros.union(*(inputs.read_by_rustc(it).macros for it in stayed)) <= MACROS
         links_files = cargo_configuration.links_files(read, workspace.flags)
         self.is_any = links_files or not knows_macros
         self.has_others = self.is_any or bool(notes.undirected)
@@ -124,28 +124,31 @@ class _Reading:
         # Where nothing was built, it is not known what will be read.
         if not any(notes.inputs.values()) or cargo_configuration.may_vendor_below(found.folders, read):
             self.is_noted, self.reach = False, HIDDEN_TOO
+        root = os.path.realpath(workspace.root)
+        self.noted = {*found.noted, *(os.path.join(root, name) for name in rustc.names)}
+        if self.has_others:
+            self.noted.update(*(noted_by(found.folders, it.inputs) for it in stayed))
 
 
 def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
-    *place*: where that is now, if it was moved (`judge_set`). Raises OSError where the guard cannot tell.
+    *place*: where a part of that is now, if that part is to be judged (`judge_set`). What has stayed, macros
+    for one, may have read files for it, or noted what these read. Raises OSError where the guard cannot tell.
     """
-    profiles = _profiles(build, profile)
+    profiles, stayed = _profiles(build, profile), []
     unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
+        stayed.append(inputs.read_notes(profiles, workspace.local_names, build, unwatched))
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
-    reading = _Reading(workspace, found, profiles)
+    reading = _Reading(workspace, found, stayed)
     listing = _list_sources(workspace, found, skip, reading.reach)
-    root = os.path.realpath(workspace.root)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
-    listing.add_read(
-        {*found.noted, *(os.path.join(root, name) for name in reading.rustc.names)},
-        _beside((*unwatched, *map(os.path.realpath, others)), found.folders),
-    )
+    unread = _beside((*unwatched, *map(os.path.realpath, others)), found.folders)
+    listing.add_read(reading.noted, unread)
     listing.add_read(reading.programs)
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
@@ -270,7 +273,7 @@ def is_read_by_others(workspace: Workspace, found: Assessment) -> bool:
     return False
 
 
-def compiled_for_a_new_path(workspace: Workspace, profiles: list[str]) -> set[str] | None:
+def compiled_for_a_new_path(workspace: Workspace, profiles: Iterable[str]) -> set[str] | None:
     """Return the packages that a random path makes cargo compile; None if there is no lock file."""
     from pyo3_envshim.cargo.metadata import dependents
 
@@ -311,11 +314,12 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     from pyo3_envshim.cargo.unseen import Readers
 
     workspace, notes = reading.workspace, found.notes
-    compiled = compiled_for_a_new_path(workspace, reading.profiles)
+    compiled = compiled_for_a_new_path(workspace, notes.profiles)
     packages = set(notes.inputs) if compiled is None else compiled & workspace.local_names
-    noted = inputs.noted_by_units(notes, found.folders, workspace.build_dir)
+    everything = [notes, *reading.stayed]
+    noted = inputs.noted_by_units(everything, found.folders, workspace.build_dir)
     readers = Readers(noted, packages if reading.is_any else (), notes.undirected & packages)
-    return strange | readers.left_out(seen, reading.profiles)
+    return strange | readers.left_out(seen, notes.profiles, [p for it in reading.stayed for p in it.profiles])
 
 
 def doubtful(

@@ -39,12 +39,13 @@ class Notes:
     that a variable told a script to read, and that it has not declared. *undirected*: local packages whose
     build script told cargo nothing. *unplaced*: local packages that are not among the known ones, so that
     nobody knows where they lie. *local*: units of all these packages, and what is being compiled for the
-    first time; *foreign*: all others.
+    first time; *foreign*: all others. *profiles*: where all that was noted.
     """
 
-    __slots__ = ("declared", "foreign", "inputs", "local", "told", "undirected", "unplaced")
+    __slots__ = ("declared", "foreign", "inputs", "local", "profiles", "told", "undirected", "unplaced")
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], profiles: Sequence[str]) -> None:
+        self.profiles = profiles
         self.inputs: dict[str, set[str]] = {name: set() for name in names}
         self.declared: dict[str, set[str]] = {}
         self.told: set[str] = set()
@@ -62,7 +63,7 @@ def read_notes(
     *made*: the folders that hold no sources, if these profiles were moved (default: `unwatched`).
     Local are the packages called *names*, and all of which cargo noted files that no build script made.
     """
-    notes = Notes(names)
+    notes = Notes(names, profiles)
     found, scripts = list(units(profiles)), []
     kept = (os.path.join(at, KEPT_CONFIGURATION) for at in {build, os.path.realpath(build)})
     made = (*(unwatched(profiles) if made is None else made), *kept)
@@ -102,16 +103,18 @@ def read_notes(
     return notes
 
 
-def noted_by_units(notes: Notes, folders: Mapping[str, Container[str]], build: str) -> dict[str, set[str]]:
+def noted_by_units(
+    notes: Iterable[Notes], folders: Mapping[str, Container[str]], build: str
+) -> dict[str, set[str]]:
     """Return the folders of the local units that noted each file, by its path without links.
 
     *folders*: those of the local packages, with their names. *build*: the build folder. What was noted
     relative to the folder of a package is left out where that is not known for sure. Raises OSError.
     """
     found: dict[str, set[str]] = {}
-    for unit in notes.local:
+    for known, unit in ((it.inputs, unit) for it in notes for unit in it.local):
         own = [folder for folder, names in folders.items() if unit.package in names]
-        own = own if len(own) == 1 and unit.package in notes.inputs else []
+        own = own if len(own) == 1 and unit.package in known else []
         paths: set[str] = set()
         for name in names_in(unit.folder):
             path = f"{unit.folder}/{name}"
@@ -190,11 +193,11 @@ class Rustc:
         self.is_all = True
 
 
-def read_by_rustc(profiles: Iterable[str], notes: Notes) -> Rustc:
-    """Return what rustc read for the local units in some profiles, by its own dep-info. Raises OSError."""
+def read_by_rustc(notes: Notes) -> Rustc:
+    """Return what rustc read for the local units of *notes*, by its own dep-info. Raises OSError."""
     found = Rustc()
     infos: dict[str, list[str]] = {}  # by hash; where outputs have none, their dep-info has none
-    shared = [f"{profile}/{name}" for profile in profiles for name in ("deps", "examples")]
+    shared = [f"{profile}/{name}" for profile in notes.profiles for name in ("deps", "examples")]
     packages = {unit.out or hash_of(unit.folder): unit.package for unit in (*notes.foreign, *notes.local)}
     for folder in (*shared, *(unit.out for unit in (*notes.foreign, *notes.local) if unit.out)):
         for name in names_in(folder):

@@ -55,13 +55,17 @@ class Readers:
         self.packages = packages
         self.undirected = undirected
 
-    def left_out(self, newer: Collection[str], profiles: Iterable[str]) -> set[str]:
+    def left_out(
+        self, newer: Collection[str], profiles: Iterable[str], beside: Iterable[str] = ()
+    ) -> set[str]:
         """Return those of the files *newer* after which cargo would leave a unit that may have read it.
 
-        All of them, where it is not known what cargo would compile. Raises OSError.
+        All of them, where it is not known what cargo would compile. *beside*: profiles with more units, which
+        those in *profiles* may need. Raises OSError.
         """
         try:
-            there = list(_read(profiles))
+            own = list(_read(profiles))
+            there = [*own, *_read(beside)]
         except (LookupError, TypeError):
             return set(newer)
         needing: dict[int, list[_Unit]] = {}
@@ -70,7 +74,7 @@ class Readers:
                 needing.setdefault(need, []).append(unit)
         numbers = {unit.number for unit in there}
         anyway = _with_dependents((unit for unit in there if not unit.needs <= numbers), needing)
-        reading = {unit.number for unit in there if self._may_read(unit)} - anyway
+        reading = {unit.number for unit in own if self._may_read(unit)} - anyway
         by_note: dict[frozenset[str], set[str]] = {}
         for path in newer:
             by_note.setdefault(self._noting(path), set()).add(path)

@@ -14,7 +14,8 @@ from pyo3_envshim.call import CargoCall
 from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
-from .test_set_aside import Interpreters, interpreter
+from .test_set_aside import Interpreters, exchanged, interpreter
+from .test_stale_holes import with_member
 from .tiny_cargo import LIBRARY, TinyCargo, compiled, mark_of, write
 from .workshop import real_cargo
 
@@ -225,3 +226,35 @@ def test_a_call_that_was_interrupted_while_it_waited_loses_nothing(there: Interp
         there.exchange("B")  # and then cargo is interrupted
     there.build("C")
     assert there.build("A") == set()
+
+
+@pytest.mark.parametrize("age", [0, 7200], ids=["newer", "older"])
+@pytest.mark.parametrize("place", ["templates/x", "../shared/x"])
+def test_what_a_macro_reads_that_has_stayed_in_place(
+    place: str, age: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The macro's library is not in the set, nor is what has a note of the file: neither needs a Python."""
+    cargo = TinyCargo(tmp_path)
+    write(tmp_path / "tree" / place, "{{one}}", 3600)
+    includes = f'pub const TEXT: &str = include_str!("../../{place}");'
+    tree = with_member(cargo, "", {"one/src/lib.rs": includes})
+    macros = tmp_path / "vendor" / "macros" / "src" / "lib.rs"
+    write(macros, macros.read_text().replace("templates/x", place))
+    monkeypatch.chdir(tree)
+
+    def build(name: str, *arguments: str) -> list[str]:
+        interpreter(tmp_path / name)
+        environ = {**cargo.environment, "PYO3_PYTHON": str(tmp_path / name)}
+        exchanged(environ)
+        output = cargo.run(["build", "--message-format=json", "--lib", *arguments], tree, **environ)
+        return compiled(output.splitlines())
+
+    for _ in range(3):  # what lies outside of the packages is known from the second build on
+        build("A", "--workspace")
+    assert build("A", "--workspace") == []
+    build("B", "-p", "one")
+    write(tree / place, "{{two}}", age)
+    assert build("B", "-p", "one") == ["one"]
+    assert "standin" not in build("A", "--workspace")
+    assert cargo.mark() == "two"
+    assert build("A", "--workspace") == []

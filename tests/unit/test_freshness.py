@@ -582,12 +582,13 @@ class TestWhatIsCompiledInDoubt:
         assert project.compiled() == {NEW_PATH}
 
 
-class TestWhatSomethingElseHasNoted:
+class WithNotes:
     """``a`` needs no PyO3, and ``tiny`` does; a macro, or a build script, may read more than it has noted."""
 
     @pytest.fixture
     def project(self, project: Project) -> Project:
-        project.write("data.txt")
+        for name in ("data.txt", "other.txt", "../afar.txt"):
+            project.write(name)
         return project
 
     def macro(self, project: Project) -> None:
@@ -600,6 +601,8 @@ class TestWhatSomethingElseHasNoted:
         dep_info_of.with_name(f"lib-{package}").write_bytes(number.to_bytes(8, "little").hex().encode())
         dep_info_of.with_name(f"lib-{package}.json").write_text(facts(needs=(needs,) if needs else ()))
 
+
+class TestWhatSomethingElseHasNoted(WithNotes):
     def ran(self, project: Project, package: str, *needs: int) -> None:
         """Leave the run of a build script that told cargo nothing."""
         name = f"{package}-{'7' * 16}"
@@ -664,6 +667,64 @@ class TestWhatSomethingElseHasNoted:
         self.left(project, 1, "a", "data.txt")
         self.left(project, 2, "tiny")
         assert self.compiled(project) == set()
+
+
+class TestASetAndWhatHasStayed(WithNotes):
+    """``tiny`` and PyO3 come back; ``a`` has stayed, and what needs no interpreter."""
+
+    def comes_back(self, project: Project, name: str, time: int = 4_000_000_001, needs: int = 0) -> set[str]:
+        """Put a set aside, and change a file; return what of the set is compiled when it comes back.
+
+        *needs*: the unit that ``tiny`` needs; the first has stayed.
+        """
+        project.settled()
+        for _ in range(2):  # what lies outside of the packages is known from the second build on
+            project.built()
+            self.left(project, 1, "a", "data.txt", "../afar.txt")
+            self.left(project, 2, "tiny", needs=needs)
+            self.left(project, 3, "b b", "b b/data.txt")
+            last = project.build / "debug" / ".fingerprint" / f"b b-{OTHER}" / "dep-lib-b b"
+            project.back_date(last, 5_000_000_000)
+            project.nonce()
+            project.back_date(project.stamp, 3_000_000_000)
+        place = project.build / "debug" / ".envshim-sets" / "tmp-1"
+        prints = project.build / "debug" / ".fingerprint"
+        (place / "debug" / ".fingerprint").mkdir(parents=True)
+        for unit in [unit for unit in prints.iterdir() if unit.name.startswith(("tiny", "pyo3"))]:
+            unit.rename(place / "debug" / ".fingerprint" / unit.name)
+        project.stamp.rename(place / STAMP)
+        assert project.units(place) == {"tiny", "pyo3"}
+        project.back_date(project.write(name, "two"), time)
+        freshness.judge_set(project.workspace(), str(place))
+        return {"tiny", "pyo3"} - project.units(place)
+
+    @pytest.mark.parametrize(
+        ("name", "time", "compiled"),
+        [
+            ("data.txt", 4_000_000_001, {"tiny"}),
+            ("other.txt", 4_000_000_001, {"tiny"}),
+            ("../afar.txt", 4_000_000_001, {"tiny"}),
+            ("../afar.txt", 900_000_000, {"tiny"}),
+            ("src/lib.rs", 4_000_000_001, set()),
+        ],
+    )
+    def test_a_macro(self, name: str, time: int, compiled: set[str], project: Project) -> None:
+        """What is newer than the end of the set's own build need not be newer than that of the last."""
+        self.macro(project)
+        assert self.comes_back(project, name, time) == compiled
+
+    def test_what_noted_a_file_and_is_needed(self, project: Project) -> None:
+        self.macro(project)
+        assert self.comes_back(project, "data.txt", needs=1) == set()
+
+    def test_what_is_needed_and_has_not_noted_the_file(self, project: Project) -> None:
+        """Where that is not there, cargo compiles anyway."""
+        self.macro(project)
+        project.write("b b/data.txt")
+        assert self.comes_back(project, "b b/data.txt", needs=1) == {"tiny"}
+
+    def test_what_rustc_alone_reads_is_compared_by_its_outputs(self, project: Project) -> None:
+        assert self.comes_back(project, "../afar.txt", 900_000_000) == set()
 
 
 @pytest.mark.parametrize(
@@ -1299,7 +1360,7 @@ _, build, root, other = sys.argv
 write_stamp(other, "/\\u00fc", "", {})
 stamp = read_stamp(build + "/" + STAMP)
 notes = inputs.read_notes([build + "/debug"], [], build)
-rustcs = inputs.read_by_rustc([build + "/debug"], notes).names
+rustcs = inputs.read_by_rustc(notes).names
 print(ascii((stamp.files, sorted(notes.inputs["tiny"]), rustcs)))
 """
 

@@ -351,7 +351,7 @@ class TestWhichUnitsNotedAFile:
         """Return the packages whose units noted each file, by its path in the workspace's folder."""
         profile = str(built.build / "debug")
         notes = inputs.read_notes([profile], ["tiny", "core"], str(built.build))
-        found = inputs.noted_by_units(notes, folders, str(built.build))
+        found = inputs.noted_by_units([notes], folders, str(built.build))
         names = {path: {os.path.basename(it).rpartition("-")[0] for it in found[path]} for path in found}
         return {os.path.relpath(path, built.root).replace(os.sep, "/"): names[path] for path in names}
 
@@ -411,7 +411,7 @@ class TestWhatRustcRead:
 
     def read(self, profile: Path) -> inputs.Rustc:
         notes = inputs.read_notes([str(profile)], ["tiny"], str(profile))
-        return inputs.read_by_rustc([str(profile)], notes)
+        return inputs.read_by_rustc(notes)
 
     @pytest.fixture(params=[FIRST, SECOND], ids=["first layout", "second layout"])
     def files(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, Path]:

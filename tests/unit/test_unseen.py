@@ -127,3 +127,22 @@ def test_not_what_was_removed_meanwhile(profile: Path) -> None:
 def test_all_where_the_format_is_not_known(text: str, profile: Path) -> None:
     write(profile, OTHER, "lib-other", OTHER, text)
     assert left_out(profile, [LIBRARY, TEST])
+
+
+@pytest.mark.parametrize(
+    ("noting", "is_left_out"),
+    [(LIBRARY, False), (RUN, False), (OTHER, True)],
+    ids=["itself", "need", "other"],
+)
+def test_units_beside_may_be_needed_and_are_judged_elsewhere(
+    noting: str, is_left_out: bool, tmp_path: Path, profile: Path
+) -> None:
+    """A set has the library and the program, and its build script and test have stayed in place."""
+    place = tmp_path / "set"
+    (place / ".fingerprint").mkdir(parents=True)
+    for unit in (LIBRARY, PROGRAM):
+        name = f"{PLACES[unit]}-{unit}"
+        (profile / ".fingerprint" / name).rename(place / ".fingerprint" / name)
+    above = place if noting == LIBRARY else profile
+    readers = Readers({DATA: {f"{above}/.fingerprint/{PLACES[noting]}-{noting}"}}, {"tiny"}, ())
+    assert (readers.left_out({DATA}, [str(place)], [str(profile)]) == {DATA}) == is_left_out
