@@ -99,17 +99,19 @@ class _Reading:
     scripts that told cargo what they read may have read files; *is_any*: for any unit. *is_noted*: whether
     all that was read is noted, and *noted*: what is, links not resolved. *reach*: how much of the packages'
     folders counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads.
-    *workspace*, *stayed*: of what they have read; see `assess`.
+    *workspace*, *stayed*: of what they have read; see `assess`. *aside*: the profiles in other sets.
     """
 
     __slots__ = (
-        *("configuration", "has_others", "is_any", "is_noted", "names", "noted", "programs", "reach"),
-        *("stayed", "told", "workspace"),
+        *("aside", "configuration", "has_others", "is_any", "is_noted", "names", "noted", "programs"),
+        *("reach", "stayed", "told", "workspace"),
     )
 
-    def __init__(self, workspace: Workspace, found: Assessment, stayed: list[inputs.Notes]) -> None:
+    def __init__(
+        self, workspace: Workspace, found: Assessment, stayed: list[inputs.Notes], aside: list[str]
+    ) -> None:
         notes = found.notes
-        self.workspace, self.stayed = workspace, stayed
+        self.workspace, self.stayed, self.aside = workspace, stayed, aside
         self.names: Container[str] = ()
         self.told: set[str] = set()
         self.configuration = read = cargo_configuration.read(workspace.settings)
@@ -118,7 +120,7 @@ class _Reading:
         knows_macros = rustc.macros.union(*(inputs.read_by_rustc(it).macros for it in stayed)) <= MACROS
         links_files = cargo_configuration.links_files(read, workspace.flags)
         self.is_any = links_files or not knows_macros
-        self.has_others = self.is_any or bool(notes.undirected)
+        self.has_others = self.is_any or any(it.undirected for it in (notes, *stayed))
         self.is_noted = rustc.is_all and not self.has_others and _has_no_other_reader(workspace, found)
         self.reach = FILES if self.is_noted else SOURCES if knows_macros else HIDDEN_TOO
         # Where nothing was built, it is not known what will be read.
@@ -129,6 +131,11 @@ class _Reading:
         if self.has_others:
             self.noted.update(*(noted_by(found.folders, it.inputs) for it in stayed))
 
+    @property
+    def beside(self) -> list[str]:
+        """The profiles of what has stayed."""
+        return [profile for it in self.stayed for profile in it.profiles]
+
 
 def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
@@ -136,15 +143,17 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     *place*: where a part of that is now, if that part is to be judged (`judge_set`). What has stayed, macros
     for one, may have read files for it, or noted what these read. Raises OSError where the guard cannot tell.
     """
-    profiles, stayed = _profiles(build, profile), []
+    profiles, stayed, aside = _profiles(build, profile), [], []
     unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
         stayed.append(inputs.read_notes(profiles, workspace.local_names, build, unwatched))
+        sets = [it for it in target_dir.paths_in(os.path.dirname(place)) if it != place]
+        aside += [it for each in sets for it in moved(profiles, workspace, each)]
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
-    reading = _Reading(workspace, found, stayed)
+    reading = _Reading(workspace, found, stayed, aside)
     listing = _list_sources(workspace, found, skip, reading.reach)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     unread = _beside((*unwatched, *map(os.path.realpath, others)), found.folders)
@@ -166,7 +175,8 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     _doubt(found, reading, vendored, end)
     found.overwritten = _overwritten(workspace, notes)
     if notes.unplaced:
-        found.unplaced = notes.unplaced & (compiled_for_a_new_path(workspace, profiles) or notes.unplaced)
+        compiled = compiled_for_a_new_path(workspace, [*profiles, *reading.beside])
+        found.unplaced = notes.unplaced & (compiled or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
     # What the last build did not know, nothing in place has read but what cargo noted; this one will read it.
     found.sources = {**listed(told), **found.sources}
@@ -304,22 +314,26 @@ def _profiles(build: str, profile: str) -> list[str]:
 def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
-    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone.
+    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone, be
+    it for another set.
     """
+    workspace, notes, build = reading.workspace, found.notes, reading.workspace.build_dir
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
     seen = newer - strange - reading.told
     seen = {path for path in seen if plain(path) == path and not path.endswith(".rs")}
+    modules = {path for path in strange if path.endswith(".rs")}
+    if modules and reading.aside:
+        aside = inputs.read_notes(reading.aside, workspace.local_names, build)
+        strange -= modules.intersection(inputs.noted_by_units([aside], found.folders, build))
     if not seen:
         return strange
     from pyo3_envshim.cargo.unseen import Readers
 
-    workspace, notes = reading.workspace, found.notes
-    compiled = compiled_for_a_new_path(workspace, notes.profiles)
+    compiled = compiled_for_a_new_path(workspace, [*notes.profiles, *reading.beside])
     packages = set(notes.inputs) if compiled is None else compiled & workspace.local_names
-    everything = [notes, *reading.stayed]
-    noted = inputs.noted_by_units(everything, found.folders, workspace.build_dir)
+    noted = inputs.noted_by_units([notes, *reading.stayed], found.folders, build)
     readers = Readers(noted, packages if reading.is_any else (), notes.undirected & packages)
-    return strange | readers.left_out(seen, notes.profiles, [p for it in reading.stayed for p in it.profiles])
+    return strange | readers.left_out(seen, notes.profiles, reading.beside)
 
 
 def doubtful(

@@ -130,8 +130,9 @@ def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
     """
     found = assess(workspace, workspace.build_dir, workspace.profile, place)
     if not found.trusted:
-        profiles = moved(target_dir.profiles_called(workspace.profile, workspace.build_dir), workspace, place)
-        doubted = None if found.is_other else _in_doubt(workspace, found, profiles)
+        stayed = target_dir.profiles_called(workspace.profile, workspace.build_dir)
+        profiles = moved(stayed, workspace, place)
+        doubted = None if found.is_other else _in_doubt(workspace, found, [*profiles, *stayed])
         target_dir.invalidate(profiles, doubted)
     return found.sources
 

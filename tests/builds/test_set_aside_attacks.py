@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, exchanged, interpreter
 from .test_stale_holes import with_member
-from .tiny_cargo import LIBRARY, TinyCargo, compiled, mark_of, write
+from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, compiled, mark_of, write
 from .workshop import real_cargo
 
 
@@ -228,33 +229,117 @@ def test_a_call_that_was_interrupted_while_it_waited_loses_nothing(there: Interp
     assert there.build("A") == set()
 
 
+class Turns:
+    """A tree, and an interpreter and variables in turn."""
+
+    def __init__(self, cargo: TinyCargo, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cargo = cargo
+        self.tree = tree
+        monkeypatch.chdir(tree)
+
+    def build(self, name: str, *arguments: str, **variables: str) -> set[str]:
+        """Exchange, and run cargo; return what it compiled."""
+        interpreter(self.cargo.folder / name)
+        environ = {**self.cargo.environment, "PYO3_PYTHON": str(self.cargo.folder / name), **variables}
+        exchanged(environ)
+        arguments = arguments if "test" in arguments else ("build", "--lib", *arguments)
+        return set(
+            compiled(self.cargo.run([*arguments, "--message-format=json"], self.tree, **environ).splitlines())
+        )
+
+    def settled(self, *calls: tuple[str, ...]) -> None:
+        """Build in turn until nothing is compiled; what lies outside of packages is known from then on."""
+        for _ in range(3):
+            for call in calls:
+                self.build(*call)
+        assert [self.build(*call) for call in calls] == [set()] * len(calls)
+
+
+_ASKS = 'fn main() { println!("cargo:rerun-if-env-changed=FEATURES"); }\n'
+
+
 @pytest.mark.parametrize("age", [0, 7200], ids=["newer", "older"])
-@pytest.mark.parametrize("place", ["templates/x", "../shared/x"])
+@pytest.mark.parametrize("place", ["templates/x", "one/data/x", "../shared/x"])
+@pytest.mark.parametrize("variable", ["PYO3_PYTHON", "FEATURES"])
 def test_what_a_macro_reads_that_has_stayed_in_place(
-    place: str, age: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str, place: str, age: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The macro's library is not in the set, nor is what has a note of the file: neither needs a Python."""
+    """The macro's library is not in the set, nor is what has a note of the file: neither needs a Python.
+
+    If the set is for another variable, what asks for the Python has stayed as well.
+    """
     cargo = TinyCargo(tmp_path)
     write(tmp_path / "tree" / place, "{{one}}", 3600)
     includes = f'pub const TEXT: &str = include_str!("../../{place}");'
-    tree = with_member(cargo, "", {"one/src/lib.rs": includes})
+    tree = with_member(cargo, "", {"one/src/lib.rs": includes, "build.rs": _ASKS})
     macros = tmp_path / "vendor" / "macros" / "src" / "lib.rs"
     write(macros, macros.read_text().replace("templates/x", place))
-    monkeypatch.chdir(tree)
-
-    def build(name: str, *arguments: str) -> list[str]:
-        interpreter(tmp_path / name)
-        environ = {**cargo.environment, "PYO3_PYTHON": str(tmp_path / name)}
-        exchanged(environ)
-        output = cargo.run(["build", "--message-format=json", "--lib", *arguments], tree, **environ)
-        return compiled(output.splitlines())
-
-    for _ in range(3):  # what lies outside of the packages is known from the second build on
-        build("A", "--workspace")
-    assert build("A", "--workspace") == []
-    build("B", "-p", "one")
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A", "--workspace"))
+    other = "B" if variable == "PYO3_PYTHON" else "A"
+    there.build(other, "-p", "one", FEATURES="more")
     write(tree / place, "{{two}}", age)
-    assert build("B", "-p", "one") == ["one"]
-    assert "standin" not in build("A", "--workspace")
+    assert there.build(other, "-p", "one", FEATURES="more") == {"one"}
+    assert "standin" not in there.build("A", "--workspace")
     assert cargo.mark() == "two"
-    assert build("A", "--workspace") == []
+    assert there.build("A", "--workspace") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="flags of this linker")
+def test_a_library_that_a_build_script_names_that_has_stayed_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script told cargo nothing, and the linker reads the library for the set."""
+    cargo = TinyCargo(tmp_path)
+    library = tmp_path / "tree" / "native" / "libx.a"
+
+    def archive(text: str) -> None:
+        write(tmp_path / "x.c", f'const char x_mark[] = "{{{{{text}}}}}";')
+        write(library, "").unlink()
+        for command in (["cc", "-fPIC", "-c", "x.c"], ["ar", "rcD", str(library), "x.o"]):
+            subprocess.run(command, cwd=tmp_path, check=True)
+
+    archive("one")
+    search, link = f"cargo:rustc-link-search=native={library.parent}", "cargo:rustc-link-lib=x"
+    library_of_two = (
+        '[lib]\ncrate-type = ["cdylib"]\n[dependencies]\nstandin = "0.1"\none = { path = "../one" }\n'
+    )
+    files = {
+        "one/Cargo.toml": MANIFEST.format(name="one"),
+        "one/build.rs": f'fn main() {{ println!("{search}\\n{link}"); }}',
+        "one/src/lib.rs": 'extern "C" { pub static x_mark: u8; }',
+        "two/Cargo.toml": MANIFEST.format(name="two") + library_of_two,
+        "two/src/lib.rs": '#[no_mangle] pub extern "C" fn x() -> *const u8 { unsafe { &one::x_mark } }',
+    }
+    tree = cargo.tree(also='[workspace]\nmembers = ["one", "two"]\n', files=files)
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A", "-p", "two"))
+    there.build("B", "-p", "one")
+    archive("two")
+    there.build("B", "-p", "one")
+    assert "standin" not in there.build("A", "-p", "two")
+    assert mark_of(cargo.target / "debug" / "libtwo.so") == "two"
+
+
+@pytest.mark.parametrize(
+    ("edited", "other"),
+    [
+        ("src/tests.rs", ("test", "--no-run")),
+        ("tests/it.rs", ("test", "--no-run")),
+        ("one/src/lib.rs", ("-p", "one")),
+    ],
+)
+def test_an_edited_module_of_another_set_compiles_nothing(
+    edited: str, other: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a macro is not known that has stayed in place."""
+    files = {"src/tests.rs": "", "tests/it.rs": ""}
+    cargo = TinyCargo(tmp_path)
+    tree = with_member(cargo, '[dependencies]\nstandin = "0.1"\n', files)
+    write(tree / "src" / "lib.rs", "macros::template!();\n#[cfg(test)] mod tests;\n", 3600)
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A",), ("B", *other), ("C",))
+    there.build("B", *other)
+    write(tree / edited, "// edited\n")
+    assert "standin" not in there.build("B", *other)
+    assert [there.build(name) for name in "AC"] == [set(), set()]

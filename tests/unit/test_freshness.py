@@ -694,6 +694,9 @@ class TestASetAndWhatHasStayed(WithNotes):
             unit.rename(place / "debug" / ".fingerprint" / unit.name)
         project.stamp.rename(place / STAMP)
         assert project.units(place) == {"tiny", "pyo3"}
+        other = place.with_name("other") / "debug" / ".fingerprint" / f"tiny-{OTHER}"
+        other.mkdir(parents=True)
+        (other / "dep-test-lib-tiny").write_bytes(dep_info("src/tests.rs", str(project.root / "other.txt")))
         project.back_date(project.write(name, "two"), time)
         freshness.judge_set(project.workspace(), str(place))
         return {"tiny", "pyo3"} - project.units(place)
@@ -706,10 +709,15 @@ class TestASetAndWhatHasStayed(WithNotes):
             ("../afar.txt", 4_000_000_001, {"tiny"}),
             ("../afar.txt", 900_000_000, {"tiny"}),
             ("src/lib.rs", 4_000_000_001, set()),
+            ("src/tests.rs", 4_000_000_001, set()),
+            ("src/unknown.rs", 4_000_000_001, {"tiny"}),
         ],
     )
     def test_a_macro(self, name: str, time: int, compiled: set[str], project: Project) -> None:
-        """What is newer than the end of the set's own build need not be newer than that of the last."""
+        """What is newer than the end of the set's own build need not be newer than that of the last.
+
+        Another set has noted a module, and ``other.txt``.
+        """
         self.macro(project)
         assert self.comes_back(project, name, time) == compiled
 
@@ -1036,6 +1044,25 @@ class TestASetThatComesBack:
         os.utime(library, (4_000_000_000, 4_000_000_000))
         freshness.judge_set(project.workspace(), str(place))
         assert project.units(place) == {"a", "b b", "pyo3"}
+
+    def test_loses_what_lies_nobody_knows_where_and_needs_what_has_stayed(
+        self, place: Path, project: Project
+    ) -> None:
+        """The set is for another variable, so that PyO3 is not in it."""
+        lock = project.root / "Cargo.lock"
+        lock.write_text(
+            f'{lock.read_text()}[[package]]\nname = "extra"\ndependencies = [\n "pyo3",\n]\n'
+            '[[package]]\nname = "asks"\n'
+        )
+        project.back_date(lock)
+        units = place / "debug" / ".fingerprint"
+        project.left("extra", dep_info("src/lib.rs"))
+        project.left("asks", run=facts(ASKED))
+        for unit in list((project.build / "debug" / ".fingerprint").iterdir()):
+            unit.rename(units / unit.name)
+        (units / f"pyo3-{OTHER}").rename(project.build / "debug" / ".fingerprint" / f"pyo3-{OTHER}")
+        freshness.judge_set(project.workspace(), str(place))
+        assert project.units(place) == {"a", "asks", "b b"}
 
     def test_loses_what_is_local_without_a_stamp(self, place: Path, project: Project) -> None:
         (place / STAMP).unlink()
