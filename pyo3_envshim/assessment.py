@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
 _MANIFEST = os.sep + "Cargo.toml"
-_PROJECT = "pyproject.toml"
 # Crates of macros that read no files, by their source and that of what they use (releases of 2026-11).
 _KNOWN_MACROS = """
 pyo3_macros async_trait bytemuck_derive clap_derive darling_macro derive_builder_macro derive_more_impl
@@ -155,8 +154,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
     reading = _Reading(workspace, found, stayed, aside)
-    stamp = os.path.join(place or os.path.join(build, profile), STAMP)
-    listing = _list_sources(workspace, found, skip, reading.reach, stamp)
+    listing = _list_sources(workspace, found, skip, reading.reach)
     others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     unread = _beside((*unwatched, *map(os.path.realpath, others)), found.folders)
     listing.add_read(reading.noted, unread)
@@ -164,7 +162,7 @@ def assess(workspace: Workspace, build: str, profile: str = "", place: str = "")
     found.sources = listing.found
     # Read the end last: what cargo compiles meanwhile can only make it later. A vendored crate may be
     # changed with its times: then all that was built here counts.
-    found.stamp = read_stamp(stamp)
+    found.stamp = read_stamp(os.path.join(place or os.path.join(build, profile), STAMP))
     told = list(filter(None, [os.environ.get("PYO3_CONFIG_FILE")]))  # PyO3's build script will declare it
     known = found.stamp.files if found.stamp else {}
     reading.told = {
@@ -226,11 +224,8 @@ def moved(profiles: Iterable[str], workspace: Workspace, place: str) -> list[str
     return [os.path.join(place, os.path.relpath(profile, workspace.build_dir)) for profile in profiles]
 
 
-def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int, stamp: str) -> Listing:
-    """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there.
-
-    *stamp*: the path of the last build's.
-    """
+def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach: int) -> Listing:
+    """List the packages' folders as far as *reach* tells, and the crates' below them: rustc reads there."""
     skip.update(workspace.exclude)
     if reach != FILES:  # in the project in some CI jobs
         skip.add(cargo_configuration.cargo_home(os.environ))
@@ -241,28 +236,15 @@ def _list_sources(workspace: Workspace, found: Assessment, skip: set[str], reach
         place = os.path.realpath(folder)
         is_below = any(place.startswith(os.path.join(package, "")) for package in found.folders)
         listing.add(folder, max(reach, SOURCES) if is_below else reach)
-    for folder in _projects_around(workspace, stamp) if reach == HIDDEN_TOO else ():
-        listing.add(folder)
+    if reach == HIDDEN_TOO and os.path.exists("pyproject.toml"):
+        here = os.getcwd()
+        if os.path.realpath(workspace.root).startswith(os.path.join(here, "")):
+            listing.add(here)  # the Python project's folder, which holds the workspace's
     for folder, names in found.folders.items():
         if not names.isdisjoint(found.notes.undirected):
             listing.add(folder, HIDDEN_TOO)
     listing.add_read(os.path.join(folder, "Cargo.toml") for folder in found.folders)
     return listing
-
-
-def _projects_around(workspace: Workspace, stamp: str) -> list[str]:
-    """Return the folders of Python projects that hold the workspace, if cargo is, or was, started there.
-
-    By a front end; an editor starts it in the workspace. Where both build in turn, both know the same files.
-    """
-    here, above, folder = os.getcwd(), [], dirname(os.path.realpath(workspace.root))
-    while folder not in above:
-        above.append(folder)
-        folder = dirname(folder)
-    above = [it for it in above if os.path.exists(os.path.join(it, _PROJECT))]
-    last = read_stamp(stamp) if any(it != here for it in above) else None
-    known = last.files if last else {}
-    return [it for it in above if it == here or os.path.join(it, _PROJECT) in known]
 
 
 def _resolved(workspace: Workspace) -> dict[str, set[str]]:

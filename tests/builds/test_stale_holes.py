@@ -598,23 +598,6 @@ def test_a_template_beside_the_folder_of_the_workspace(first: TinyCargo) -> None
     assert first.mark() == "two"
 
 
-def test_calls_from_the_python_project_and_from_the_workspace_in_it(first: TinyCargo) -> None:
-    """A front end's and an editor's: what neither crate reads compiles nothing, a template does for both."""
-    with_macro(first, _TEMPLATE.replace("templates", "../templates"), {})
-    project = first.folder / "project"
-    files = {"src/lib.rs": "macros::template!();\n", "../templates/x": "{{one}}", "../pyproject.toml": ""}
-    tree = first.tree("project/rust", also='macros = "0.1"\n', files=files)
-    set_back(project, 3600)
-    front_end, editor = (project, "--manifest-path=rust/Cargo.toml"), (tree,)
-    for call in (editor, front_end, editor):
-        first.build(*call)
-    for text, call in (("two", editor), ("three", front_end)):
-        assert [first.build(*it) for it in (front_end, editor)] == [set(), set()]
-        write(project / "templates" / "x", f"{{{{{text}}}}}")
-        assert first.build(*call) == {"tiny"}
-        assert first.mark() == text
-
-
 _LIBRARY = 'const char *x_mark = "{{%s}}";'
 
 

@@ -323,21 +323,6 @@ class TestWhatIsLookedAt:
         name = os.path.relpath(here / "migrations" / "1.sql", workshop.root)
         assert bool(self.changed(workshop, name)) == counts
 
-    def test_the_python_projects_folder_that_cargo_was_once_started_in(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Those further up are not listed until then."""
-        here = workshop.write("../../here/pyproject.toml").parent
-        workshop.write("../../pyproject.toml")
-        unknown_macro(workshop)
-        name = os.path.relpath(here / "migrations" / "1.sql", workshop.root)
-        monkeypatch.chdir(workshop.root)
-        assert self.changed(workshop, name) == set()
-        monkeypatch.chdir(here)
-        workshop.settled()
-        monkeypatch.chdir(workshop.root)
-        assert self.changed(workshop, name, "../../1.sql") == {name}
-
     def test_no_other_folder_that_cargo_runs_in(self, workshop: Workshop) -> None:
         unknown_macro(workshop)
         assert self.changed(workshop, "../../migrations/1.sql") == set()
