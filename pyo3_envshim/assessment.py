@@ -137,26 +137,28 @@ class _Reading:
         return [profile for it in self.stayed for profile in it.profiles]
 
 
-def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
+def assess(
+    workspace: Workspace, build: str, profile: str = "", place: str = "", others: Iterable[str] = ()
+) -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
     *place*: where a part of that is now, if that part is to be judged (`judge_set`). What has stayed, macros
-    for one, may have read files for it, or noted what these read. Raises OSError where the guard cannot tell.
+    for one, may have read files for it, or noted what these read. *others*: where more of the workspace's
+    is. Raises OSError where the guard cannot tell.
     """
-    profiles, stayed, aside = _profiles(build, profile), [], []
+    profiles, stayed = _profiles(build, profile), []
+    aside = [path for other in others for path in moved(profiles, workspace, other)]
     unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
         stayed.append(inputs.read_notes(profiles, workspace.local_names, build, unwatched))
-        sets = [it for it in target_dir.paths_in(os.path.dirname(place)) if it != place]
-        aside += [it for each in sets for it in moved(profiles, workspace, each)]
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
     reading = _Reading(workspace, found, stayed, aside)
     listing = _list_sources(workspace, found, skip, reading.reach)
-    others = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
-    unread = _beside((*unwatched, *map(os.path.realpath, others)), found.folders)
+    excluded = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
+    unread = _beside((*unwatched, *map(os.path.realpath, excluded)), found.folders)
     listing.add_read(reading.noted, unread)
     listing.add_read(reading.programs)
     found.sources = listing.found
@@ -315,13 +317,14 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
     Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone, be
-    it for another set.
+    it for another set; but not one that is new, or gone: a macro may list the folder.
     """
     workspace, notes, build = reading.workspace, found.notes, reading.workspace.build_dir
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
     seen = newer - strange - reading.told
     seen = {path for path in seen if plain(path) == path and not path.endswith(".rs")}
-    modules = {path for path in strange if path.endswith(".rs")}
+    known = found.stamp.files if found.stamp else {}
+    modules = {path for path in strange if path.endswith(".rs") and path in known and path in found.sources}
     if modules and reading.aside:
         aside = inputs.read_notes(reading.aside, workspace.local_names, build)
         strange -= modules.intersection(inputs.noted_by_units([aside], found.folders, build))

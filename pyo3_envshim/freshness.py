@@ -128,7 +128,11 @@ def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
     *place*: the folder that holds it as the build folder does, and the stamp of the last build for
     which it was in place. The profile must be locked. Raises OSError.
     """
-    found = assess(workspace, workspace.build_dir, workspace.profile, place)
+    from pyo3_envshim.shelf import Shelf
+
+    shelf = Shelf(os.path.join(workspace.build_dir, workspace.profile))
+    others = [each.path for each in shelf.sets() if each.root == workspace.root]
+    found = assess(workspace, workspace.build_dir, workspace.profile, place, others)
     if not found.trusted:
         stayed = target_dir.profiles_called(workspace.profile, workspace.build_dir)
         profiles = moved(stayed, workspace, place)

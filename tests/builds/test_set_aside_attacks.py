@@ -16,7 +16,7 @@ from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, exchanged, interpreter
-from .test_stale_holes import with_member
+from .test_stale_holes import with_macro, with_member
 from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, compiled, mark_of, write
 from .workshop import real_cargo
 
@@ -343,3 +343,22 @@ def test_an_edited_module_of_another_set_compiles_nothing(
     write(tree / edited, "// edited\n")
     assert "standin" not in there.build("B", *other)
     assert [there.build(name) for name in "AC"] == [set(), set()]
+
+
+def test_a_new_module_that_a_macro_lists_is_noticed_where_only_another_set_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing local was in place when another interpreter's build came upon it."""
+    cargo = TinyCargo(tmp_path)
+    code = """{ let mut all: Vec<_> = std::fs::read_dir(at("src/parts")).unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort(); format!("{{{{{}}}}}", all.last().unwrap()) }"""
+    tests = '#[path = "../src/parts/two.rs"] mod two;\n'
+    tree = with_macro(cargo, code, {"src/parts/one.rs": "", "tests/it.rs": tests})
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A",))
+    there.build("B", "-p", "standin")
+    write(tree / "src" / "parts" / "two.rs", "")
+    there.build("B", "test", "--no-run")
+    assert "standin" not in there.build("A")
+    assert cargo.mark() == "two.rs"

@@ -587,7 +587,7 @@ class WithNotes:
 
     @pytest.fixture
     def project(self, project: Project) -> Project:
-        for name in ("data.txt", "other.txt", "../afar.txt"):
+        for name in ("data.txt", "other.txt", "../afar.txt", "src/tests.rs"):
             project.write(name)
         return project
 
@@ -670,7 +670,12 @@ class TestWhatSomethingElseHasNoted(WithNotes):
 
 
 class TestASetAndWhatHasStayed(WithNotes):
-    """``tiny`` and PyO3 come back; ``a`` has stayed, and what needs no interpreter."""
+    """``tiny`` and PyO3 come back; ``a`` has stayed, and what needs no interpreter.
+
+    Another set has noted a module of tests, one that is new, and ``other.txt``.
+    """
+
+    root = ""
 
     def comes_back(self, project: Project, name: str, time: int = 4_000_000_001, needs: int = 0) -> set[str]:
         """Put a set aside, and change a file; return what of the set is compiled when it comes back.
@@ -694,10 +699,17 @@ class TestASetAndWhatHasStayed(WithNotes):
             unit.rename(place / "debug" / ".fingerprint" / unit.name)
         project.stamp.rename(place / STAMP)
         assert project.units(place) == {"tiny", "pyo3"}
-        other = place.with_name("other") / "debug" / ".fingerprint" / f"tiny-{OTHER}"
+        other = place.with_name("tmp-2") / "debug" / ".fingerprint" / f"tiny-{OTHER}"
         other.mkdir(parents=True)
-        (other / "dep-test-lib-tiny").write_bytes(dep_info("src/tests.rs", str(project.root / "other.txt")))
-        project.back_date(project.write(name, "two"), time)
+        noted = dep_info("src/tests.rs", "src/new.rs", str(project.root / "other.txt"))
+        (other / "dep-test-lib-tiny").write_bytes(noted)
+        call = CallNote(self.root or str(project.root), {}, {})
+        Shelf(str(place.parents[1])).commit(str(other.parents[2]), {}, call, {})
+        changed = project.write(name, "two")
+        project.back_date(changed, time)
+        if not time:
+            changed.unlink()
+            project.back_date(changed.parent, 4_000_000_001)
         freshness.judge_set(project.workspace(), str(place))
         return {"tiny", "pyo3"} - project.units(place)
 
@@ -710,16 +722,20 @@ class TestASetAndWhatHasStayed(WithNotes):
             ("../afar.txt", 900_000_000, {"tiny"}),
             ("src/lib.rs", 4_000_000_001, set()),
             ("src/tests.rs", 4_000_000_001, set()),
+            ("src/tests.rs", 0, {"tiny"}),  # it is gone
+            ("src/new.rs", 4_000_000_001, {"tiny"}),
             ("src/unknown.rs", 4_000_000_001, {"tiny"}),
         ],
     )
     def test_a_macro(self, name: str, time: int, compiled: set[str], project: Project) -> None:
-        """What is newer than the end of the set's own build need not be newer than that of the last.
-
-        Another set has noted a module, and ``other.txt``.
-        """
+        """What is newer than the end of the set's own build need not be newer than that of the last."""
         self.macro(project)
         assert self.comes_back(project, name, time) == compiled
+
+    def test_a_module_of_another_worktree(self, project: Project) -> None:
+        self.macro(project)
+        self.root = "/another"
+        assert self.comes_back(project, "src/tests.rs") == {"tiny"}
 
     def test_what_noted_a_file_and_is_needed(self, project: Project) -> None:
         self.macro(project)
