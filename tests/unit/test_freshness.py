@@ -732,6 +732,10 @@ class TestASetAndWhatHasStayed(WithNotes):
         self.macro(project)
         assert self.comes_back(project, name, time) == compiled
 
+    def test_no_macro_of_another_profile(self, project: Project) -> None:
+        project.write(f"target/release/deps/libsqlx_macros-{OTHER}.so")
+        assert self.comes_back(project, "../afar.txt", 900_000_000) == set()
+
     def test_a_module_of_another_worktree(self, project: Project) -> None:
         self.macro(project)
         self.root = "/another"
