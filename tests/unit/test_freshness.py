@@ -1085,6 +1085,9 @@ class TestASetThatComesBack:
         assert project.units(place) == {"a", "asks", "b b"}
 
     def test_loses_what_is_local_without_a_stamp(self, place: Path, project: Project) -> None:
+        """Where a macro may have read a newer file, too."""
+        project.write(f"target/debug/deps/libsqlx_macros-{OTHER}.so")
+        project.back_date(project.write("a/src/lib.rs", "two"), 4_000_000_001)
         (place / STAMP).unlink()
         freshness.judge_set(project.workspace(), str(place))
         assert project.units(place) == {"pyo3"}
