@@ -99,28 +99,30 @@ class _Reading:
     scripts that told cargo what they read may have read files; *is_any*: for any unit. *is_noted*: whether
     all that was read is noted, and *noted*: what is, links not resolved. *reach*: how much of the packages'
     folders counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads.
-    *workspace*, *stayed*: of what they have read; see `assess`. *aside*: the profiles in other sets.
+    *workspace*: whose files these are. *profiles*: where all was noted: what is judged, and *stayed*, beside
+    it. *aside*: the profiles in other sets.
     """
 
     __slots__ = (
-        *("aside", "configuration", "has_others", "is_any", "is_noted", "names", "noted", "programs"),
-        *("reach", "stayed", "told", "workspace"),
+        *("aside", "configuration", "has_others", "is_any", "is_noted", "names", "noted", "profiles"),
+        *("programs", "reach", "stayed", "told", "workspace"),
     )
 
     def __init__(
-        self, workspace: Workspace, found: Assessment, stayed: list[inputs.Notes], aside: list[str]
+        self, workspace: Workspace, found: Assessment, stayed: inputs.Notes, aside: list[str]
     ) -> None:
         notes = found.notes
         self.workspace, self.stayed, self.aside = workspace, stayed, aside
+        self.profiles = [*notes.profiles, *stayed.profiles]
         self.names: Container[str] = ()
         self.told: set[str] = set()
         self.configuration = read = cargo_configuration.read(workspace.settings)
         self.programs = [os.path.realpath(path) for path in cargo_configuration.programs(read)]
         rustc = inputs.read_by_rustc(notes)
-        knows_macros = rustc.macros.union(*(inputs.read_by_rustc(it).macros for it in stayed)) <= MACROS
+        knows_macros = rustc.macros | inputs.read_by_rustc(stayed).macros <= MACROS
         links_files = cargo_configuration.links_files(read, workspace.flags)
         self.is_any = links_files or not knows_macros
-        self.has_others = self.is_any or any(it.undirected for it in (notes, *stayed))
+        self.has_others = self.is_any or bool(notes.undirected or stayed.undirected)
         self.is_noted = rustc.is_all and not self.has_others and _has_no_other_reader(workspace, found)
         self.reach = FILES if self.is_noted else SOURCES if knows_macros else HIDDEN_TOO
         # Where nothing was built, it is not known what will be read.
@@ -129,12 +131,7 @@ class _Reading:
         root = os.path.realpath(workspace.root)
         self.noted = {*found.noted, *(os.path.join(root, name) for name in rustc.names)}
         if self.has_others:
-            self.noted.update(*(noted_by(found.folders, it.inputs) for it in stayed))
-
-    @property
-    def beside(self) -> list[str]:
-        """The profiles of what has stayed."""
-        return [profile for it in self.stayed for profile in it.profiles]
+            self.noted.update(noted_by(found.folders, stayed.inputs))
 
 
 def assess(
@@ -146,12 +143,12 @@ def assess(
     for one, may have read files for it, or noted what these read. *others*: where more of the workspace's
     is. Raises OSError where the guard cannot tell.
     """
-    profiles, stayed = _profiles(build, profile), []
+    profiles, stayed = _profiles(build, profile), inputs.Notes((), ())
     aside = [path for other in others for path in moved(profiles, workspace, other)]
     unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
-        stayed.append(inputs.read_notes(profiles, workspace.local_names, build, unwatched))
+        stayed = inputs.read_notes(profiles, workspace.local_names, build)
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
@@ -177,7 +174,7 @@ def assess(
     _doubt(found, reading, vendored, end)
     found.overwritten = _overwritten(workspace, notes)
     if notes.unplaced:
-        compiled = compiled_for_a_new_path(workspace, [*profiles, *reading.beside])
+        compiled = compiled_for_a_new_path(workspace, reading.profiles)
         found.unplaced = notes.unplaced & (compiled or notes.unplaced)
     found.sources.update(_as_sources(reading.configuration))
     # What the last build did not know, nothing in place has read but what cargo noted; this one will read it.
@@ -332,11 +329,11 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
         return strange
     from pyo3_envshim.cargo.unseen import Readers
 
-    compiled = compiled_for_a_new_path(workspace, [*notes.profiles, *reading.beside])
+    compiled = compiled_for_a_new_path(workspace, reading.profiles)
     packages = set(notes.inputs) if compiled is None else compiled & workspace.local_names
-    noted = inputs.noted_by_units([notes, *reading.stayed], found.folders, build)
+    noted = inputs.noted_by_units([notes, reading.stayed], found.folders, build)
     readers = Readers(noted, packages if reading.is_any else (), notes.undirected & packages)
-    return strange | readers.left_out(seen, notes.profiles, reading.beside)
+    return strange | readers.left_out(seen, notes.profiles, reading.stayed.profiles)
 
 
 def doubtful(

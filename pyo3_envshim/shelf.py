@@ -221,6 +221,10 @@ class Shelf:
                     pass  # the last call; or a set cut short by a full disk, or by what removes caches
         return sorted(found, key=lambda each: (each.time, each.path), reverse=True)
 
+    def paths_of(self, root: str) -> list[str]:
+        """Return the paths of the sets that are of a workspace. Raises OSError."""
+        return [each.path for each in self.sets() if each.root == root]
+
     def temporary(self) -> str:
         """Return a new path for what does not count. Raises OSError."""
         os.makedirs(self.folder, exist_ok=True)

@@ -704,13 +704,14 @@ class TestASetAndWhatHasStayed(WithNotes):
         noted = dep_info("src/tests.rs", "src/new.rs", str(project.root / "other.txt"))
         (other / "dep-test-lib-tiny").write_bytes(noted)
         call = CallNote(self.root or str(project.root), {}, {})
-        Shelf(str(place.parents[1])).commit(str(other.parents[2]), {}, call, {})
+        shelf = Shelf(str(place.parents[1]))
+        shelf.commit(str(other.parents[2]), {}, call, {})
         changed = project.write(name, "two")
         project.back_date(changed, time)
         if not time:
             changed.unlink()
             project.back_date(changed.parent, 4_000_000_001)
-        freshness.judge_set(project.workspace(), str(place))
+        freshness.judge_set(project.workspace(), str(place), shelf.paths_of(str(project.root)))
         return {"tiny", "pyo3"} - project.units(place)
 
     @pytest.mark.parametrize(
