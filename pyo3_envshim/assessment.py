@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
     from pyo3_envshim.cargo.metadata import Workspace
+    from pyo3_envshim.cargo.target_dir import Unit
 
 
 _VENDORED = os.sep + ".cargo-checksum.json"  # in each crate of a directory source
@@ -100,19 +101,17 @@ class _Reading:
     all that was read is noted, and *noted*: what is, links not resolved. *reach*: how much of the packages'
     folders counts. *names*: of what is known to have been read; *told*: of what PyO3 alone reads.
     *workspace*: whose files these are. *profiles*: where all was noted: what is judged, and *stayed*, beside
-    it. *aside*: the profiles in other sets.
+    it.
     """
 
     __slots__ = (
-        *("aside", "configuration", "has_others", "is_any", "is_noted", "names", "noted", "profiles"),
-        *("programs", "reach", "stayed", "told", "workspace"),
+        *("configuration", "has_others", "is_any", "is_noted", "names", "noted", "profiles", "programs"),
+        *("reach", "stayed", "told", "workspace"),
     )
 
-    def __init__(
-        self, workspace: Workspace, found: Assessment, stayed: inputs.Notes, aside: list[str]
-    ) -> None:
+    def __init__(self, workspace: Workspace, found: Assessment, stayed: inputs.Notes) -> None:
         notes = found.notes
-        self.workspace, self.stayed, self.aside = workspace, stayed, aside
+        self.workspace, self.stayed = workspace, stayed
         self.profiles = [*notes.profiles, *stayed.profiles]
         self.names: Container[str] = ()
         self.told: set[str] = set()
@@ -134,17 +133,13 @@ class _Reading:
             self.noted.update(noted_by(found.folders, stayed.inputs))
 
 
-def assess(
-    workspace: Workspace, build: str, profile: str = "", place: str = "", others: Iterable[str] = ()
-) -> Assessment:
+def assess(workspace: Workspace, build: str, profile: str = "", place: str = "") -> Assessment:
     """Compare the sources with what the last build left in a profile of the folder *build*, or in all.
 
     *place*: where a part of that is now, if that part is to be judged (`judge_set`). What has stayed, macros
-    for one, may have read files for it, or noted what these read. *others*: where more of the workspace's
-    is. Raises OSError where the guard cannot tell.
+    for one, may have read files for it, or noted what these read. Raises OSError where the guard cannot tell.
     """
     profiles, stayed = _profiles(build, profile), inputs.Notes((), ())
-    aside = [path for other in others for path in moved(profiles, workspace, other)]
     unwatched = inputs.unwatched(profiles)
     skip = {build, *profiles}
     if place:
@@ -152,7 +147,7 @@ def assess(
         profiles = moved(profiles, workspace, place)
     notes = inputs.read_notes(profiles, workspace.local_names, build, unwatched)
     found = Assessment(_resolved(workspace), notes)
-    reading = _Reading(workspace, found, stayed, aside)
+    reading = _Reading(workspace, found, stayed)
     listing = _list_sources(workspace, found, skip, reading.reach)
     excluded = {*workspace.exclude} - {build, workspace.build_dir, workspace.target_dir}
     unread = _beside((*unwatched, *map(os.path.realpath, excluded)), found.folders)
@@ -313,18 +308,17 @@ def _profiles(build: str, profile: str) -> list[str]:
 def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
-    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone, be
-    it for another set; but not one that is new, or gone: a macro may list the folder.
+    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone, also
+    those of targets that only other sets have; but not one that is new, or gone: a macro or a build script
+    may list the folder.
     """
     workspace, notes, build = reading.workspace, found.notes, reading.workspace.build_dir
-    strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
-    seen = newer - strange - reading.told
-    seen = {path for path in seen if plain(path) == path and not path.endswith(".rs")}
     known = found.stamp.files if found.stamp else {}
-    modules = {path for path in strange if path.endswith(".rs") and path in known and path in found.sources}
-    if modules and reading.aside:
-        aside = inputs.read_notes(reading.aside, workspace.local_names, build)
-        strange -= modules.intersection(inputs.noted_by_units([aside], found.folders, build))
+    modules = {path for path in newer if path.endswith(".rs") and path in known and path in found.sources}
+    strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
+    seen = {path for path in newer - strange - reading.told - modules if plain(path) == path}
+    if modules := modules & strange:
+        strange -= modules & _noted_for_others(workspace, found, reading)
     if not seen:
         return strange
     from pyo3_envshim.cargo.unseen import Readers
@@ -334,6 +328,34 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     noted = inputs.noted_by_units([notes, reading.stayed], found.folders, build)
     readers = Readers(noted, packages if reading.is_any else (), notes.undirected & packages)
     return strange | readers.left_out(seen, notes.profiles, reading.stayed.profiles)
+
+
+def _noted_for_others(workspace: Workspace, found: Assessment, reading: _Reading) -> set[str]:
+    """Return what is noted in the workspace's sets, and there only for targets that are not here.
+
+    A set of a cargo that is not known says nothing.
+    """
+    from pyo3_envshim.shelf import Shelf
+
+    build, profiles = workspace.build_dir, _profiles(workspace.build_dir, workspace.profile)
+    here = {target for unit in (*found.notes.local, *reading.stayed.local) for target in _targets(unit)}
+    for_others: set[str] = set()
+    for_these: set[str] = set()
+    for path in Shelf(os.path.join(build, workspace.profile)).paths_of(workspace.root):
+        try:
+            notes = inputs.read_notes(moved(profiles, workspace, path), workspace.local_names, build)
+            noted = inputs.noted_by_units([notes], found.folders, build)
+        except OSError:
+            continue
+        same = {unit.folder for unit in notes.local if not here.isdisjoint(_targets(unit))}
+        for source, units in noted.items():
+            (for_others if same.isdisjoint(units) else for_these).add(source)
+    return for_others - for_these
+
+
+def _targets(unit: Unit) -> list[tuple[str, str]]:
+    """Return a unit's package and the names of its fingerprints, by target and kind."""
+    return [(unit.package, name) for name in target_dir.names_in(unit.folder) if name.endswith(".json")]
 
 
 def doubtful(

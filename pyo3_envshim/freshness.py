@@ -122,14 +122,13 @@ def _read_by_pyo3(environ: Mapping[str, str]) -> dict[str, Source]:
     return listed([os.path.join(environment, "pyvenv.cfg")])
 
 
-def judge_set(workspace: Workspace, place: str, others: Iterable[str] = ()) -> dict[str, Source]:
+def judge_set(workspace: Workspace, place: str) -> dict[str, Source]:
     """Make cargo compile what is in doubt of a set that is about to come back; return its sources.
 
     *place*: the folder that holds it as the build folder does, and the stamp of the last build for
-    which it was in place. *others*: such folders of the workspace's other sets. The profile must be locked.
-    Raises OSError.
+    which it was in place. The profile must be locked. Raises OSError.
     """
-    found = assess(workspace, workspace.build_dir, workspace.profile, place, others)
+    found = assess(workspace, workspace.build_dir, workspace.profile, place)
     if not found.trusted:
         stayed = target_dir.profiles_called(workspace.profile, workspace.build_dir)
         profiles = moved(stayed, workspace, place)

@@ -298,7 +298,7 @@ def _bring_back(place: Place, found: Set, done: Exchange) -> None:
     try:
         if body and not done.reason:
             left_out = _leave_out(place, body, temporary)
-            sources = freshness.judge_set(place.workspace, temporary, place.shelf.paths_of(found.root))
+            sources = freshness.judge_set(place.workspace, temporary)
             outputs = [path for path in body["outputs"] if target_dir.hash_of(path) not in left_out]
             prints = [it for it in body["fingerprints"] if os.path.lexists(os.path.join(temporary, it))]
             for path in [*outputs, *prints]:

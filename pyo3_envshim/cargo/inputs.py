@@ -182,7 +182,7 @@ class Rustc:
 
     *names*: of the files, as it was told them: links are not resolved. They may be relative to the
     workspace. *is_all*: whether these are all: not while a unit is being compiled. *macros*: the
-    crates of which there are libraries for rustc itself to load, and their packages.
+    crates of which there are libraries for rustc itself to load, and their packages; a local one has more.
     """
 
     __slots__ = ("is_all", "macros", "names")
@@ -208,7 +208,10 @@ def read_by_rustc(notes: Notes) -> Rustc:
                 crate = name.rpartition("-")[0]
                 crate = crate if name.endswith(".dll") else crate[len("lib") :]
                 key = hash_of(name) if folder in shared else folder
-                found.macros.update((crate, packages.get(key, crate).replace("-", "_")))
+                package = packages.get(key, crate)
+                found.macros.update((crate, package.replace("-", "_")))
+                if package in notes.inputs:
+                    found.macros.add(f"{package}, a local one")  # it may be called like one of others
     for unit in notes.local:
         if unit.has_ended and unit.package not in notes.inputs:
             continue

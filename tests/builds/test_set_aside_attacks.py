@@ -16,7 +16,7 @@ from pyo3_envshim.cargo.metadata import Query
 from pyo3_envshim.set_aside import exchange
 
 from .test_set_aside import Interpreters, exchanged, interpreter
-from .test_stale_holes import with_macro, with_member
+from .test_stale_holes import NAMES, TEMPLATE, with_macro, with_member
 from .tiny_cargo import LIBRARY, MANIFEST, TinyCargo, compiled, mark_of, write
 from .workshop import real_cargo
 
@@ -322,24 +322,25 @@ def test_a_library_that_a_build_script_names_that_has_stayed_in_place(
 
 
 @pytest.mark.parametrize(
-    ("edited", "other"),
+    ("edited", "other", "last"),
     [
-        ("src/tests.rs", ("test", "--no-run")),
-        ("tests/it.rs", ("test", "--no-run")),
-        ("one/src/lib.rs", ("-p", "one")),
+        ("src/tests.rs", ("test", "--no-run"), "B"),
+        ("src/tests.rs", ("test", "--no-run"), "C"),
+        ("tests/it.rs", ("test", "--no-run"), "B"),
+        ("one/src/lib.rs", ("-p", "one"), "B"),
     ],
 )
 def test_an_edited_module_of_another_set_compiles_nothing(
-    edited: str, other: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edited: str, other: tuple[str, ...], last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though a macro is not known that has stayed in place."""
+    """Though a macro is not known that has stayed in place; whatever is in place when it is edited."""
     files = {"src/tests.rs": "", "tests/it.rs": ""}
     cargo = TinyCargo(tmp_path)
     tree = with_member(cargo, '[dependencies]\nstandin = "0.1"\n', files)
     write(tree / "src" / "lib.rs", "macros::template!();\n#[cfg(test)] mod tests;\n", 3600)
     there = Turns(cargo, tree, monkeypatch)
     there.settled(("A",), ("B", *other), ("C",))
-    there.build("B", *other)
+    there.build(last, *(other if last == "B" else ()))
     write(tree / edited, "// edited\n")
     assert "standin" not in there.build("B", *other)
     assert [there.build(name) for name in "AC"] == [set(), set()]
@@ -350,11 +351,10 @@ def test_a_new_module_that_a_macro_lists_is_noticed_where_only_another_set_has_i
 ) -> None:
     """Nothing local was in place when another interpreter's build came upon it."""
     cargo = TinyCargo(tmp_path)
-    code = """{ let mut all: Vec<_> = std::fs::read_dir(at("src/parts")).unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
-        all.sort(); format!("{{{{{}}}}}", all.last().unwrap()) }"""
     tests = '#[path = "../src/parts/two.rs"] mod two;\n'
-    tree = with_macro(cargo, code, {"src/parts/one.rs": "", "tests/it.rs": tests})
+    tree = with_macro(
+        cargo, NAMES.replace("templates", "src/parts"), {"src/parts/one.rs": "", "tests/it.rs": tests}
+    )
     there = Turns(cargo, tree, monkeypatch)
     there.settled(("A",))
     there.build("B", "-p", "standin")
@@ -362,3 +362,67 @@ def test_a_new_module_that_a_macro_lists_is_noticed_where_only_another_set_has_i
     there.build("B", "test", "--no-run")
     assert "standin" not in there.build("A")
     assert cargo.mark() == "two.rs"
+
+
+def test_a_new_module_that_a_macro_lists_is_noticed_where_only_what_has_stayed_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The macro is aside as well: it needs what asks for the Python."""
+    cargo = TinyCargo(tmp_path)
+    tree = with_member(cargo, "", {"one/src/parts/one.rs": ""})
+    macros = tmp_path / "vendor" / "macros"
+    code = (macros / "src" / "lib.rs").read_text()
+    write(macros / "src" / "lib.rs", code.replace(TEMPLATE, NAMES.replace("templates", "one/src/parts")))
+    manifest = (macros / "Cargo.toml").read_text()
+    write(macros / "Cargo.toml", manifest + '[build-dependencies]\nstandin = "0.1"\n')
+    write(macros / "build.rs", 'fn main() { println!("cargo:rerun-if-changed=build.rs"); }\n')
+    (tree / "Cargo.lock").unlink()
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A",), ("B", "-p", "one"))
+    write(tree / "one" / "src" / "parts" / "two.rs", "")
+    write(tree / "one" / "src" / "lib.rs", '#[path = "parts/two.rs"] mod two;\n')
+    there.build("B", "-p", "one")
+    assert "standin" not in there.build("A")
+    assert cargo.mark() == "two.rs"
+
+
+_FOR_B = """fn main() {
+    println!("cargo:rerun-if-changed=build.rs\\ncargo:rerun-if-env-changed=PYO3_PYTHON");
+    println!("cargo:rustc-check-cfg=cfg(for_b)");
+    if std::env::var("PYO3_PYTHON").unwrap().ends_with("B") { println!("cargo:rustc-cfg=for_b"); }
+}"""
+
+
+@pytest.mark.parametrize("last", ["B", "C"])
+def test_a_module_for_another_interpreter_that_a_macro_reads(
+    last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the very target that is built here, too: no test, and nothing of another package."""
+    cargo = TinyCargo(tmp_path)
+    code = TEMPLATE.replace("templates/x", "src/compat.rs")
+    tree = with_macro(cargo, code, {"src/compat.rs": "// {{one}}\n", "build.rs": _FOR_B})
+    write(tree / "src" / "lib.rs", "macros::template!();\n#[cfg(for_b)] mod compat;\n", 3600)
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A",), ("B",), (last,))
+    write(tree / "src" / "compat.rs", "// {{two}}\n")
+    there.build(last)
+    assert "standin" not in there.build("A")
+    assert cargo.mark() == "two"
+
+
+def test_a_module_that_another_set_knows_from_older_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is none any more, but what a macro reads."""
+    cargo = TinyCargo(tmp_path)
+    code = TEMPLATE.replace("templates/x", "src/x.rs")
+    tree = with_macro(cargo, code, {"src/x.rs": "// {{one}}\n"})
+    write(tree / "src" / "lib.rs", "macros::template!();\nmod x;\n", 3600)
+    there = Turns(cargo, tree, monkeypatch)
+    there.settled(("A",), ("B",))
+    write(tree / "src" / "lib.rs", "macros::template!();\n")
+    there.settled(("A",))
+    there.build("C", "-p", "standin")
+    write(tree / "src" / "x.rs", "// {{two}}\n")
+    assert "standin" not in there.build("A")
+    assert cargo.mark() == "two"

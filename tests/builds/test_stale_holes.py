@@ -232,8 +232,8 @@ pub fn template(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
     format!("#[used] #[no_mangle] pub static MARK: &str = {:?};", text).parse().unwrap()
 }
 """
-_TEMPLATE = 'std::fs::read_to_string(at("templates/x")).unwrap()'
-_NAMES = """{ let mut all: Vec<_> = std::fs::read_dir(at("templates")).unwrap()
+TEMPLATE = 'std::fs::read_to_string(at("templates/x")).unwrap()'
+NAMES = """{ let mut all: Vec<_> = std::fs::read_dir(at("templates")).unwrap()
     .map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     all.sort(); format!("{{{{{}}}}}", all.last().unwrap()) }"""
 _METADATA = """std::fs::read_to_string(at("Cargo.toml")).unwrap().split('%').nth(1).unwrap().to_string()"""
@@ -266,9 +266,9 @@ _TWO = {"templates/one": "", "templates/two": ""}
 @pytest.mark.parametrize(
     ("code", "files", "change"),
     [
-        (_TEMPLATE, {"templates/x": "{{one}}"}, lambda tree: write(tree / "templates" / "x", "{{two}}")),
-        (_NAMES, _TWO, lambda tree: write(tree / "templates" / "zwei", "")),
-        (_NAMES, _TWO, lambda tree: (tree / "templates" / "two").unlink()),
+        (TEMPLATE, {"templates/x": "{{one}}"}, lambda tree: write(tree / "templates" / "x", "{{two}}")),
+        (NAMES, _TWO, lambda tree: write(tree / "templates" / "zwei", "")),
+        (NAMES, _TWO, lambda tree: (tree / "templates" / "two").unlink()),
         (_METADATA, {}, _edit_manifest),
     ],
     ids=["edited", "added", "removed", "manifest"],
@@ -293,7 +293,7 @@ def with_member(there: TinyCargo, manifest: str, files: dict[str, str]) -> Path:
     """Return a tree of two packages, ``tiny`` and ``one``, with a macro of others that reads a template."""
     write(there.folder / "tree" / "one" / "Cargo.toml", MANIFEST.format(name="one") + manifest)
     write(there.folder / "tree" / "one" / "src" / "lib.rs", "")
-    tree = with_macro(there, _TEMPLATE, {"templates/x": "{{one}}", **files})
+    tree = with_macro(there, TEMPLATE, {"templates/x": "{{one}}", **files})
     root = (tree / "Cargo.toml").read_text()
     write(tree / "Cargo.toml", root + '[workspace]\nmembers = ["one"]\n', 3600)
     return tree
@@ -334,6 +334,33 @@ def test_what_a_crate_of_others_declares_in_its_own_folder_is_no_note_of_the_pro
     check(first, tree, lambda: write(tree / "templates" / "x", "{{two}}"), "--workspace")
 
 
+def test_a_new_module_in_a_folder_that_another_packages_build_script_declares(first: TinyCargo) -> None:
+    """All that is in there counts as noted, what is new as well."""
+    script = 'fn main() { println!("cargo:rerun-if-changed=../templates"); }\n'
+    tree = with_member(first, "", {"one/build.rs": script, "templates/one.rs": ""})
+    (tree / "templates" / "x").unlink()
+    replace(first.folder / "vendor" / "macros" / "src" / "lib.rs", _FUNCTION % NAMES)
+    for _ in range(3):
+        first.build(tree, "--workspace")
+    write(tree / "templates" / "two.rs", "")
+    assert "standin" not in first.build(tree, "--workspace")
+    assert first.mark() == "two.rs"
+
+
+def test_a_module_of_tests_that_is_gone_and_comes_back_and_a_macro_lists(first: TinyCargo) -> None:
+    """The library has no note of it."""
+    tests = '#[path = "../templates/two.rs"] mod two;\n'
+    tree = with_macro(first, NAMES, {"templates/one.rs": "", "templates/two.rs": "", "tests/it.rs": tests})
+    for _ in range(3):
+        first.build(tree, "--tests")
+    (tree / "templates" / "two.rs").unlink()
+    assert "standin" not in first.build(tree)
+    assert first.mark() == "one.rs"
+    write(tree / "templates" / "two.rs", "")
+    assert "standin" not in first.build(tree)
+    assert first.mark() == "two.rs"
+
+
 @pytest.mark.parametrize("files", [{}, {"build.rs": "fn main() {}\n"}], ids=["macro", "and a script"])
 @pytest.mark.parametrize("edited", ["one", "tiny"])
 def test_an_edited_module_compiles_no_other_package(
@@ -362,7 +389,7 @@ def test_an_edited_module_compiles_no_other_package(
 def test_what_builds_leave_in_the_project_is_no_source(name: str, first: TinyCargo) -> None:
     """Or each build would make the next one compile."""
     first.environment["CARGO_HOME"] = str(first.folder / "tree" / ".home")
-    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}"})
+    tree = with_macro(first, TEMPLATE, {"templates/x": "{{one}}"})
     first.build(tree)
     write(tree / name, "")
     assert first.build(tree) == set()
@@ -400,9 +427,42 @@ def test_what_git_ignores_and_a_build_script_without_directives_reads(change: st
     assert first.mark() != before
 
 
+def test_a_module_is_gone_that_a_build_script_without_directives_names(first: TinyCargo) -> None:
+    """cargo would compile the library by what the script has written before."""
+    script = """fn main() {
+        let is_there = std::path::Path::new("src/two.rs").exists();
+        let name = if is_there { "two" } else { "one" };
+        let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/src/" + name + ".rs";
+        let code = format!("#[path = {path:?}] mod {name}; pub use {name}::NAME;");
+        std::fs::write(std::env::var("OUT_DIR").unwrap() + "/modules.rs", code).unwrap();
+    }"""
+    library = """include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+    #[used] #[no_mangle] pub static MARK: &str = NAME;
+    """
+    names = {f"src/{name}.rs": f'pub const NAME: &str = "{{{{{name}}}}}";' for name in ("one", "two")}
+    tree = first.tree(also=_USES_STANDIN, files={"build.rs": script, "src/lib.rs": library, **names})
+    for _ in range(3):
+        first.build(tree)
+    assert first.mark() == "two"
+    (tree / "src" / "two.rs").unlink()
+    assert "standin" not in first.build(tree)
+    assert first.mark() == "one"
+
+
+def test_a_macro_of_the_project_that_is_called_like_a_known_one(first: TinyCargo) -> None:
+    files = {
+        "indoc/Cargo.toml": MANIFEST.format(name="indoc") + "[lib]\nproc-macro = true\n",
+        "indoc/src/lib.rs": _FUNCTION % TEMPLATE,
+        "src/lib.rs": "indoc::template!();\n",
+        "templates/x": "{{one}}",
+    }
+    tree = first.tree(also='indoc = { path = "indoc" }\n', files=files)
+    check(first, tree, lambda: write(tree / "templates" / "x", "{{two}}"))
+
+
 @pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
 def test_a_macro_that_is_called_like_a_known_one(age: int, first: TinyCargo) -> None:
-    tree = with_macro(first, _TEMPLATE, {"templates/x": "{{one}}"}, crate="indoc")
+    tree = with_macro(first, TEMPLATE, {"templates/x": "{{one}}"}, crate="indoc")
     place = tree / "templates" / "x"
     check(first, tree, lambda: replace(place, "{{two}}") if age else write(place, "{{two}}"))
 
@@ -577,14 +637,14 @@ def test_configuration_that_compiles_nothing_costs_nothing(text: str, first: Tin
 
 @pytest.mark.parametrize("age", [0, _YEARS], ids=["newer", "older"])
 def test_a_hidden_folder_that_a_macro_reads(age: int, first: TinyCargo) -> None:
-    tree = with_macro(first, _TEMPLATE.replace("templates", ".schema"), {".schema/x": "{{one}}"})
+    tree = with_macro(first, TEMPLATE.replace("templates", ".schema"), {".schema/x": "{{one}}"})
     place = tree / ".schema" / "x"
     check(first, tree, lambda: replace(place, "{{two}}") if age else write(place, "{{two}}"))
 
 
 def test_a_template_beside_the_folder_of_the_workspace(first: TinyCargo) -> None:
     """In the Python project, in whose folder front ends start cargo."""
-    with_macro(first, _TEMPLATE.replace("templates", "../templates"), {})
+    with_macro(first, TEMPLATE.replace("templates", "../templates"), {})
     project = first.folder / "project"
     files = {"src/lib.rs": "macros::template!();\n", "../templates/x": "{{one}}", "../pyproject.toml": ""}
     first.tree("project/rust", also='macros = "0.1"\n', files=files)

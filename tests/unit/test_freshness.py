@@ -587,7 +587,7 @@ class WithNotes:
 
     @pytest.fixture
     def project(self, project: Project) -> Project:
-        for name in ("data.txt", "other.txt", "../afar.txt", "src/tests.rs"):
+        for name in ("data.txt", "other.txt", "../afar.txt", "src/tests.rs", "src/noted.rs"):
             project.write(name)
         return project
 
@@ -672,10 +672,12 @@ class TestWhatSomethingElseHasNoted(WithNotes):
 class TestASetAndWhatHasStayed(WithNotes):
     """``tiny`` and PyO3 come back; ``a`` has stayed, and what needs no interpreter.
 
-    Another set has noted a module of tests, one that is new, and ``other.txt``.
+    Each of the other sets has noted, for a target, a module, one that is new, and ``other.txt``.
     """
 
     root = ""
+    targets: tuple[tuple[str, str], ...] = (("tiny", "test-lib-tiny"),)
+    version = 1
 
     def comes_back(self, project: Project, name: str, time: int = 4_000_000_001, needs: int = 0) -> set[str]:
         """Put a set aside, and change a file; return what of the set is compiled when it comes back.
@@ -685,7 +687,7 @@ class TestASetAndWhatHasStayed(WithNotes):
         project.settled()
         for _ in range(2):  # what lies outside of the packages is known from the second build on
             project.built()
-            self.left(project, 1, "a", "data.txt", "../afar.txt")
+            self.left(project, 1, "a", "data.txt", "../afar.txt", "src/noted.rs", "src/noted, new.rs")
             self.left(project, 2, "tiny", needs=needs)
             self.left(project, 3, "b b", "b b/data.txt")
             last = project.build / "debug" / ".fingerprint" / f"b b-{OTHER}" / "dep-lib-b b"
@@ -699,19 +701,20 @@ class TestASetAndWhatHasStayed(WithNotes):
             unit.rename(place / "debug" / ".fingerprint" / unit.name)
         project.stamp.rename(place / STAMP)
         assert project.units(place) == {"tiny", "pyo3"}
-        other = place.with_name("tmp-2") / "debug" / ".fingerprint" / f"tiny-{OTHER}"
-        other.mkdir(parents=True)
-        noted = dep_info("src/tests.rs", "src/new.rs", str(project.root / "other.txt"))
-        (other / "dep-test-lib-tiny").write_bytes(noted)
-        call = CallNote(self.root or str(project.root), {}, {})
-        shelf = Shelf(str(place.parents[1]))
-        shelf.commit(str(other.parents[2]), {}, call, {})
+        files = [str(project.root / it) for it in ("src/tests.rs", "src/new.rs", "other.txt")]
+        for package, target in self.targets:
+            other = place.with_name("tmp-2") / "debug" / ".fingerprint" / f"{package}-{OTHER}"
+            other.mkdir(parents=True)
+            (other / f"dep-{target}").write_bytes(dep_info(*files, version=self.version))
+            (other / f"{target}.json").write_text(facts())
+            call = CallNote(self.root or str(project.root), {}, {})
+            Shelf(str(place.parents[1])).commit(str(other.parents[2]), {"X": target}, call, {})
         changed = project.write(name, "two")
         project.back_date(changed, time)
         if not time:
             changed.unlink()
             project.back_date(changed.parent, 4_000_000_001)
-        freshness.judge_set(project.workspace(), str(place), shelf.paths_of(str(project.root)))
+        freshness.judge_set(project.workspace(), str(place))
         return {"tiny", "pyo3"} - project.units(place)
 
     @pytest.mark.parametrize(
@@ -726,6 +729,9 @@ class TestASetAndWhatHasStayed(WithNotes):
             ("src/tests.rs", 0, {"tiny"}),  # it is gone
             ("src/new.rs", 4_000_000_001, {"tiny"}),
             ("src/unknown.rs", 4_000_000_001, {"tiny"}),
+            ("src/noted.rs", 4_000_000_001, set()),
+            ("src/noted.rs", 0, {"tiny"}),
+            ("src/noted, new.rs", 4_000_000_001, {"tiny"}),
         ],
     )
     def test_a_macro(self, name: str, time: int, compiled: set[str], project: Project) -> None:
@@ -740,6 +746,23 @@ class TestASetAndWhatHasStayed(WithNotes):
     def test_a_module_of_another_worktree(self, project: Project) -> None:
         self.macro(project)
         self.root = "/another"
+        assert self.comes_back(project, "src/tests.rs") == {"tiny"}
+
+    @pytest.mark.parametrize(
+        "targets",
+        [[("tiny", "lib-tiny")], [("tiny", "lib-tiny"), ("tiny", "test-lib-tiny")], [("a", "lib-a")]],
+        ids=["in the set", "and of a test", "beside it"],
+    )
+    def test_a_module_of_what_is_here_for_another_interpreter(
+        self, targets: list[tuple[str, str]], project: Project
+    ) -> None:
+        self.macro(project)
+        self.targets = tuple(targets)
+        assert self.comes_back(project, "src/tests.rs") == {"tiny"}
+
+    def test_a_set_of_a_cargo_that_is_not_known_says_nothing(self, project: Project) -> None:
+        self.macro(project)
+        self.version = 2
         assert self.comes_back(project, "src/tests.rs") == {"tiny"}
 
     def test_what_noted_a_file_and_is_needed(self, project: Project) -> None:

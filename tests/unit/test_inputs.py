@@ -551,6 +551,12 @@ class TestWhatRustcRead:
             (folder / file).touch()
         assert self.read(tmp_path).macros == {"odd_macros", "tools"}
 
+    def test_tells_a_macro_of_the_project_from_one_of_others(self, tmp_path: Path) -> None:
+        unit_folder(tmp_path, "tiny", OTHER)
+        (tmp_path / "deps").mkdir()
+        (tmp_path / "deps" / f"libtiny-{OTHER}.so").touch()
+        assert self.read(tmp_path).macros == {"tiny", "tiny, a local one"}
+
 
 def test_packages_that_read_elsewhere_are_known(tmp_path: Path) -> None:
     read: dict[str, list[str | bytes]] = {
