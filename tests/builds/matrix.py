@@ -111,14 +111,16 @@ SID = {
 
 
 def sid_cells() -> Iterator[Cell]:
-    """Yield the combinations that are built there."""
+    """Yield the combinations that are built there: each interpreter with each back end once, or all."""
+    is_full = os.environ.get(FULL) == "full"
     for interpreter in SID:
         pyo3 = "0.28" if interpreter == "3.13t" else "0.30"  # 0.29 and later refuse 3.13t
         for back_end, front_end in itertools.product(BACK_ENDS, (BUILD, UV_BUILD)):
-            if back_end is MATURIN or front_end is UV_BUILD:
+            if is_full or (back_end is MATURIN) == (front_end is BUILD):
                 yield Cell(pyo3, back_end, PER_VERSION, interpreter, front_end)
     for abi, front_end in itertools.product((ABI3, ABI3T), (BUILD, UV_BUILD)):
-        yield Cell("0.30", MATURIN, abi, "3.15", front_end)
+        if is_full or (abi is ABI3) == (front_end is UV_BUILD):
+            yield Cell("0.30", MATURIN, abi, "3.15", front_end)
 
 
 # Each PyO3 with each back end once; interpreters, ABIs and front ends spread.
