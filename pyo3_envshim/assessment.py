@@ -308,16 +308,16 @@ def _profiles(build: str, profile: str) -> list[str]:
 def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     """Return those of the files *newer* of which cargo's notes are not enough.
 
-    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone, also
-    those of targets that only other sets have; but not one that is new, or gone: a macro or a build script
-    may list the folder.
+    Of a manifest, cargo compares only what it knows itself. Modules are taken to be read by rustc alone; for
+    a set, also those of targets that only other sets have. But not one that is new, or gone: a macro or a
+    build script may list the folder.
     """
     workspace, notes, build = reading.workspace, found.notes, reading.workspace.build_dir
     known = found.stamp.files if found.stamp else {}
     modules = {path for path in newer if path.endswith(".rs") and path in known and path in found.sources}
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
     seen = {path for path in newer - strange - reading.told - modules if plain(path) == path}
-    if modules := modules & strange:
+    if reading.stayed.profiles and (modules := modules & strange):
         strange -= modules & _noted_for_others(workspace, found, reading)
     if not seen:
         return strange
@@ -331,19 +331,21 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
 
 
 def _noted_for_others(workspace: Workspace, found: Assessment, reading: _Reading) -> set[str]:
-    """Return what is noted in the workspace's sets, and there only for targets that are not here.
+    """Return what is noted in the workspace's other sets, and there only for targets that are not here.
 
-    A set of a cargo that is not known says nothing.
+    A test of a library is made of that, too. A set of a cargo that is not known says nothing.
     """
     from pyo3_envshim.shelf import Shelf
 
     build, profiles = workspace.build_dir, _profiles(workspace.build_dir, workspace.profile)
-    here = {target for unit in (*found.notes.local, *reading.stayed.local) for target in _targets(unit)}
+    made = inputs.unwatched(profiles)
+    known = {target for unit in (*found.notes.local, *reading.stayed.local) for target in _targets(unit)}
+    here = known.union((package, name[len("test-") :]) for package, name in known if name.startswith("test-"))
     for_others: set[str] = set()
     for_these: set[str] = set()
     for path in Shelf(os.path.join(build, workspace.profile)).paths_of(workspace.root):
         try:
-            notes = inputs.read_notes(moved(profiles, workspace, path), workspace.local_names, build)
+            notes = inputs.read_notes(moved(profiles, workspace, path), workspace.local_names, build, made)
             noted = inputs.noted_by_units([notes], found.folders, build)
         except OSError:
             continue

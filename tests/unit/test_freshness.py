@@ -676,8 +676,22 @@ class TestASetAndWhatHasStayed(WithNotes):
     """
 
     root = ""
+    own = "lib-tiny"
     targets: tuple[tuple[str, str], ...] = (("tiny", "test-lib-tiny"),)
     version = 1  # of cargo's notes in the newest of them
+
+    def put_aside(
+        self, project: Project, package: str = "tiny", target: str = "test-lib-tiny", version: int = 1
+    ) -> None:
+        """Put another set on the shelf."""
+        files = [str(project.root / it) for it in ("src/tests.rs", "src/new.rs", "other.txt")]
+        shelf = project.build / "debug" / ".envshim-sets"
+        other = shelf / "tmp-2" / "debug" / ".fingerprint" / f"{package}-{OTHER}"
+        other.mkdir(parents=True)
+        (other / f"dep-{target}").write_bytes(dep_info(*files, version=version))
+        (other / f"{target}.json").write_text(facts())
+        call = CallNote(self.root or str(project.root), {}, {})
+        Shelf(str(shelf.parent)).commit(str(shelf / "tmp-2"), {"X": target}, call, {})
 
     def comes_back(self, project: Project, name: str, time: int = 4_000_000_001, needs: int = 0) -> set[str]:
         """Put a set aside, and change a file; return what of the set is compiled when it comes back.
@@ -699,19 +713,15 @@ class TestASetAndWhatHasStayed(WithNotes):
         (place / "debug" / ".fingerprint").mkdir(parents=True)
         for unit in [unit for unit in prints.iterdir() if unit.name.startswith(("tiny", "pyo3"))]:
             unit.rename(place / "debug" / ".fingerprint" / unit.name)
+        for file in (place / "debug" / ".fingerprint" / f"tiny-{OTHER}").iterdir():
+            file.rename(file.with_name(file.name.replace("lib-tiny", self.own)))
         project.stamp.rename(place / STAMP)
         assert project.units(place) == {"tiny", "pyo3"}
-        files = [str(project.root / it) for it in ("src/tests.rs", "src/new.rs", "other.txt")]
         for package, target in self.targets:
-            other = place.with_name("tmp-2") / "debug" / ".fingerprint" / f"{package}-{OTHER}"
-            other.mkdir(parents=True)
             version = self.version if target == self.targets[-1][1] else 1
-            (other / f"dep-{target}").write_bytes(dep_info(*files, version=version))
-            (other / f"{target}.json").write_text(facts())
             for older in place.parent.glob("*/manifest"):
                 project.back_date(older, 1_000_000_000)
-            call = CallNote(self.root or str(project.root), {}, {})
-            Shelf(str(place.parents[1])).commit(str(other.parents[2]), {"X": target}, call, {})
+            self.put_aside(project, package, target, version)
         changed = project.write(name, "two")
         project.back_date(changed, time)
         if not time:
@@ -719,6 +729,17 @@ class TestASetAndWhatHasStayed(WithNotes):
             project.back_date(changed.parent, 4_000_000_001)
         freshness.judge_set(project.workspace(), str(place))
         return {"tiny", "pyo3"} - project.units(place)
+
+    def test_in_place_a_module_that_another_set_has_is_not_excused(self, project: Project) -> None:
+        """Nobody keeps another call from taking the set meanwhile."""
+        self.macro(project)
+        project.settled()
+        self.left(project, 1, "a")
+        self.left(project, 2, "tiny")
+        self.put_aside(project)
+        project.back_date(project.stamp, 3_000_000_000)
+        project.back_date(project.write("src/tests.rs", "two"), 4_000_000_001)
+        assert project.compiled() == {"tiny"}
 
     @pytest.mark.parametrize(
         ("name", "time", "compiled"),
@@ -761,6 +782,11 @@ class TestASetAndWhatHasStayed(WithNotes):
     ) -> None:
         self.macro(project)
         self.targets = tuple(targets)
+        assert self.comes_back(project, "src/tests.rs") == {"tiny"}
+
+    def test_a_module_of_the_library_of_which_a_test_is_here(self, project: Project) -> None:
+        self.macro(project)
+        self.own, self.targets = "test-lib-tiny", (("tiny", "lib-tiny"),)
         assert self.comes_back(project, "src/tests.rs") == {"tiny"}
 
     @pytest.mark.parametrize(
