@@ -317,6 +317,7 @@ def _unseen(newer: set[str], found: Assessment, reading: _Reading) -> set[str]:
     modules = {path for path in newer if path.endswith(".rs") and path in known and path in found.sources}
     strange = {path for path in newer if plain(path) not in reading.names or path.endswith(_MANIFEST)}
     seen = {path for path in newer - strange - reading.told - modules if plain(path) == path}
+    # Not in place: no lock is held there, so another call may take a set while it is read.
     if reading.stayed.profiles and (modules := modules & strange):
         strange -= modules & _noted_for_others(workspace, found, reading)
     if not seen:
